@@ -1,0 +1,288 @@
+"""The configuration of one run: dataclasses that say what may be set, and the run's identity that follows from it.
+
+YAML files under configs/ hold the values; `parse` turns a composed tree into these classes once, after which nothing
+mutates. A field made with `free` cannot change the result (paths, device, pace) and stays out of the run_id.
+"""
+
+import difflib
+import hashlib
+import json
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field, fields, is_dataclass
+from pathlib import Path
+from typing import Any
+
+from omegaconf import MISSING, OmegaConf
+from omegaconf.errors import ConfigKeyError, MissingMandatoryValue, OmegaConfBaseException, ValidationError
+
+from sns.errors import ConfigError
+
+REGIMES = ("small", "large")
+PRECISIONS = ("fp32", "tf32", "bf16")
+DATASETS = ("digits", "cifar10", "cifar100", "stl10", "npz")
+GCN_VARIANTS = ("std", "l2", "none")
+PLANNER_KEYS = ("regimes",)  # read by interpolation in YAML only
+
+
+def free(default: Any) -> Any:
+    """A field that cannot change the result of a run and therefore is not part of its identity."""
+    return field(default=default, metadata={"identity": False})
+
+
+def require(condition: bool, message: str) -> None:
+    """Raises ConfigError(message) unless `condition` holds."""
+    if not condition:
+        raise ConfigError(message)
+
+
+@dataclass
+class DataConfig:
+    """Which images, how many of them, and how they are contrast-normalised and augmented."""
+
+    name: str = MISSING  # digits | cifar10 | cifar100 | stl10 | npz
+    root: str = free("~/.cache/sns")  # where archives are kept
+    download: bool = free(True)  # False: never touch the network
+    path: str | None = field(default=None, metadata={"identity": "name"})  # the archive of name=npz
+    subset: int | None = None  # training images kept, balanced over classes; None: all
+    test_subset: int | None = None  # likewise for the test set
+    gcn: str = "std"  # std: subtract mean, divide by deviation; l2: to L2 norm 55; none: bytes / 255
+    crop_padding: int = 0  # zero padding in pixels before a random crop to the original size; 0: no crop
+    flip: bool = False  # horizontal flip with probability 1/2
+
+    def __post_init__(self) -> None:
+        require(self.name in DATASETS, f"data.name={self.name} is unknown; choose one of {', '.join(DATASETS)}")
+        require(self.gcn in GCN_VARIANTS, f"data.gcn={self.gcn} is unknown; choose one of {', '.join(GCN_VARIANTS)}")
+        require(self.crop_padding >= 0, f"data.crop_padding={self.crop_padding} must not be negative")
+        require(self.name != "npz" or self.path is not None, "data.name=npz needs data.path=FILE.npz")
+        for key, value in (("subset", self.subset), ("test_subset", self.test_subset)):
+            require(value is None or value > 0, f"data.{key}={value} must be positive, or null for all images")
+
+
+@dataclass
+class BatchConfig:
+    """How many images one update sees, and in which pieces."""
+
+    regime: str = MISSING  # small | large: which column of the paper's grid this is
+    size: int = MISSING  # B, images an update
+    ghost: int | None = None  # images that share batch-norm statistics; None: the whole batch
+    micro: int | None = free(None)  # images a forward pass when B does not fit the device; None: B at once
+
+    def __post_init__(self) -> None:
+        require(self.regime in REGIMES, f"batch.regime={self.regime} is unknown; choose one of {', '.join(REGIMES)}")
+        require(self.size > 0, f"batch.size={self.size} must be positive")
+        for key, part in (("ghost", self.ghost), ("micro", self.micro)):
+            require(
+                part is None or (part > 0 and self.size % part == 0),
+                f"batch.{key}={part} must be positive and divide batch.size={self.size}",
+            )
+        if self.micro is not None and self.micro < self.size:
+            require(
+                self.ghost is not None and self.micro % self.ghost == 0,
+                f"batch.micro={self.micro} must be a multiple of batch.ghost={self.ghost}, or the batch-norm "
+                "statistics would change; set batch.ghost to a divisor of batch.micro",
+            )
+
+
+@dataclass
+class OptimConfig:
+    """Nesterov SGD with two drops of the learning rate (section 4)."""
+
+    lr: float = MISSING
+    momentum: float = 0.9
+    nesterov: bool = True
+    drops: list[float] = field(default_factory=lambda: [0.5, 0.75])  # fractions of all updates
+    drop_factor: float = 0.1
+
+    def __post_init__(self) -> None:
+        require(self.lr > 0, f"optim.lr={self.lr} must be positive")
+        require(0 <= self.momentum < 1, f"optim.momentum={self.momentum} must lie in [0, 1)")
+        require(not self.nesterov or self.momentum > 0, "optim.nesterov=true needs optim.momentum > 0")
+        require(0 < self.drop_factor <= 1, f"optim.drop_factor={self.drop_factor} must lie in (0, 1]")
+        require(
+            self.drops == sorted(self.drops) and all(0 < drop < 1 for drop in self.drops),
+            f"optim.drops={self.drops} must be increasing fractions between 0 and 1",
+        )
+
+
+@dataclass
+class TrainConfig:
+    """How long, how precisely and where."""
+
+    epochs: float = MISSING  # one epoch is as many images as the training set holds
+    precision: str = "fp32"  # fp32 | tf32 | bf16
+    device: str = free("auto")  # auto | cpu | cuda | cuda:N
+    threads: int | None = free(None)  # CPU threads; None: torch's choice
+    checkpoint_minutes: float = free(5.0)  # between checkpoints; one is also written at a signal and at the end
+    keep_checkpoint: bool = free(True)  # keep the final weights beside the record
+    stop_after: int | None = free(None)  # end this session after so many updates, resumable; None: run to the end
+    progress: str = free("auto")  # auto | bar | lines | none
+
+    def __post_init__(self) -> None:
+        require(self.epochs > 0, f"train.epochs={self.epochs} must be positive")
+        require(
+            self.precision in PRECISIONS,
+            f"train.precision={self.precision} is unknown; choose one of {', '.join(PRECISIONS)}",
+        )
+        require(self.threads is None or self.threads > 0, f"train.threads={self.threads} must be positive or null")
+        require(self.checkpoint_minutes >= 0, "train.checkpoint_minutes must not be negative")
+        require(
+            self.progress in ("auto", "bar", "lines", "none"),
+            f"train.progress={self.progress} is unknown; choose one of auto, bar, lines, none",
+        )
+
+
+@dataclass
+class MeasureConfig:
+    """What is measured, how often and on how many images."""
+
+    every: float = 1.0  # epochs between evaluations; the last update is always evaluated
+    gradient_samples: int = 10_000  # training images, fixed, whose input-gradient norms are averaged
+    batch_size: int = free(1_000)  # images an evaluation pass
+    hessian: bool = True  # largest Hessian eigenvalue at the end of training (section 4.3)
+    hessian_samples: int = 10_000  # images of each split it is computed on
+    hessian_tolerance: float = 1e-3  # relative, on the eigenvalue between two iterations
+    hessian_iterations: int = 100  # at most, of the power iteration
+    lanczos: bool = False  # cross-check by scipy's eigsh
+    spectra: bool = True  # every singular value and the operator norms at the end of training (section 4.4)
+    jacobian_samples: int = 256  # test images for the lower bound beside section 3.1's product bound
+
+    def __post_init__(self) -> None:
+        require(self.every > 0, f"measure.every={self.every} must be positive")
+        for key in ("gradient_samples", "batch_size", "hessian_samples", "hessian_iterations", "jacobian_samples"):
+            require(getattr(self, key) > 0, f"measure.{key}={getattr(self, key)} must be positive")
+        require(self.hessian_tolerance > 0, "measure.hessian_tolerance must be positive")
+
+
+@dataclass
+class Config:
+    """Everything one run depends on. `model` and `method` are the dataclasses of the chosen model and method."""
+
+    setting: str = MISSING  # row of Table 1, such as vgg_cifar10
+    experiment: str = free("single")  # the grid this run belongs to: a folder under results/runs
+    results: str = free("results")
+    seed: int = 0
+    alpha: float | None = None  # test-accuracy threshold of the generalization gap (section 4.1)
+    data: DataConfig = field(default_factory=DataConfig)
+    model: Any = None
+    method: Any = None
+    batch: BatchConfig = field(default_factory=BatchConfig)
+    optim: OptimConfig = field(default_factory=OptimConfig)
+    train: TrainConfig = field(default_factory=TrainConfig)
+    measure: MeasureConfig = field(default_factory=MeasureConfig)
+
+    @property
+    def run_id(self) -> str:
+        """`<setting>__<method>__b<batch>__s<seed>__<8 hex>`: the same on every machine for the same computation."""
+        digest = _digest(identity(self))
+        return f"{self.setting}__{self.method.name}__b{self.batch.size}__s{self.seed}__{digest}"
+
+    @property
+    def variant(self) -> str:
+        """8 hex digits of the configuration less the seed: runs that differ in it must not be averaged."""
+        tree = identity(self)
+        del tree["seed"]
+        return _digest(tree)
+
+    @property
+    def directory(self) -> Path:
+        """The run directory."""
+        return Path(self.results).expanduser() / "runs" / self.experiment / self.run_id
+
+
+def identity(node: Any) -> dict[str, Any]:
+    """The part of a configuration dataclass that can change the result."""
+    tree: dict[str, Any] = {}
+    for entry in fields(node):
+        keep = entry.metadata.get("identity", True)
+        value = getattr(node, entry.name)
+        if is_dataclass(value):
+            value = identity(value)
+        if keep == "name":
+            value = None if value is None else Path(value).name
+        if keep:
+            tree[entry.name] = value
+    return tree
+
+
+def _digest(tree: Mapping[str, Any]) -> str:
+    return hashlib.sha256(json.dumps(tree, sort_keys=True).encode()).hexdigest()[:8]
+
+
+def to_dict(config: Config) -> dict[str, Any]:
+    """The configuration as plain containers, for config.yaml."""
+    return asdict(config)
+
+
+def parse(tree: Any, models: Mapping[str, type], methods: Mapping[str, type]) -> Config:
+    """A composed tree (DictConfig or nested dicts) as a checked Config.
+
+    `models` and `methods` map a name to the dataclass of its options. Raises ConfigError, one sentence, on an unknown
+    key (with the nearest name), a wrong type, a missing value or an impossible combination.
+    """
+    try:
+        plain = OmegaConf.to_container(OmegaConf.create(tree), resolve=True, throw_on_missing=False)
+    except OmegaConfBaseException as error:
+        raise ConfigError(f"the configuration cannot be resolved: {_first_line(error)}") from None
+    assert isinstance(plain, dict)
+    values = {str(key): value for key, value in plain.items() if key not in PLANNER_KEYS}
+    _known_keys(values, {entry.name for entry in fields(Config)}, "")
+    sections: dict[str, type] = {
+        "data": DataConfig,
+        "batch": BatchConfig,
+        "optim": OptimConfig,
+        "train": TrainConfig,
+        "measure": MeasureConfig,
+        "model": _choose("model", values.get("model"), models),
+        "method": _choose("method", values.get("method"), methods),
+    }
+    built: dict[str, Any] = {name: _section(name, cls, values.pop(name, {})) for name, cls in sections.items()}
+    top = _section("", _Top, values)
+    return Config(**vars(top), **built)
+
+
+@dataclass
+class _Top:
+    setting: str = MISSING
+    experiment: str = "single"
+    results: str = "results"
+    seed: int = 0
+    alpha: float | None = None
+
+
+def _choose(group: str, values: Any, known: Mapping[str, type]) -> type:
+    name = values.get("name") if isinstance(values, dict) else None
+    if name not in known:
+        hint = _nearest(str(name), known)
+        raise ConfigError(f"{group}.name={name} is unknown{hint}; choose one of {', '.join(sorted(known))}")
+    return known[str(name)]
+
+
+def _nearest(name: str, known: Any) -> str:
+    close = difflib.get_close_matches(name, list(known), n=1)
+    return f" (did you mean {close[0]}?)" if close else ""
+
+
+def _known_keys(values: Mapping[str, Any], known: set[str], prefix: str) -> None:
+    for key in values:
+        if key not in known:
+            raise ConfigError(f"unknown key {prefix}{key}{_nearest(key, known)}; known: {', '.join(sorted(known))}")
+
+
+def _section(name: str, cls: type, values: Any) -> Any:
+    prefix = f"{name}." if name else ""
+    require(isinstance(values, dict), f"{name}={values!r} must be a mapping of options")
+    _known_keys(values, {entry.name for entry in fields(cls)}, prefix)
+    try:
+        return OmegaConf.to_object(OmegaConf.merge(OmegaConf.structured(cls), values))
+    except MissingMandatoryValue as error:
+        raise ConfigError(f"{prefix}{_key(error)} has no value: set it on the command line or in its YAML file") from None
+    except (ValidationError, ConfigKeyError, OmegaConfBaseException) as error:
+        raise ConfigError(f"{prefix}{_key(error)} has a wrong value: {_first_line(error)}") from None
+
+
+def _key(error: Exception) -> str:
+    return str(getattr(error, "full_key", None) or getattr(error, "key", None) or "?")
+
+
+def _first_line(error: Exception) -> str:
+    return str(error).strip().splitlines()[0]

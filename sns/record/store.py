@@ -1,0 +1,177 @@
+"""Writing run directories so that nothing is ever half there, and reading them with every doubt named."""
+
+import json
+import math
+import os
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass, fields
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+import yaml
+
+from sns.errors import RecordError
+from sns.record.schema import HISTORY, LAYERS, SCHEMA_VERSION, SPECTRA, STATUSES, Result
+
+RESULT, CONFIG, HISTORY_CSV, LAYERS_CSV, SPECTRA_CSV = (
+    "result.json",
+    "config.yaml",
+    "history.csv",
+    "layers.csv",
+    "spectra.csv",
+)
+
+
+@contextmanager
+def atomic(path: Path) -> Iterator[Path]:
+    """Yields a sibling path to write; on success it is synced and renamed over `path`, on failure it is removed."""
+    aside = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    try:
+        yield aside
+        with aside.open("rb+") as written:
+            os.fsync(written.fileno())
+        aside.replace(path)
+        folder = os.open(path.parent, os.O_RDONLY)
+        try:
+            os.fsync(folder)
+        finally:
+            os.close(folder)
+    finally:
+        aside.unlink(missing_ok=True)
+
+
+def write_text(path: Path, text: str) -> None:
+    """Writes `text` to `path` atomically."""
+    with atomic(path) as aside:
+        aside.write_text(text, encoding="utf-8")
+
+
+def write_rows(path: Path, columns: Sequence[str], rows: Sequence[Mapping[str, Any]]) -> None:
+    """Writes `rows` as CSV with exactly `columns`; floats keep every digit, so that reading gives the same bits."""
+    with atomic(path) as aside:
+        pd.DataFrame(list(rows), columns=list(columns)).to_csv(aside, index=False, float_format="%.17g")
+
+
+def write_result(directory: Path, result: Result) -> None:
+    """Writes result.json, the mark of a run that is over. Numbers that are not finite become null."""
+    write_text(directory / RESULT, json.dumps(_plain(asdict(result)), indent=1, allow_nan=False) + "\n")
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, float) and not math.isfinite(value):
+        return None
+    if isinstance(value, dict):
+        return {key: _plain(entry) for key, entry in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [_plain(entry) for entry in value]
+    return value
+
+
+def is_over(directory: Path) -> bool:
+    """Whether the run of this directory has ended, whatever its status."""
+    return (directory / RESULT).is_file()
+
+
+@dataclass(frozen=True)
+class Record:
+    """One finished run as read back; tables are read when first asked for."""
+
+    path: Path
+    result: Result
+
+    @cached_property
+    def config(self) -> dict[str, Any]:
+        """The resolved configuration, {} if config.yaml is missing."""
+        file = self.path / CONFIG
+        return dict(yaml.safe_load(file.read_text(encoding="utf-8"))) if file.is_file() else {}
+
+    @cached_property
+    def history(self) -> pd.DataFrame:
+        """Columns `schema.HISTORY`, one row an evaluation; RecordError if missing or damaged."""
+        return _table(self.path / HISTORY_CSV, HISTORY)
+
+    @cached_property
+    def layers(self) -> pd.DataFrame | None:
+        """Columns `schema.LAYERS`, or None where the run did not measure them."""
+        file = self.path / LAYERS_CSV
+        return _table(file, LAYERS) if file.is_file() else None
+
+    @cached_property
+    def spectra(self) -> pd.DataFrame | None:
+        """Columns `schema.SPECTRA`, or None where the run did not measure them."""
+        file = self.path / SPECTRA_CSV
+        return _table(file, SPECTRA) if file.is_file() else None
+
+
+def _table(path: Path, columns: Sequence[str]) -> pd.DataFrame:
+    try:
+        frame = pd.read_csv(path)
+    except FileNotFoundError:
+        raise RecordError(f"{path} is missing: the record is partial; run the cell again") from None
+    except (pd.errors.ParserError, pd.errors.EmptyDataError, UnicodeDecodeError, OSError) as error:
+        raise RecordError(f"{path} cannot be read ({error}): delete the run directory and run the cell again") from None
+    missing = [name for name in columns if name not in frame.columns]
+    if missing:
+        raise RecordError(f"{path} lacks the columns {', '.join(missing)}: it is damaged or of another schema")
+    text = [name for name in columns if name not in ("layer", "kind") and frame[name].dtype.kind not in "fiu"]
+    if text and len(frame):
+        raise RecordError(f"{path} holds something that is not a number in column {text[0]}: it is damaged")
+    return frame[list(columns)]
+
+
+def read(directory: Path) -> Record:
+    """The record of one run directory.
+
+    Raises RecordError, naming the file and the fault, where the record is missing, damaged, partial or of another schema.
+    """
+    file = directory / RESULT
+    try:
+        content = json.loads(file.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise RecordError(f"{directory} has no {RESULT}: the run is not over") from None
+    except (json.JSONDecodeError, UnicodeDecodeError, OSError) as error:
+        raise RecordError(f"{file} is damaged ({error}): delete the run directory and run the cell again") from None
+    if not isinstance(content, dict) or "schema" not in content:
+        raise RecordError(f"{file} is not a record of this project: it states no schema")
+    if content["schema"] != SCHEMA_VERSION:
+        raise RecordError(
+            f"{file} has schema {content['schema']}, this version reads {SCHEMA_VERSION}: "
+            "use the version that wrote it or run the cell again"
+        )
+    known = {field.name for field in fields(Result)}
+    missing, foreign = known - content.keys(), content.keys() - known
+    if missing or foreign:
+        raise RecordError(f"{file} does not fit its schema: missing {sorted(missing)}, unknown {sorted(foreign)}")
+    record = Record(directory, Result(**content))
+    if record.result.status not in STATUSES:
+        raise RecordError(f"{file} has the unknown status {record.result.status!r}")
+    if record.result.status == "ok" and record.history.empty:
+        raise RecordError(f"{directory / HISTORY_CSV} has no rows although the run ended well: the record is damaged")
+    return record
+
+
+def run_directories(folder: Path) -> list[Path]:
+    """Every run directory at or below `folder`, finished or not, sorted by path."""
+    return sorted({file.parent for name in (CONFIG, RESULT) for file in folder.rglob(name)})
+
+
+def read_all(folder: Path) -> tuple[list[Record], list[str]]:
+    """Every readable record at or below `folder`, and one sentence for each run directory left out.
+
+    Two finished directories with one run_id are both left out but the first, with a warning, so that no run counts twice.
+    """
+    records: dict[str, Record] = {}
+    warnings: list[str] = []
+    for directory in run_directories(folder):
+        try:
+            record = read(directory)
+        except RecordError as error:
+            warnings.append(str(error))
+            continue
+        first = records.setdefault(record.result.run_id, record)
+        if first is not record:
+            warnings.append(f"{directory} repeats the run {record.result.run_id} of {first.path}: left out")
+    return list(records.values()), warnings
