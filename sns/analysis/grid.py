@@ -1,12 +1,14 @@
-"""The grid as a reader thinks of it: cells of setting x method x regime, each with its runs, and the paper's numbers."""
+"""The grid as a reader thinks of it: cells of setting x method x regime with their runs, and the paper's numbers."""
 
+import math
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
 import pandas as pd
 
-from sns.record.store import Record, read_all
+from sns.errors import RecordError
+from sns.record.store import CONFIG, RESULT, Record, read_all
 
 PAPER_SETTINGS = ("vgg_cifar10", "nin_cifar100", "densenet40_cifar100", "densenet22_stl10")
 METHODS = ("vanilla", "decay", "adversarial", "spectral")
@@ -64,20 +66,74 @@ class Grid:
         return Cell(setting, method, regime, ())
 
 
+def experiment_folder(results: Path, experiment: str | None = None) -> Path:
+    """The folder whose records belong together: `results`/runs/`experiment`.
+
+    Without `experiment` it is the only one under `results`/runs; a path that is itself an experiment folder or a run
+    directory is taken as it is. Raises RecordError where there is none, or several to choose from.
+    """
+    if not results.is_dir():
+        raise RecordError(f"{results} does not exist: give the results folder that holds runs/<experiment>/<run_id>")
+    runs = results / "runs"
+    if not runs.is_dir():
+        if experiment is None and _holds_runs(results):
+            return results
+        raise RecordError(f"{results} holds no runs/ folder: give a results folder, or train a grid first (make demo)")
+    known = sorted(folder.name for folder in runs.iterdir() if folder.is_dir() and _holds_runs(folder))
+    if not known:
+        raise RecordError(f"{runs} holds no runs yet: train a grid first (make demo)")
+    if experiment is None and len(known) > 1:
+        raise RecordError(f"{runs} holds several experiments, choose one with --experiment: {', '.join(known)}")
+    if experiment is not None and experiment not in known:
+        raise RecordError(f"{runs} holds no experiment {experiment}; there are: {', '.join(known)}")
+    return runs / (known[0] if experiment is None else experiment)
+
+
+def output_folder(folder: Path) -> Path:
+    """Where what is computed from the records of `folder` is written: `results`/`experiment`/.
+
+    That is `folder` without the part named runs; a folder outside any runs/ keeps its outputs itself.
+    """
+    folder = folder.absolute()
+    for runs in (parent for parent in folder.parents if parent.name == "runs"):
+        inside = folder.relative_to(runs)
+        if inside.parts[0] in (PAPER.name, runs.name):
+            raise RecordError(f"the experiment name {inside.parts[0]} is reserved: rename {folder} or give --out")
+        return runs.parent / inside
+    return folder
+
+
+def _holds_runs(folder: Path) -> bool:
+    return any(next(folder.glob(f"{depth}{name}"), None) for depth in ("", "*/") for name in (CONFIG, RESULT))
+
+
 def load(folder: Path) -> Grid:
     """Every readable record at or below `folder` as a grid; what was left out and why is in `warnings`."""
     return arrange(*read_all(folder))
+
+
+def load_experiment(results: Path, experiment: str | None = None) -> tuple[Path, Grid]:
+    """The folder that `experiment_folder` resolves to and its grid; RecordError where no finished run is left in it."""
+    folder = experiment_folder(results, experiment)
+    grid = load(folder)
+    if not grid.cells:
+        first = f"; {len(grid.warnings)} left out, the first: {grid.warnings[0]}" if grid.warnings else ""
+        raise RecordError(f"{folder} holds no finished run: train a grid first (make demo){first}")
+    return folder, grid
 
 
 def arrange(records: Iterable[Record], warnings: Iterable[str] = ()) -> Grid:
     """Records as a grid. Within a cell only runs of one variant are kept (the one with most runs), so that nothing
     computed under different options is ever averaged; the others are named in `warnings`."""
     places: dict[tuple[str, str, str], dict[str, list[Record]]] = {}
+    notes = list(warnings)
     for record in records:
         result = record.result
+        if (fault := _fault(record)) is not None:
+            notes.append(f"{record.path / RESULT} {fault}: left out; delete the run directory and run the cell again")
+            continue
         place = places.setdefault((result.setting, result.method, result.regime), {})
         place.setdefault(result.variant, []).append(record)
-    notes = list(warnings)
     cells = []
     for (setting, method, regime), variants in places.items():
         kept = max(variants, key=lambda name: (len(variants[name]), name))
@@ -89,6 +145,22 @@ def arrange(records: Iterable[Record], warnings: Iterable[str] = ()) -> Grid:
                 )
         cells.append(Cell(setting, method, regime, tuple(sorted(variants[kept], key=lambda r: r.result.seed))))
     return Grid(tuple(sorted(cells, key=_place)), tuple(notes))
+
+
+def _fault(record: Record) -> str | None:
+    """What keeps a record that can be read from being used, or None."""
+    result = record.result
+    if result.regime not in REGIMES:
+        return f"has the unknown regime {result.regime!r}"
+    if not isinstance(result.seed, int) or not all(isinstance(x, str) for x in (result.setting, result.method)):
+        return "has a setting, method or seed of the wrong type"
+    if result.status == "ok":
+        for name, row in (("final", result.final), ("best", result.best)):
+            for key in ("test_accuracy", "train_accuracy", "gap"):
+                value = row.get(key) if isinstance(row, dict) else None
+                if not isinstance(value, (int, float)) or not math.isfinite(value):
+                    return f"ended well but states no {name} {key}"
+    return None
 
 
 def _place(cell: Cell) -> tuple[int, str, int, int, str]:

@@ -1,0 +1,159 @@
+"""CIFAR-10, CIFAR-100 and STL-10 through torchvision's classes, fetched so that a shared cache is never half there."""
+
+import errno
+import tarfile
+import zlib
+from collections.abc import Iterator
+from gzip import BadGzipFile
+from http.client import HTTPException
+from pathlib import Path
+from pickle import UnpicklingError
+from typing import Any
+
+import numpy as np
+
+from sns.data.cache import download_timeout, first_line, install, locked, scratch, sweep
+from sns.data.memory import require_host
+from sns.data.raw import RawData, RawSplit
+from sns.errors import DataError
+
+CLASSES = {"cifar10": 10, "cifar100": 100, "stl10": 10}
+UNPACK_ERRORS = (RuntimeError, EOFError, tarfile.TarError, zlib.error, BadGzipFile)
+FETCH_ERRORS = (*UNPACK_ERRORS, OSError, HTTPException)
+DISK_ERRORS = (errno.ENOSPC, errno.EDQUOT, errno.EROFS)
+READ_ERRORS = (OSError, RuntimeError, EOFError, ValueError, KeyError, TypeError, UnpicklingError)
+
+
+def read(name: str, root: Path, download: bool) -> RawData:
+    """The official training and test images of `name` in CLASSES, from files below `root`; STL-10's labelled part.
+
+    Files that are not there come from the official archive, if it lies in `root`, or from the network if `download`.
+    DataError if they cannot be had, fail their checksum, or do not fit into memory.
+    """
+    kind = _kind(name)
+    folder = root / kind.base_folder
+    if not folder.is_dir():
+        _fetch(kind, root, download)
+    # Twice: torchvision joins the pieces of a file into one array.
+    require_host(2 * sum(path.stat().st_size for path, _ in _files(kind, root) if path.is_file()), str(folder))
+    try:
+        splits = [kind(str(root), **{_split_key(name): value}) for value in _split_values(name)]
+        train, test = (RawSplit(_pixels(name, split.data), _labels(split)) for split in splits)
+    except MemoryError:
+        raise DataError(f"{folder} does not fit into memory; use a larger machine") from None
+    except READ_ERRORS as error:
+        raise DataError(_diagnosis(kind, root, error)) from None
+    return RawData(train, test, CLASSES[name])
+
+
+def _kind(name: str) -> Any:
+    from torchvision import datasets  # here, because its import takes seconds that other data sets need not wait
+
+    if name == "stl10":
+        # Without the 2.6 GB of unlabelled images, which are not used and whose checksum would be taken each time.
+        return type("STL10", (datasets.STL10,), {"train_list": datasets.STL10.train_list[:2]})
+    return {"cifar10": datasets.CIFAR10, "cifar100": datasets.CIFAR100}[name]
+
+
+def _split_key(name: str) -> str:
+    return "split" if name == "stl10" else "train"
+
+
+def _split_values(name: str) -> tuple[Any, Any]:
+    return ("train", "test") if name == "stl10" else (True, False)
+
+
+def _pixels(name: str, data: Any) -> Any:
+    return data if name == "stl10" else data.transpose(0, 3, 1, 2)
+
+
+def _labels(split: Any) -> Any:
+    # STL-10 counts from 1 in bytes, torchvision from 0: an image without a label has become 255 and is refused later.
+    return np.asarray(split.labels if hasattr(split, "labels") else split.targets, dtype=np.int64)
+
+
+def _files(kind: Any, root: Path) -> Iterator[tuple[Path, str]]:
+    """Every file that torchvision will open below `root`, with its MD5."""
+    for name, md5 in [*kind.train_list, *kind.test_list]:
+        yield root / kind.base_folder / name, md5
+    if hasattr(kind, "meta"):
+        yield root / kind.base_folder / kind.meta["filename"], kind.meta["md5"]
+
+
+def _diagnosis(kind: Any, root: Path, error: BaseException) -> str:
+    """One sentence that names the file at fault."""
+    from torchvision.datasets.utils import check_integrity
+
+    fix = f"delete {root / kind.base_folder} and run again with data.download=true"
+    for path, md5 in _files(kind, root):
+        if not path.is_file():
+            return f"{path} is missing from the data set; {fix}"
+        try:
+            intact = check_integrity(path, md5)
+        except OSError as fault:
+            return f"{path} cannot be read ({first_line(fault)}); make it readable, or {fix}"
+        if not intact:
+            return f"{path} is damaged (its checksum is not the official one); {fix}"
+    return f"{root / kind.base_folder} cannot be read ({first_line(error)}); {fix}"
+
+
+def _fetch(kind: Any, root: Path, download: bool) -> None:
+    """Puts the unpacked folder of `kind` in place below `root`, whole or not at all."""
+    archive, folder = root / kind.filename, root / kind.base_folder
+    if not archive.is_file() and not download:
+        raise DataError(
+            f"{folder} does not exist and data.download=false; put {kind.filename} (from {kind.url}) into {root}, "
+            "set data.root to where it is, or set data.download=true"
+        )
+    try:
+        root.mkdir(parents=True, exist_ok=True)
+        with locked(root / f".{kind.base_folder}.lock") as held:
+            if folder.is_dir():  # another process was faster
+                return
+            if held:
+                sweep(root, kind.base_folder)
+            with scratch(root, kind.base_folder) as aside:
+                if archive.is_file():
+                    _unpack(kind, archive, aside)
+                else:
+                    _download(kind, aside, folder)
+                install(aside / kind.base_folder, folder)
+    except OSError as error:
+        raise DataError(
+            f"{folder} cannot be written ({first_line(error)}); free space there or set data.root to another folder"
+        ) from None
+
+
+def _unpack(kind: Any, archive: Path, aside: Path) -> None:
+    from torchvision.datasets.utils import check_integrity, extract_archive
+
+    fix = f"delete it and run again with data.download=true, or download it again from {kind.url}"
+    if not check_integrity(archive, kind.tgz_md5):
+        raise DataError(f"{archive} is damaged (its checksum is not the official one); {fix}")
+    try:
+        extract_archive(archive, aside)
+    except UNPACK_ERRORS as error:
+        raise DataError(f"{archive} cannot be unpacked ({first_line(error)}); {fix}") from None
+    _require_whole(kind, aside, archive)
+
+
+def _download(kind: Any, aside: Path, folder: Path) -> None:
+    from torchvision.datasets.utils import download_and_extract_archive
+
+    try:
+        with download_timeout():
+            download_and_extract_archive(kind.url, aside, filename=kind.filename, md5=kind.tgz_md5)
+    except FETCH_ERRORS as error:
+        if isinstance(error, OSError) and error.errno in DISK_ERRORS:
+            raise  # not the network's fault: _fetch says so
+        raise DataError(
+            f"{folder} does not exist and {kind.url} could not be downloaded ({first_line(error)}); "
+            f"connect to the network, or put {kind.filename} into {folder.parent}"
+        ) from None
+    _require_whole(kind, aside, kind.url)
+
+
+def _require_whole(kind: Any, aside: Path, source: Any) -> None:
+    for path, _ in _files(kind, aside):
+        if not path.is_file():
+            raise DataError(f"{source} does not hold {path.relative_to(aside)}; download it again from {kind.url}")

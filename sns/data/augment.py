@@ -1,0 +1,36 @@
+"""Random crops and mirror images of a batch, as tensor operations on its device."""
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+
+def crop_and_flip(x: Tensor, padding: int, flip: bool, generator: torch.Generator) -> Tensor:
+    """Images (B, C, H, W), each padded with `padding` zeros, cut back to H x W at a random place and mirrored or not.
+
+    Offsets are uniform on 0..2*padding for rows and columns separately, mirroring has probability 1/2, both drawn for
+    each image from `generator`, which lives on the device of `x`. Images are contrast-normalised already, so the zeros
+    are their mean. Returns `x` itself when there is nothing to do; `x` is never changed.
+    """
+    if padding == 0 and not flip:
+        return x
+    top, left = torch.zeros((2, len(x)), dtype=torch.int64, device=x.device)
+    mirrored = torch.zeros(len(x), dtype=torch.bool, device=x.device)
+    if padding > 0:
+        top, left = torch.randint(2 * padding + 1, (2, len(x)), generator=generator, device=x.device)
+    if flip:
+        mirrored = torch.rand(len(x), generator=generator, device=x.device) < 0.5
+    return window(x, padding, top, left, mirrored)
+
+
+def window(x: Tensor, padding: int, top: Tensor, left: Tensor, mirrored: Tensor) -> Tensor:
+    """The H x W piece of each zero-padded image of `x` (B, C, H, W) from row top[i] and column left[i] on, its columns
+    reversed where mirrored[i]; top, left: (B,) int64 in 0..2*padding, mirrored: (B,) bool."""
+    batch, channels, height, width = x.shape
+    rows = top[:, None] + torch.arange(height, device=x.device)
+    columns = torch.arange(width, device=x.device)
+    columns = left[:, None] + torch.where(mirrored[:, None], width - 1 - columns, columns)
+    # One index into the flattened padded image serves all channels: a single gather, nothing returns to the host.
+    places = rows[:, :, None] * (width + 2 * padding) + columns[:, None, :]
+    padded = F.pad(x, (padding,) * 4).reshape(batch, channels, -1)
+    return padded.gather(2, places.reshape(batch, 1, -1).expand(-1, channels, -1)).view(x.shape)

@@ -1,0 +1,71 @@
+"""A folder of archives that many runs share: what is put there appears whole or not at all."""
+
+import shutil
+import socket
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+
+try:
+    import fcntl
+except ImportError:  # not on Windows
+    fcntl = None  # type: ignore[assignment]
+
+TIMEOUT = 30.0  # seconds without an answer after which a download is given up
+
+
+@contextmanager
+def locked(path: Path) -> Iterator[bool]:
+    """Holds an exclusive lock on the file `path`, waiting for it; it ends with the process, however that dies.
+
+    Yields whether it is held. It is not where the file system has no locks: then several processes may fetch the same
+    thing, and `install` still keeps it whole.
+    """
+    held = False
+    with path.open("a") as handle:
+        if fcntl is not None:
+            with suppress(OSError):
+                fcntl.flock(handle, fcntl.LOCK_EX)
+                held = True
+        yield held
+
+
+@contextmanager
+def scratch(root: Path, name: str) -> Iterator[Path]:
+    """A new folder beside the place where `name` will be, on the same file system; removed at the end."""
+    with tempfile.TemporaryDirectory(dir=root, prefix=f".{name}.", suffix=".tmp", ignore_cleanup_errors=True) as aside:
+        yield Path(aside)
+
+
+def sweep(root: Path, name: str) -> None:
+    """Removes what processes that were killed left of `scratch`; only while the lock for `name` is held."""
+    for left in root.glob(f".{name}.*.tmp"):
+        shutil.rmtree(left, ignore_errors=True)
+
+
+def install(ready: Path, place: Path) -> None:
+    """Renames the folder `ready` to `place`, unless another process has put one there meanwhile."""
+    try:
+        ready.rename(place)
+    except OSError:
+        if not place.is_dir():
+            raise
+        shutil.rmtree(ready, ignore_errors=True)
+
+
+@contextmanager
+def download_timeout(seconds: float = TIMEOUT) -> Iterator[None]:
+    """Connections give up after `seconds` of silence: torchvision sets no limit, and a firewall may never answer."""
+    before = socket.getdefaulttimeout()
+    socket.setdefaulttimeout(seconds)
+    try:
+        yield
+    finally:
+        socket.setdefaulttimeout(before)
+
+
+def first_line(error: BaseException) -> str:
+    """The message of `error` on one line, its type where it has none."""
+    text = str(error).strip()
+    return text.splitlines()[0].rstrip(".") if text else type(error).__name__

@@ -1,0 +1,113 @@
+"""One call from a configuration to checked, contrast-normalised images on the training device."""
+
+import hashlib
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from sns.config import DataConfig
+from sns.data import archives, digits, npz
+from sns.data.gcn import global_contrast_normalize
+from sns.data.memory import require_device
+from sns.data.raw import RawData, RawSplit, check
+from sns.data.subset import balanced_indices
+from sns.errors import DataError
+
+
+@dataclass(frozen=True)
+class Images:
+    """One split: x (N, C, H, W) float32, contrast-normalised, and y (N,) int64, on one device."""
+
+    x: Tensor
+    y: Tensor
+
+    def __len__(self) -> int:
+        return len(self.y)
+
+
+@dataclass(frozen=True)
+class Dataset:
+    """A data set as training sees it."""
+
+    name: str
+    train: Images
+    test: Images
+    classes: int
+    fingerprint: str  # hex digest of the chosen images and labels as bytes, before normalization
+    note: str | None  # what a reader must know of the images
+
+    @property
+    def channels(self) -> int:
+        """C."""
+        return self.train.x.shape[1]
+
+    @property
+    def image_size(self) -> int:
+        """H, which is W."""
+        return self.train.x.shape[2]
+
+
+def load(config: DataConfig, device: torch.device) -> Dataset:
+    """The images that `config` names, checked, cut to the subset, contrast-normalised and on `device`.
+
+    Raises DataError, one sentence, for a missing or damaged archive, unfit arrays, a subset larger than the set, or too
+    little memory.
+    """
+    raw, source = _read(config)
+    classes = check(raw, source)
+    train = _choose(raw.train, config.subset, "subset", source)
+    test = _choose(raw.test, config.test_subset, "test_subset", source)
+    # float32 images, their bytes, and room for normalising one piece after the other
+    require_device(5 * (train.x.size + test.x.size) + 200_000_000, device, f"the data set {config.name}")
+    try:
+        first, second = (_images(split, config.gcn, device) for split in (train, test))
+    except torch.OutOfMemoryError:
+        raise DataError(
+            f"the data set {config.name} does not fit on {device}; keep fewer images with data.subset"
+        ) from None
+    return Dataset(config.name, first, second, classes, fingerprint(train, test), _note(raw, config))
+
+
+def _read(config: DataConfig) -> tuple[RawData, str]:
+    """The raw images and how to call their source in messages."""
+    if config.name == "digits":
+        return digits.read(), "digits"
+    if config.name == "npz":
+        path = Path(str(config.path)).expanduser()
+        return npz.read(path), str(path)
+    root = Path(config.root).expanduser()
+    return archives.read(config.name, root, config.download), f"{config.name} in {root}"
+
+
+def _choose(split: RawSplit, count: int | None, key: str, source: str) -> RawSplit:
+    """The split or its balanced subset, contiguous, labels int64."""
+    if count is not None:
+        if count > len(split.y):
+            raise DataError(
+                f"data.{key}={count} is more than the {len(split.y)} images of {source}; choose fewer, or null for all"
+            )
+        split = split.take(balanced_indices(split.y, count))
+    return RawSplit(np.ascontiguousarray(split.x), split.y.astype(np.int64))
+
+
+def _note(raw: RawData, config: DataConfig) -> str | None:
+    whole = config.subset is None and config.test_subset is None
+    return raw.note if raw.note is None or whole else f"{raw.note}, counted before the subset was taken"
+
+
+def fingerprint(*splits: RawSplit) -> str:
+    """32 hex digits over shapes, pixels (C, H, W order) and labels: the same on every machine and from every source."""
+    digest = hashlib.blake2b(digest_size=16)
+    for split in splits:
+        digest.update(repr(split.x.shape).encode())
+        digest.update(np.ascontiguousarray(split.x).data)
+        digest.update(split.y.astype("<i8").data)
+    return digest.hexdigest()
+
+
+def _images(split: RawSplit, variant: str, device: torch.device) -> Images:
+    pixels = torch.from_numpy(split.x).to(device)  # as bytes: a quarter of the transfer
+    return Images(global_contrast_normalize(pixels, variant), torch.from_numpy(split.y).to(device))

@@ -1,0 +1,48 @@
+"""Anybody's images: one .npz file with x_train, y_train, x_test, y_test."""
+
+import zipfile
+import zlib
+from pathlib import Path
+
+import numpy as np
+
+from sns.data.cache import first_line
+from sns.data.memory import require_host
+from sns.data.raw import Array, RawData, RawSplit
+from sns.errors import DataError
+
+KEYS = ("x_train", "y_train", "x_test", "y_test")
+
+
+def read(path: Path) -> RawData:
+    """The arrays of `path`: x_* (N, H, W, C) uint8, y_* (N,) integer; `not_exact` (M,), if present, lists images that
+    come from a JPEG copy, and becomes the note. DataError if the file is missing, damaged or lacks an array."""
+    if not path.is_file():
+        raise DataError(f"{path} does not exist; set data.path to an .npz file with arrays {', '.join(KEYS)}")
+    try:
+        with zipfile.ZipFile(path) as archive:
+            # Twice: the bytes as stored, and once more in the order that training wants.
+            require_host(2 * sum(entry.file_size for entry in archive.infolist()), str(path))
+        with np.load(path, allow_pickle=False) as content:
+            missing = [key for key in KEYS if key not in content.files]
+            if missing:
+                raise DataError(f"{path} lacks the array(s) {', '.join(missing)}; store all of {', '.join(KEYS)}")
+            arrays: dict[str, Array] = {key: content[key] for key in KEYS}
+            not_exact = content["not_exact"].size if "not_exact" in content.files else 0
+    except MemoryError:
+        raise DataError(f"{path} does not fit into memory; store fewer images or use a larger machine") from None
+    except (zipfile.BadZipFile, zlib.error, ValueError, EOFError, OSError, RuntimeError, KeyError) as error:
+        raise DataError(
+            f"{path} cannot be read as .npz ({first_line(error)}); write it again with numpy.savez"
+        ) from None
+    total = len(arrays["x_train"]) + len(arrays["x_test"])
+    note = f"{not_exact:,} of {total:,} images from JPEG" if not_exact > 0 else None
+    return RawData(
+        RawSplit(_channels_first(arrays["x_train"]), arrays["y_train"]),
+        RawSplit(_channels_first(arrays["x_test"]), arrays["y_test"]),
+        note=note,
+    )
+
+
+def _channels_first(x: Array) -> Array:
+    return x.transpose(0, 3, 1, 2) if x.ndim == 4 else x

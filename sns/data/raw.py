@@ -1,0 +1,86 @@
+"""Images as they come from a file, and the checks that every source must pass."""
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from sns.errors import DataError
+
+Array = NDArray[Any]
+
+
+@dataclass(frozen=True)
+class RawSplit:
+    """Images x (N, C, H, W) uint8, possibly a strided view, and their labels y (N,) integer."""
+
+    x: Array
+    y: Array
+
+    def take(self, index: Array) -> "RawSplit":
+        """The images at `index` (M,), in that order."""
+        return RawSplit(self.x[index], self.y[index])
+
+
+@dataclass(frozen=True)
+class RawData:
+    """A whole set. `classes` None: as many as the training labels say. `note`: what a reader must know."""
+
+    train: RawSplit
+    test: RawSplit
+    classes: int | None = None
+    note: str | None = None
+
+
+def check(raw: RawData, source: str) -> int:
+    """The number of classes; DataError, naming `source`, unless images and labels fit each other."""
+    for name, split in (("train", raw.train), ("test", raw.test)):
+        _check_split(split, name, source)
+    if raw.train.x.shape[1:] != raw.test.x.shape[1:]:
+        raise DataError(
+            f"{source}: training images are {_size(raw.train.x)} but test images are {_size(raw.test.x)}; "
+            "resize them to one shape"
+        )
+    present = np.unique(raw.train.y)
+    classes = int(present[-1]) + 1 if raw.classes is None else raw.classes
+    for name, split in (("train", raw.train), ("test", raw.test)):
+        low, high = int(split.y.min()), int(split.y.max())
+        if low < 0 or high >= classes:
+            raise DataError(
+                f"{source}: {name} labels run from {low} to {high} but must lie in 0..{classes - 1} "
+                "(the classes of the training set); correct the labels"
+            )
+    if raw.classes is None and len(present) != classes:
+        gap = int(np.flatnonzero(present != np.arange(len(present)))[0])
+        raise DataError(
+            f"{source}: no training image has label {gap} although labels go up to {classes - 1}; "
+            "number the classes from 0 without gaps"
+        )
+    return classes
+
+
+def _size(x: Array) -> str:
+    return "x".join(str(n) for n in (*x.shape[2:], x.shape[1]))
+
+
+def _check_split(split: RawSplit, name: str, source: str) -> None:
+    x, y = split.x, split.y
+    if x.ndim != 4:
+        raise DataError(
+            f"{source}: x_{name} has {x.ndim} dimensions but must have 4 (images, height, width, channels); "
+            "reshape it, with a last axis of 1 for grey images"
+        )
+    if x.dtype != np.uint8:
+        raise DataError(f"{source}: x_{name} has type {x.dtype} but must be uint8; store plain bytes 0..255")
+    if y.ndim != 1 or not np.issubdtype(y.dtype, np.integer):
+        raise DataError(
+            f"{source}: y_{name} has {y.ndim} dimension(s) and type {y.dtype} but must be a list of integers; "
+            "store one class number an image"
+        )
+    if len(x) != len(y):
+        raise DataError(f"{source}: x_{name} has {len(x)} images but y_{name} has {len(y)} labels; make them equal")
+    if x.size == 0:
+        raise DataError(f"{source}: x_{name} is empty (shape {x.shape}); store at least one image")
+    if x.shape[2] != x.shape[3]:
+        raise DataError(f"{source}: x_{name} is {x.shape[2]}x{x.shape[3]} but images must be square; crop or pad them")

@@ -1,0 +1,1 @@
+"""Linear algebra of one or many matrices: shapes in, numbers out, no training state."""

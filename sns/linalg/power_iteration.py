@@ -1,0 +1,78 @@
+"""Power iteration for the largest singular value (section 3.2, Algorithm 1 corrected), for one matrix or many at once.
+
+The printed algorithm leaves u and v unnormalised and divides |u| by |v| after v <- W^T u, which tends to 1 / sigma_1; here
+both are unit vectors and sigma = u^T W v.
+"""
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+
+TINY = 1e-12  # keeps the zero matrix from dividing by zero
+
+
+def _unit(x: Tensor) -> Tensor:
+    return x / x.norm(dim=-1, keepdim=True).clamp_min(TINY)
+
+
+def power_iteration(weight: Tensor, v: Tensor, n_iterations: int = 1) -> tuple[Tensor, Tensor, Tensor]:
+    """(sigma, u, v) after `n_iterations` of u <- Wv / |Wv|, v <- W^T u / |W^T u|, from the unit vector v.
+
+    weight (..., m, n) and v (..., n), leading dimensions batched; sigma (...), u (..., m), v (..., n). sigma = u^T W v,
+    a lower bound of the largest singular value. ValueError if n_iterations < 1.
+    """
+    if n_iterations < 1:
+        raise ValueError(f"n_iterations={n_iterations} must be at least 1")
+    transposed = weight.mT
+    for _ in range(n_iterations):
+        u = _unit((weight @ v.unsqueeze(-1)).squeeze(-1))
+        image = (transposed @ u.unsqueeze(-1)).squeeze(-1)
+        sigma = image.norm(dim=-1)  # u^T W v for the v that follows
+        v = image / sigma.clamp_min(TINY).unsqueeze(-1)
+    return sigma, u, v
+
+
+def literal_algorithm_1(weight: Tensor, v: Tensor, n_iterations: int = 1) -> tuple[Tensor, Tensor, Tensor]:
+    """(sigma, u, v) of Algorithm 1 as printed, without normalisation: kept to show that it must be corrected."""
+    for _ in range(n_iterations):
+        u = weight @ v
+        v = weight.mT @ u
+        sigma = u.norm() / v.norm()
+    return sigma, u, v
+
+
+def random_unit_vectors(lengths: Sequence[int], generator: torch.Generator) -> list[Tensor]:
+    """Gaussian directions (Algorithm 1, line 2), one of each length, on the generator's device."""
+    return [_unit(torch.randn(n, generator=generator, device=generator.device)) for n in lengths]
+
+
+class PaddedStack:
+    """Matrices of equal row count, padded with zero columns to one (L, m, n_max) tensor, so that one kernel serves all.
+
+    Zero columns change neither singular values nor the other entries of v. In DenseNet every convolution of a block
+    has its own width, so grouping by exact shape would leave one matrix a group.
+    """
+
+    def __init__(self, shapes: Sequence[tuple[int, int]], like: Tensor) -> None:
+        self.columns = [n for _, n in shapes]
+        self.stack = like.new_zeros(len(shapes), shapes[0][0], max(self.columns))
+        self.parts = [self.stack[i, :, :n] for i, n in enumerate(self.columns)]
+
+    def fill(self, matrices: Sequence[Tensor]) -> Tensor:
+        """Copies the matrices in and returns the (L, m, n_max) stack."""
+        torch._foreach_copy_(self.parts, list(matrices))
+        return self.stack
+
+
+def group_by_rows(shapes: Sequence[tuple[int, int]], waste: float = 2.0) -> list[list[int]]:
+    """Indices of matrices to be stacked: equal row counts, and padded to at most `waste` times a matrix's own columns."""
+    groups: list[list[int]] = []
+    for index in sorted(range(len(shapes)), key=lambda i: (shapes[i][0], -shapes[i][1])):
+        rows, columns = shapes[index]
+        widest = shapes[groups[-1][0]] if groups else (0, 0)
+        if groups and widest[0] == rows and widest[1] <= waste * columns:
+            groups[-1].append(index)
+        else:
+            groups.append([index])
+    return groups

@@ -1,0 +1,67 @@
+"""Batch normalisation whose statistics are shared by groups of a fixed number of images ("ghost" batches).
+
+At B = 4096 the cards of 2017 could not hold one forward pass, so the statistics must have come from parts of the batch; the
+group size is an option (`batch.ghost`), and the same groups are used when a batch is split over passes or devices.
+"""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+EPS = 2e-5  # Chainer's default, the framework of the authors
+MOMENTUM = 0.1  # weight of the newest statistics; Chainer calls it decay = 0.9
+
+
+class GhostBatchNorm2d(nn.BatchNorm2d):
+    """Batch norm over (N, C, H, W), or (N, C) as H = W = 1, with statistics of `ghost` consecutive images each.
+
+    In training mode N must be a multiple of `ghost` (ValueError otherwise), or not above it: then, and with `ghost`
+    None, the whole batch is one group. The running statistics move once a group, in order, so that one pass over a batch
+    and several passes over its parts leave the same buffers.
+    """
+
+    def __init__(self, features: int, ghost: int | None = None) -> None:
+        super().__init__(features, eps=EPS, momentum=MOMENTUM)
+        self.ghost = ghost
+        self.frozen = False
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Same shape as x."""
+        if not self.training:
+            return F.batch_norm(x, self.running_mean, self.running_var, self.weight, self.bias, eps=self.eps)
+        groups = self._groups(len(x))
+        if groups == 1:
+            return self._normalize(x)
+        return torch.cat([self._normalize(part) for part in x.chunk(groups)])
+
+    def _groups(self, n: int) -> int:
+        if self.ghost is None or n <= self.ghost:
+            return 1
+        if n % self.ghost:
+            raise ValueError(f"a pass of {n} images is not a multiple of ghost={self.ghost}")
+        return n // self.ghost
+
+    def _normalize(self, x: Tensor) -> Tensor:
+        mean, variance = (None, None) if self.frozen else (self.running_mean, self.running_var)
+        return F.batch_norm(x, mean, variance, self.weight, self.bias, True, MOMENTUM, self.eps)
+
+    def _check_input_dim(self, input: Tensor) -> None:
+        if input.dim() not in (2, 4):
+            raise ValueError(f"expected (N, C) or (N, C, H, W), got {tuple(input.shape)}")
+
+
+@contextmanager
+def frozen_running_statistics(model: nn.Module) -> Iterator[None]:
+    """Inside, forward passes in training mode normalise with batch statistics and leave the running ones alone."""
+    layers = [module for module in model.modules() if isinstance(module, GhostBatchNorm2d)]
+    before = [layer.frozen for layer in layers]
+    for layer in layers:
+        layer.frozen = True
+    try:
+        yield
+    finally:
+        for layer, frozen in zip(layers, before, strict=True):
+            layer.frozen = frozen

@@ -1,0 +1,67 @@
+"""Where a number came from: versions, device and commit."""
+
+import os
+import platform
+import resource
+import subprocess
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+
+import torch
+
+PACKAGES = ("torch", "torchvision", "numpy", "hydra-core", "omegaconf", "pandas", "scipy")
+
+
+def describe(device: torch.device) -> dict[str, Any]:
+    """Versions, device, threads and the commit of the code, as plain values."""
+    cuda = device.type == "cuda"
+    return {
+        "python": platform.python_version(),
+        "platform": f"{platform.system()} {platform.machine()}",
+        "packages": {name: _version(name) for name in PACKAGES},
+        "device": torch.cuda.get_device_name(device) if cuda else _processor(),
+        "device_type": device.type,
+        "threads": torch.get_num_threads(),
+        "cuda": torch.version.cuda if cuda else None,
+        "cudnn": torch.backends.cudnn.version() if cuda else None,
+        **_commit(),
+    }
+
+
+def peak_memory(device: torch.device) -> dict[str, float | None]:
+    """`peak_bytes` allocated by torch on a CUDA device (None on the CPU) and `peak_host_bytes` of this process."""
+    allocated = float(torch.cuda.max_memory_allocated(device)) if device.type == "cuda" else None
+    return {"peak_bytes": allocated, "peak_host_bytes": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024.0}
+
+
+def _version(name: str) -> str | None:
+    try:
+        return metadata.version(name)
+    except metadata.PackageNotFoundError:
+        return None
+
+
+def _processor() -> str:
+    try:
+        for line in Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines():
+            if line.startswith("model name"):
+                return f"{line.split(':', 1)[1].strip()} ({os.cpu_count()} logical cores)"
+    except OSError:
+        pass
+    return f"{platform.processor() or platform.machine()} ({os.cpu_count()} logical cores)"
+
+
+def _commit() -> dict[str, Any]:
+    """The commit of the code in use and whether tracked files differ from it; None outside a git checkout."""
+    folder = Path(__file__).resolve().parent
+
+    def git(*arguments: str) -> str | None:
+        try:
+            done = subprocess.run(["git", "-C", str(folder), *arguments], capture_output=True, text=True, timeout=10)
+        except (OSError, subprocess.TimeoutExpired):
+            return None
+        return done.stdout.strip() if done.returncode == 0 else None
+
+    commit = git("rev-parse", "HEAD")
+    return {"commit": commit, "dirty": None if commit is None else bool(git("status", "--porcelain", "-uno", "--", "."))}

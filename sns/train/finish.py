@@ -1,0 +1,104 @@
+"""The end of a run: the measurements made once, and the record."""
+
+import time
+from typing import Any
+
+from sns import __version__
+from sns.measure.evaluation import gradient_norms, probe_indices, quantiles
+from sns.measure.hessian import hessian_summary
+from sns.measure.lipschitz import lipschitz_summary
+from sns.measure.spectrum import layer_table, spectra_table
+from sns.record import store
+from sns.record.environment import describe, peak_memory
+from sns.record.gap import gap_at_alpha
+from sns.record.schema import LAYERS, SCHEMA_VERSION, SPECTRA, Result
+from sns.train import checkpoint
+from sns.train.schedule import learning_rate_sum
+from sns.train.session import Session
+
+
+def finish(session: Session, reason: str | None, command: str) -> Result:
+    """Measures what is measured at the end, writes the tables and, last, result.json. `reason` says why a run diverged."""
+    began = time.perf_counter()
+    measured = final_measurements(session) if reason is None else dict.fromkeys(MEASURED)
+    session.seconds["measure"] += time.perf_counter() - began
+    result = _result(session, reason, command, measured)
+    store.write_result(session.config.directory, result)
+    if not session.config.train.keep_checkpoint:
+        (session.config.directory / checkpoint.FILE).unlink(missing_ok=True)
+    return result
+
+
+MEASURED = ("hessian", "gradient_quantiles", "lipschitz")
+
+
+def final_measurements(session: Session) -> dict[str, Any]:
+    """Gradient-norm quantiles, Hessian eigenvalues and spectra of the present weights; writes layers.csv and spectra.csv."""
+    config, images, net = session.config.measure, session.dataset, session.model
+    train, test, size = images.train, images.test, config.batch_size
+    probe = probe_indices(len(train), config.gradient_samples, session.device)
+    measured: dict[str, Any] = dict.fromkeys(MEASURED)
+    measured["gradient_quantiles"] = {
+        "train": quantiles(gradient_norms(net, train.x[probe], train.y[probe], size)),
+        "test": quantiles(gradient_norms(net, test.x, test.y, size)),
+    }
+    if config.spectra:
+        layers = layer_table(net, tuple(train.x.shape[1:]))
+        store.write_rows(session.config.directory / store.LAYERS_CSV, LAYERS, layers)
+        store.write_rows(session.config.directory / store.SPECTRA_CSV, SPECTRA, spectra_table(net))
+        chosen = probe_indices(len(test), config.jacobian_samples, session.device)
+        measured["lipschitz"] = lipschitz_summary(net, test.x[chosen], size, layers)
+    if config.hessian:
+        measured["hessian"] = hessian_summary(net, train.x, train.y, test.x, test.y, config)
+    return measured
+
+
+def _result(session: Session, reason: str | None, command: str, measured: dict[str, Any]) -> Result:
+    config, history = session.config, session.history
+    at_alpha = gap_at_alpha(history, config.alpha)
+    environment = describe(session.device) | {
+        "sns": __version__,
+        "precision": config.train.precision,
+        "data": {"name": session.dataset.name, "fingerprint": session.dataset.fingerprint, "note": session.dataset.note},
+    }
+    seconds = session.seconds
+    return Result(
+        schema=SCHEMA_VERSION,
+        run_id=config.run_id,
+        experiment=config.experiment,
+        status="ok" if reason is None else "diverged",
+        reason=reason,
+        setting=config.setting,
+        method=config.method.name,
+        regime=config.batch.regime,
+        batch_size=config.batch.size,
+        seed=config.seed,
+        variant=config.variant,
+        epochs=config.train.epochs,
+        steps=session.step,
+        alpha=config.alpha,
+        final=dict(history[-1]) if history else {},
+        best=dict(max(history, key=lambda row: row["test_accuracy"])) if history else {},
+        gap_at_alpha=None if at_alpha is None else at_alpha[0],
+        gap_at_alpha_epoch=None if at_alpha is None else at_alpha[1],
+        dose=_dose(session),
+        **measured,
+        timings={
+            "train_seconds": seconds["train"],
+            "measure_seconds": seconds["measure"],
+            "setup_seconds": seconds["setup"],
+            "images_per_second": session.step * config.batch.size / max(seconds["train"], 1e-9),
+            "sessions": session.sessions,
+        },
+        memory=peak_memory(session.device),
+        environment=environment,
+        command=command,
+    )
+
+
+def _dose(session: Session) -> dict[str, float | None]:
+    """How many e-folds the penalty alone would shrink what it penalises, were the loss flat: lambda * sum of rates / (1 - m)."""
+    optim = session.config.optim
+    total = learning_rate_sum(session.step, session.total, optim)
+    factor = session.method.factor
+    return {"learning_rate_sum": total, "e_folds": None if factor is None else factor * total / (1 - optim.momentum)}

@@ -1,0 +1,70 @@
+"""What the user sees while a run trains: a live bar on a terminal, one plain line an evaluation elsewhere."""
+
+import sys
+from pathlib import Path
+from types import TracebackType
+from typing import Self, TextIO
+
+from rich.console import Console
+from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+
+LOG = "train.log"
+
+
+class Reporter:
+    """Prints to stdout as `mode` says (auto | bar | lines | none) and appends every line to train.log in `directory`."""
+
+    def __init__(self, mode: str, directory: Path, title: str, total: int) -> None:
+        if mode == "auto":
+            mode = "bar" if sys.stdout.isatty() else "lines"
+        self.mode, self.title, self.total = mode, title, total
+        self.log: TextIO = (directory / LOG).open("a", encoding="utf-8")
+        self.bar: Progress | None = None
+
+    def __enter__(self) -> Self:
+        if self.mode == "bar":
+            columns = (TextColumn("{task.description}"), BarColumn(), TextColumn("{task.fields[figures]}"))
+            self.bar = Progress(*columns, TimeElapsedColumn(), TimeRemainingColumn(), console=Console())
+            self.task = self.bar.add_task(self.title, total=self.total, figures="")
+            self.bar.start()
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+        if self.bar is not None:
+            self.bar.stop()
+        self.log.close()
+
+    def step(self, done: int) -> None:
+        """Moves the bar to update `done`."""
+        if self.bar is not None:
+            self.bar.update(self.task, completed=done)
+
+    def evaluation(self, row: dict[str, float], images_per_second: float, seconds_left: float) -> None:
+        """Reports one history row, the pace and the time left."""
+        figures = (
+            f"loss {row['train_loss']:.4f} train {row['train_accuracy']:.3f} test {row['test_accuracy']:.3f} "
+            f"{images_per_second:,.0f} images/s"
+        )
+        line = f"{self.title} epoch {row['epoch']:g} step {row['step']:g}/{self.total} {figures} {clock(seconds_left)} left"
+        self._write(line, shown=self.mode == "lines")
+        if self.bar is not None:
+            self.bar.update(self.task, completed=row["step"], figures=figures)
+
+    def say(self, line: str) -> None:
+        """Reports anything else."""
+        self._write(f"{self.title} {line}", shown=self.mode != "none")
+
+    def _write(self, line: str, shown: bool) -> None:
+        self.log.write(line + "\n")
+        self.log.flush()
+        if shown:
+            if self.bar is not None:
+                self.bar.console.print(line, highlight=False, markup=False)
+            else:
+                print(line, flush=True)
+
+
+def clock(seconds: float) -> str:
+    """Seconds as h:mm:ss."""
+    whole = round(seconds)
+    return f"{whole // 3600}:{whole % 3600 // 60:02d}:{whole % 60:02d}"

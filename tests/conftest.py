@@ -1,0 +1,54 @@
+"""Shared fixtures: the repository, composed configurations, and a tiny run that trains in a second."""
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from hydra import compose, initialize_config_dir
+
+from sns.config import Config
+from sns.train.run import configure
+
+ROOT = Path(__file__).resolve().parents[1]
+TINY = [
+    "setting=digits_vgg",
+    "model.widths=[[4],[4],[4]]",
+    "model.dropout=[[0.1],[0.1],[0.1]]",
+    "model.hidden=8",
+    "data.subset=100",
+    "data.test_subset=50",
+    "train.epochs=2",
+    "measure.hessian_samples=20",
+    "measure.hessian_iterations=3",
+    "measure.jacobian_samples=4",
+    "train.progress=none",
+    "train.device=cpu",
+]
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    torch.set_num_threads(1)
+
+
+@pytest.fixture(scope="session")
+def root() -> Path:
+    """The repository."""
+    return ROOT
+
+
+def compose_tree(*overrides: str) -> Any:
+    """The configuration tree that these command-line overrides give."""
+    with initialize_config_dir(str(ROOT / "configs"), version_base="1.3"):
+        return compose("config", overrides=list(overrides))
+
+
+@pytest.fixture()
+def tiny(tmp_path: Path) -> Callable[..., Config]:
+    """`tiny("method=spectral", ...)`: a checked configuration that trains in about a second, results in tmp_path."""
+
+    def make(*overrides: str) -> Config:
+        return configure(compose_tree(*TINY, f"results={tmp_path}", *overrides))
+
+    return make

@@ -1,0 +1,116 @@
+"""Configurations compose, are checked, and identify a run."""
+
+import dataclasses
+import re
+from pathlib import Path
+
+import pytest
+import yaml
+from conftest import ROOT, TINY, compose_tree
+
+from sns.config import BatchConfig, Config, DataConfig, MeasureConfig, OptimConfig, TrainConfig
+from sns.errors import ConfigError
+from sns.method import METHODS
+from sns.model import MODELS
+from sns.train.run import configure
+
+SETTINGS = sorted(path.stem for path in (ROOT / "configs/setting").glob("*.yaml"))
+SECTIONS = {"data": DataConfig, "batch": BatchConfig, "optim": OptimConfig, "train": TrainConfig, "measure": MeasureConfig}
+
+
+@pytest.mark.parametrize("setting", SETTINGS)
+@pytest.mark.parametrize("regime", ["small", "large"])
+@pytest.mark.parametrize("method", ["vanilla", "decay", "adversarial", "spectral"])
+def test_every_cell_composes_with_its_own_learning_rate(setting: str, regime: str, method: str) -> None:
+    tree = compose_tree(f"setting={setting}", f"batch={regime}", f"method={method}")
+    config = configure(tree)
+    regimes = yaml.safe_load((ROOT / f"configs/setting/{setting}.yaml").read_text())["regimes"]
+    assert config.setting == setting
+    assert config.batch.size == regimes[regime]["size"]
+    assert config.optim.lr == regimes[regime]["lr"]
+    assert config.alpha == regimes[regime]["alpha"]
+    assert config.run_id.startswith(f"{setting}__{method}__b{config.batch.size}__s0__")
+
+
+@pytest.mark.parametrize("path", sorted((ROOT / "configs/experiment").glob("*.yaml")), ids=lambda path: path.stem)
+def test_every_experiment_composes(path: Path) -> None:
+    config = configure(compose_tree(f"experiment={path.stem}"))
+    assert config.experiment == path.stem
+
+
+def test_yaml_offers_exactly_the_fields_of_the_dataclasses() -> None:
+    tree = compose_tree("setting=vgg_cifar10")
+    for name, cls in SECTIONS.items():
+        assert set(tree[name]) == {field.name for field in dataclasses.fields(cls)}, name
+    for group, known in (("model", MODELS), ("method", METHODS)):
+        for path in (ROOT / f"configs/{group}").glob("*.yaml"):
+            options = yaml.safe_load(path.read_text())
+            cls = known[options["name"]].Config
+            assert options == dataclasses.asdict(cls(**options)), path
+            assert set(options) == {field.name for field in dataclasses.fields(cls)}, path
+
+
+def test_yaml_defaults_are_the_papers_networks_and_methods() -> None:
+    """The classes' own defaults and the YAML files say the same, so neither can drift alone."""
+    for group, known in (("model", MODELS), ("method", METHODS)):
+        for name, cls in known.items():
+            path = ROOT / f"configs/{group}/{name}.yaml"
+            if path.exists():
+                assert yaml.safe_load(path.read_text()) == dataclasses.asdict(cls.Config(name=name))
+
+
+def test_every_field_is_read_somewhere() -> None:
+    sources = "\n".join(path.read_text() for path in (ROOT / "sns").rglob("*.py"))
+    sources += "\n".join(path.read_text() for path in (ROOT / "scripts").rglob("*.py"))
+    classes = [*SECTIONS.values(), Config, *(cls.Config for cls in [*MODELS.values(), *METHODS.values()])]
+    for cls in classes:
+        for field in dataclasses.fields(cls):
+            assert re.search(rf"\.{field.name}\b(?!=)", sources), f"{cls.__name__}.{field.name} is never read"
+
+
+@pytest.mark.parametrize(
+    ("override", "says"),
+    [
+        ("train.epochs=abc", "train.epochs"),
+        ("train.epochs=0", "train.epochs=0.0 must be positive"),
+        ("train.precision=fp8", "choose one of fp32, tf32, bf16"),
+        ("batch.size=100 batch.micro=50 batch.ghost=30", "batch.ghost=30"),
+        ("batch.size=100 batch.micro=50", "batch.micro=50 must be a multiple of batch.ghost=None"),
+        ("data.gcn=zca", "choose one of std, l2, none"),
+        ("data.name=cifar11", "data.name=cifar11 is unknown"),
+        ("optim.drops=[0.75,0.5]", "optim.drops"),
+        ("model.dropout=[[0.1]]", "model.dropout"),
+        ("++model.widht=3", "did you mean widths?"),
+        ("++method.name=spectal", "did you mean spectral?"),
+        ("++sede=3", "did you mean seed?"),
+        ("alpha=${nothing}", "cannot be resolved"),
+    ],
+)
+def test_bad_values_are_refused_in_one_sentence(override: str, says: str) -> None:
+    with pytest.raises(ConfigError, match=re.escape(says)) as caught:
+        configure(compose_tree(*TINY, *override.split()))
+    assert "\n" not in str(caught.value)
+
+
+def test_identity_ignores_what_cannot_change_the_result_and_nothing_else() -> None:
+    base = configure(compose_tree(*TINY))
+    free = ["results=elsewhere", "train.device=cpu", "train.threads=2", "data.root=/x", "measure.batch_size=7"]
+    assert configure(compose_tree(*TINY, *free)).run_id == base.run_id
+    for changed in ("seed=1", "optim.lr=0.5", "train.epochs=3", "model.hidden=9", "method=spectral", "data.gcn=l2"):
+        assert configure(compose_tree(*TINY, changed)).run_id != base.run_id, changed
+    other_seed = configure(compose_tree(*TINY, "seed=1"))
+    assert other_seed.variant == base.variant
+    assert configure(compose_tree(*TINY, "optim.lr=0.5")).variant != base.variant
+
+
+def test_run_id_is_the_same_on_every_machine() -> None:
+    """A literal, so that a change of the hash, which orphans every record, is never an accident."""
+    config = configure(compose_tree("setting=vgg_cifar10", "method=spectral", "batch=large", "seed=3"))
+    assert config.run_id == "PENDING"
+
+
+def test_npz_identity_is_the_archive_name_not_its_folder() -> None:
+    def run_id(path: str) -> str:
+        return configure(compose_tree("setting=vgg_cifar10", "data=npz", f"data.path={path}")).run_id
+
+    assert run_id("/a/x.npz") == run_id("/b/x.npz") != run_id("/a/y.npz")
