@@ -76,9 +76,7 @@ def _compare(measured: Measured, claim: Claim, unit: Place) -> list[Comparison]:
             missing = list(dict.fromkeys(lacks))
             margin = _margin(measured, measure, inequality, unit)
             if not missing and len(margin) < claim.minimum_seeds:
-                missing = [
-                    f"{unit}: {len(margin)} of {claim.minimum_seeds} seeds with {measure} in every cell compared"
-                ]
+                missing = [f"{unit}: {len(margin)} of {claim.minimum_seeds} seeds in common with {measure}"]
             tested: dict[str, Any] = t_test(margin, claim.minimum_seeds, claim.confidence)
             comparisons.append(
                 Comparison(
@@ -110,7 +108,7 @@ def evaluate(claim: Claim, measured: Measured, settings: Sequence[str]) -> Verdi
     states = judge(comparisons, claim.confidence, claim.either or claim.combine == "most")
     outcome = {unit: _unit_state(claim, unit, comparisons, states) for unit in units}
     total = majority(list(outcome.values())) if claim.combine == "most" else conjunction(list(outcome.values()))
-    decisive = _decisive(comparisons, states)
+    decisive = _decisive(total, comparisons, states)
     paper, count = printed(claim)
     missing = tuple(dict.fromkeys(text for comparison in comparisons for text in comparison.missing))
     return Verdict(
@@ -138,10 +136,10 @@ def evaluate(claim: Claim, measured: Measured, settings: Sequence[str]) -> Verdi
     )
 
 
-def _decisive(comparisons: Sequence[Comparison], states: Sequence[str]) -> Comparison | None:
-    """The comparison a verdict hangs on: the one that speaks most against the claim."""
-    failing = [c for c, state in zip(comparisons, states, strict=True) if state == FAILS and c.p_fails is not None]
-    tested = failing or [c for c in comparisons if c.p_holds is not None]
+def _decisive(total: str, comparisons: Sequence[Comparison], states: Sequence[str]) -> Comparison | None:
+    """The comparison a verdict hangs on: of those that decide it, the one that speaks most against the claim."""
+    deciding = [c for c, state in zip(comparisons, states, strict=True) if state == total and c.p_holds is not None]
+    tested = deciding or [c for c in comparisons if c.p_holds is not None]
     if tested:
         return max(tested, key=lambda c: (c.p_holds or 0.0, -(c.margin or 0.0)))
     seen = [c for c in comparisons if c.margin is not None]

@@ -196,11 +196,14 @@ class Printed:
         frame = paper_table()
         frame["gap"] = frame["gap_at_alpha"] = frame["generalization_gap"]  # the curves are not printed
         frame["excess_over_alpha"] = frame["test_accuracy"] - frame["alpha"]
-        self._frame = frame.set_index(["setting", "regime", "method"])
+        self._frame = frame
 
     def values(self, measure: str, place: Place) -> Mapping[int, float]:
         """{0: value}, or {} where Table 1 does not have it."""
-        key = (place.setting, place.regime, place.method)
-        if measure not in self._frame.columns or key not in self._frame.index:
+        frame = self._frame
+        if measure not in frame.columns:
             return {}
-        return {0: float(self._frame[measure].loc[key])}
+        here = (
+            (frame["setting"] == place.setting) & (frame["regime"] == place.regime) & (frame["method"] == place.method)
+        )
+        return dict(enumerate(frame.loc[here, measure].astype(float)))

@@ -5,7 +5,8 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
-from scipy import stats as scipy_stats
+import pandas as pd
+from scipy import special  # a fraction of the import time of scipy.stats
 
 from sns.record.gap import gap_at_alpha
 
@@ -43,7 +44,7 @@ def summarise(values: Iterable[float | None], level: float = 0.95) -> Summary:
     if n == 1:
         return Summary(mean, None, 1, None, None)
     sd = float(kept.std(ddof=1))
-    half = float(scipy_stats.t.ppf((1 + level) / 2, n - 1)) * sd / math.sqrt(n)
+    half = float(special.stdtrit(n - 1, (1 + level) / 2)) * sd / math.sqrt(n)
     return Summary(mean, sd, n, mean - half, mean + half)
 
 
@@ -64,9 +65,9 @@ def spearman(x: Sequence[float], y: Sequence[float], level: float = 0.95) -> Cor
     n = len(a)
     if n < 4 or np.ptp(a) == 0 or np.ptp(b) == 0:
         return Correlation(None, None, None, n)
-    ranks_a, ranks_b = scipy_stats.rankdata(a), scipy_stats.rankdata(b)
+    ranks_a, ranks_b = pd.Series(a).rank(), pd.Series(b).rank()
     rho = float(np.clip(np.corrcoef(ranks_a, ranks_b)[0, 1], -1, 1))
-    half = float(scipy_stats.norm.ppf((1 + level) / 2)) * math.sqrt((1 + rho**2 / 2) / (n - 3))
+    half = float(special.ndtri((1 + level) / 2)) * math.sqrt((1 + rho**2 / 2) / (n - 3))
     centre = _fisher(rho)
     return Correlation(rho, math.tanh(centre - half), math.tanh(centre + half), n)
 

@@ -7,9 +7,9 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from sns import data, method, model
+from sns import method, model
 from sns.config import Config, DataConfig
-from sns.data.dataset import Dataset
+from sns.data.dataset import Dataset, load
 from sns.data.order import BatchOrder
 from sns.errors import UserError
 from sns.method import Method
@@ -143,7 +143,7 @@ def _dataset(config: DataConfig, device: torch.device) -> Dataset:
     key = f"{config} on {device}"
     if key not in _loaded:
         _loaded.clear()
-        _loaded[key] = data.load(config, device)
+        _loaded[key] = load(config, device)
     return _loaded[key]
 
 

@@ -1,0 +1,56 @@
+"""Figures 1 to 6 from the records of a results folder, as PNG and PDF with their captions and plotted numbers.
+
+python scripts/figures.py [fig1 fig2 ... | all] [RESULTS] [--experiment NAME] [--setting NAME] [--out FOLDER]
+"""
+
+import argparse
+import sys
+from pathlib import Path
+
+from sns.analysis.figures import FIGURES, render, resolve
+from sns.analysis.grid import load_experiment, output_folder
+from sns.errors import UserError
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Draws the figures and prints where they are; 1 if one that was asked for by name, or all, could not be drawn."""
+    parser = argparse.ArgumentParser(description="Figures 1 to 6 from records.")
+    parser.add_argument("what", nargs="*", help="fig1 ... fig6 or all (default), then the results folder (results)")
+    parser.add_argument("--experiment", help="a folder under RESULTS/runs, needed where there are several")
+    parser.add_argument("--setting", help="the setting of Figures 1 to 4; default densenet40_cifar100")
+    parser.add_argument("--out", type=Path, help="where to write; default RESULTS/EXPERIMENT")
+    options = parser.parse_args(arguments)
+    try:
+        named, results = _split(options.what)
+        folder, grid = load_experiment(results, options.experiment)
+        out = output_folder(folder) if options.out is None else options.out
+        for warning in grid.warnings:
+            print(f"left out: {warning}", file=sys.stderr)
+        missed = [name for name in named or FIGURES if not _draw(name, grid, out, options.setting)]
+    except (UserError, OSError) as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 1
+    return 1 if missed and (named or len(missed) == len(FIGURES)) else 0
+
+
+def _split(words: list[str]) -> tuple[list[str], Path]:
+    """Names of figures, [] for all, and the results folder: the one word that is an existing folder or has a slash."""
+    folders = [word for word in words if Path(word).is_dir() or "/" in word]
+    if len(folders) > 1:
+        raise UserError(f"give one results folder, not {', '.join(folders)}")
+    named = [resolve(word) for word in words if word not in folders and word != "all"]
+    return [] if "all" in words else named, Path(folders[0] if folders else "results")
+
+
+def _draw(name: str, grid: object, out: Path, setting: str | None) -> bool:
+    try:
+        files = render(name, grid, out, setting)  # type: ignore[arg-type]
+    except UserError as error:
+        print(f"{name} not drawn: {error}", file=sys.stderr)
+        return False
+    print(f"{name}: {', '.join(str(file) for file in files)}")
+    return True
+
+
+if __name__ == "__main__":
+    sys.exit(main())

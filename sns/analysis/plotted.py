@@ -1,0 +1,139 @@
+"""What the figures share: from cells to plotted numbers, and captions that name the runs and what is missing."""
+
+from collections.abc import Callable, Iterable, Sequence
+from typing import Any
+
+import pandas as pd
+
+from sns.analysis.grid import METHODS, REGIMES, TITLES, Cell, Grid
+from sns.errors import RecordError
+from sns.record.store import Record
+
+MAIN_SETTING = "densenet40_cifar100"  # of the paper's Figures 1 to 4
+KEYS = ["setting", "regime", "batch_size", "method"]
+COLUMNS = [*KEYS, "quantity", "epoch", "mean", "low", "high", "n"]
+
+
+def main_setting(grid: Grid, setting: str | None = None) -> str:
+    """The setting of Figures 1 to 4: the asked one, else the paper's, else a DenseNet, else the first with records.
+
+    Raises RecordError where the asked one has no record.
+    """
+    if setting is not None:
+        if setting not in grid.settings:
+            raise RecordError(f"there is no record of {setting}; settings with records: {', '.join(grid.settings)}")
+        return setting
+    if MAIN_SETTING in grid.settings:
+        return MAIN_SETTING
+    return next((name for name in grid.settings if "densenet" in name), grid.settings[0])
+
+
+def other_settings(grid: Grid, setting: str | None = None) -> list[str]:
+    """The settings of Figures 5 and 6: all but the main one. RecordError where there is no other."""
+    main = main_setting(grid, setting)
+    others = [name for name in grid.settings if name != main]
+    if not others:
+        raise RecordError(f"this figure shows the settings other than {main}, and there is no record of another")
+    return others
+
+
+def title(setting: str) -> str:
+    """The setting as a reader knows it."""
+    return TITLES.get(setting, setting)
+
+
+def cells(grid: Grid, settings: Sequence[str]) -> list[Cell]:
+    """The cells of these settings with at least one run that ended well."""
+    return [cell for cell in grid.cells if cell.setting in settings and cell.finished]
+
+
+def key(cell: Cell) -> dict[str, Any]:
+    """The columns KEYS of a cell with runs."""
+    values = (cell.setting, cell.regime, cell.records[0].result.batch_size, cell.method)
+    return dict(zip(KEYS, values, strict=True))
+
+
+def over_seeds(cell: Cell, quantities: Sequence[str]) -> pd.DataFrame:
+    """Rows COLUMNS of a cell: for each history column in `quantities` and each epoch the mean, least and greatest over
+    the runs that have it, and their number `n`."""
+    tables = [record.history[["epoch", *quantities]] for record in cell.finished]
+    long = pd.concat(tables).melt("epoch", var_name="quantity")
+    groups = long.groupby(["quantity", "epoch"])["value"]
+    frame = groups.agg(mean="mean", low="min", high="max", n="count").reset_index()
+    return frame.assign(**key(cell))[COLUMNS]
+
+
+def readable(cell: Cell, table: Callable[[Record], pd.DataFrame | None]) -> tuple[list[pd.DataFrame], list[str]]:
+    """A table of each run that ended well and has it, and one sentence for each that cannot be read."""
+    found, faults = [], []
+    for record in cell.finished:
+        try:
+            frame = table(record)
+        except RecordError as error:
+            faults.append(str(error))
+            continue
+        if frame is not None and len(frame):
+            found.append(frame)
+    return found, faults
+
+
+def sizes(frame: pd.DataFrame, setting: str) -> dict[str, str]:
+    """{regime: "B=64"} of a setting, the regimes that were plotted."""
+    part = frame[frame["setting"] == setting]
+    found = {str(name): sorted(set(rows["batch_size"])) for name, rows in part.groupby("regime", sort=False)}
+    return {name: "B=" + "/".join(map(str, found[name])) for name in REGIMES if name in found}
+
+
+def methods(frame: pd.DataFrame) -> list[str]:
+    """The methods that were plotted, in the paper's order, then the others."""
+    seen = list(dict.fromkeys(frame["method"]))
+    return [name for name in METHODS if name in seen] + [name for name in seen if name not in METHODS]
+
+
+def caption(text: str, grid: Grid, settings: Sequence[str], faults: Iterable[str] = ()) -> str:
+    """`text`, then the runs by name, what is missing, and what could not be read."""
+    main = settings[0] if len(settings) == 1 else None
+    lines = [text if main in (None, MAIN_SETTING) else f"{text} The paper shows {title(MAIN_SETTING)} here."]
+    shown = [cell for cell in grid.cells if cell.setting in settings]
+    results = [record.result for cell in shown for record in cell.finished]
+    counts = sorted({len(cell.finished) for cell in shown if cell.finished})
+    span = f"{counts[0]} to {counts[-1]}" if len(counts) > 1 else f"{counts[0]}" if counts else "0"
+    lines.append(
+        f"Runs: experiment {_join(r.experiment for r in results)}; {_join(settings)}; {len(results)} runs, "
+        f"{span} a cell, seeds {_join(sorted({r.seed for r in results}))}, {_join(f'{r.epochs:g}' for r in results)} "
+        f"epochs; commit {_join(_commit(r.environment) for r in results)}; "
+        f"{_join(r.environment.get('device') for r in results)}."
+    )
+    lines += missing(grid, settings)
+    return "\n".join([*lines, *(f"Left out: {fault}" for fault in faults)])
+
+
+def missing(grid: Grid, settings: Sequence[str]) -> list[str]:
+    """`Not run: ...` and `Diverged: ...`, each where there is something to say."""
+    absent, lost = [], []
+    for setting in settings:
+        for regime in REGIMES:
+            for method in grid.methods:
+                cell = grid.cell(setting, method, regime)
+                if not cell.records:
+                    absent.append(f"{setting} {method} {regime}")
+                for status in ("diverged", "failed"):
+                    seeds = [str(r.result.seed) for r in cell.records if r.result.status == status]
+                    if seeds:
+                        lost.append(f"{setting} {method} {regime} ({status}, seed {', '.join(seeds)})")
+    lines = []
+    if absent:
+        lines.append(f"Not run: {', '.join(absent)}.")
+    if lost:
+        lines.append(f"Not shown: {', '.join(lost)}.")
+    return lines
+
+
+def _commit(environment: dict[str, object]) -> str:
+    commit = environment.get("commit")
+    return "unknown" if commit is None else str(commit)[:7] + (" with changes" if environment.get("dirty") else "")
+
+
+def _join(values: Iterable[object]) -> str:
+    known = list(dict.fromkeys("unknown" if value is None else str(value) for value in values))
+    return ", ".join(known) if known else "none"

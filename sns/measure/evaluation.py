@@ -1,0 +1,117 @@
+"""Loss, accuracy and input-gradient norms in evaluation mode (section 4.2, Figures 2 and 6)."""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from sns.measure.state import unchanged
+from sns.seed import generator
+
+LEVELS = (0.05, 0.25, 0.5, 0.75, 0.95, 1.0)
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """Means over all images (loss in nats, accuracy in [0, 1]) and over the gradient sample (L2 norms)."""
+
+    loss: float
+    accuracy: float
+    gradient_norm: float
+    gradient_norm_rms: float
+
+
+def evaluate(model: nn.Module, x: Tensor, y: Tensor, batch_size: int, gradient_samples: Tensor | None) -> Evaluation:
+    """Evaluates `model` on images x (N, C, H, W), contrast-normalised, and labels y (N,), all on one device.
+
+    gradient_samples: distinct indices (K,) of the images whose gradient norms are averaged; None: all of them. Those
+    images get one pass forward and back that serves loss, accuracy and gradient; the others only a pass forward. Sums
+    are kept in float64 on the device, divided once and moved to the host once. Raises ValueError on empty data, on an
+    empty sample and on repeated indices.
+    """
+    _check(x, y, batch_size)
+    sample, others = _split(len(x), gradient_samples, x.device)
+    sums = torch.zeros(4, dtype=torch.float64, device=x.device)  # loss, correct, norm, norm squared
+    with unchanged(model):
+        for index in _batches(sample, batch_size):
+            loss, correct, norms = _forward_backward(model, x[index], y[index])
+            sums += torch.stack([loss, correct, norms.sum(), norms.square().sum()])
+        with torch.no_grad():
+            for index in _batches(others, batch_size):
+                loss, correct = _loss_and_correct(model(x[index]), y[index])
+                sums[:2] += torch.stack([_total(loss), correct])
+    n, k = len(x), len(x) if isinstance(sample, range) else len(sample)
+    loss_sum, correct_sum, norm_sum, square_sum = sums.tolist()
+    return Evaluation(loss_sum / n, correct_sum / n, norm_sum / k, (square_sum / k) ** 0.5)
+
+
+def gradient_norms(model: nn.Module, x: Tensor, y: Tensor, batch_size: int) -> Tensor:
+    """(N,) float64: for each image the L2 norm of the gradient of its own cross entropy w.r.t. its pixels."""
+    _check(x, y, batch_size)
+    with unchanged(model):
+        parts = [_forward_backward(model, x[i], y[i])[2] for i in _batches(range(len(x)), batch_size)]
+    return torch.cat(parts)
+
+
+def quantiles(norms: Tensor, levels: Sequence[float] = LEVELS) -> dict[str, float]:
+    """Level, as text, to the quantile of `norms` (N,), interpolated linearly; level 1.0 is the maximum."""
+    probabilities = torch.tensor(levels, dtype=torch.float64, device=norms.device)
+    values: list[float] = torch.quantile(norms.double(), probabilities).tolist()
+    return {str(float(level)): value for level, value in zip(levels, values, strict=True)}
+
+
+def probe_indices(n: int, k: int, device: torch.device | str = "cpu") -> Tensor:
+    """(min(k, n),) sorted indices of n images, drawn once and for all: equal for every run and seed."""
+    if k >= n:
+        return torch.arange(n, device=device)
+    return torch.randperm(n, generator=generator(0, "probe"))[:k].sort().values.to(device)
+
+
+def _check(x: Tensor, y: Tensor, batch_size: int) -> None:
+    if len(x) == 0 or len(x) != len(y):
+        raise ValueError(f"cannot measure on {len(x)} images and {len(y)} labels")
+    if batch_size < 1:
+        raise ValueError(f"batch_size={batch_size} must be at least 1")
+
+
+def _split(n: int, sample: Tensor | None, device: torch.device) -> tuple[Tensor | range, Tensor | range]:
+    if sample is None:
+        return range(n), range(0)
+    rest = torch.ones(n, dtype=torch.bool, device=device)
+    rest[sample] = False
+    others = rest.nonzero().squeeze(1)
+    if len(sample) == 0 or len(others) + len(sample) != n:
+        raise ValueError("the gradient sample must hold at least one index and none twice")
+    return sample, others
+
+
+def _batches(indices: Tensor | range, size: int) -> Iterator[Tensor | slice]:
+    """Index batches; slices for a range, since they read the data without a copy."""
+    for start in range(0, len(indices), size):
+        stop = min(start + size, len(indices))
+        yield slice(start, stop) if isinstance(indices, range) else indices[start:stop]
+
+
+def _total(losses: Tensor) -> Tensor:
+    return losses.sum(dtype=torch.float64)
+
+
+def _loss_and_correct(logits: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
+    """Cross entropy of each image (N,) and the number of right answers."""
+    return F.cross_entropy(logits, y, reduction="none"), (logits.argmax(dim=1) == y).sum(dtype=torch.float64)
+
+
+def _forward_backward(model: nn.Module, x: Tensor, y: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """Summed loss, number of right answers and gradient norm of each image, float64.
+
+    In evaluation mode no image's logits depend on another image, so the gradient of the summed loss holds every image's
+    own gradient; only x is differentiated, which spares the weight gradients.
+    """
+    with torch.enable_grad():
+        x = x.detach().requires_grad_()
+        losses, correct = _loss_and_correct(model(x), y)
+        (gradient,) = torch.autograd.grad(losses.sum(), x)
+    norms = torch.linalg.vector_norm(gradient, dim=tuple(range(1, x.dim())), dtype=torch.float64)
+    return _total(losses.detach()), correct, norms

@@ -1,0 +1,295 @@
+"""Claims: every one in every verdict on records with known answers, the statistics by hand, the paper's own table."""
+
+import json
+import runpy
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+from analysis.claim_worlds import disagrees, fails, holds
+from scipy import stats as scipy_stats
+from synthetic import SHAPES, write_grid, write_run
+
+from sns.analysis import claims, claims_text
+from sns.analysis.claims_file import load_claims
+from sns.analysis.grid import PAPER_SETTINGS, Grid, arrange, load
+from sns.analysis.measures import DESCRIPTIONS, RUN, Measured, Place
+from sns.analysis.rules import Comparison, conjunction, disjunction, holm, judge, majority, parse, t_test
+from sns.errors import UserError
+from sns.record.store import Record, read_all
+
+CLAIMS = {claim.id: claim for claim in load_claims()}
+ON_ALPHA = "every_method_exceeds_alpha"
+ROOT = Path(__file__).resolve().parents[2]
+
+# reproduction notes, section 3: what the printed Table 1 says
+PRINTED = {
+    "small_batch_decay_and_spectral_lead": "2 of 4 settings",
+    "large_batch_spectral_best": "4 of 4 settings",
+    "accuracy_falls_with_batch": "16 of 16 cells",
+    "spectral_falls_least": "1 of 4 settings",
+    "spectral_smallest_gap_but_stl": "5 of 6 rows",
+    "decay_second_smallest_gap": "3 of 6 rows",
+    "figure1_decay_gap_grows": "1 of 1 settings",
+    "decay_gap_grows_everywhere": "1 of 4 settings",
+    "appendix_gap_or_accuracy": "6 of 6 rows",
+    "spectral_best_everywhere": "6 of 8 rows",
+    "spectral_smallest_gap_everywhere": "5 of 8 rows",
+}
+
+
+@pytest.fixture(scope="module")
+def worlds(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Grid]:
+    root = tmp_path_factory.mktemp("worlds")
+    plan = {"holds": (holds, 3), "fails": (fails, 3), "disagrees": (disagrees, 4), "single": (holds, 1)}
+    made = {}
+    for name, (effect, seeds) in plan.items():
+        write_grid(root / name, ("densenet40_cifar100",), seeds=range(seeds), epochs=8, effect=effect)
+        records, warnings = read_all(root / name)
+        assert warnings == []
+        every = [Record(r.path, replace(r.result, setting=setting)) for setting in PAPER_SETTINGS for r in records]
+        made[name] = arrange(every)
+    return made
+
+
+def verdict_on(claim_id: str, grid: Grid, settings: tuple[str, ...] = PAPER_SETTINGS) -> claims.Verdict:
+    return claims.evaluate(CLAIMS[claim_id], Measured(grid), settings)
+
+
+@pytest.mark.parametrize("claim_id", CLAIMS)
+def test_every_claim_is_supported_where_it_holds(claim_id: str, worlds: dict[str, Grid]) -> None:
+    verdict = verdict_on(claim_id, worlds["holds"])
+    assert (verdict.verdict, verdict.units_holding) == ("supported", verdict.units)
+    assert verdict.missing == ()
+    assert verdict.n == 3
+    assert verdict.low is not None
+    assert verdict.low > 0
+
+
+@pytest.mark.parametrize("claim_id", [name for name in CLAIMS if name != ON_ALPHA])
+def test_every_claim_is_contradicted_where_it_fails(claim_id: str, worlds: dict[str, Grid]) -> None:
+    verdict = verdict_on(claim_id, worlds["fails"])
+    assert verdict.verdict == "contradicted"
+    assert verdict.high is not None
+    assert verdict.high < 0
+    assert verdict.decisive in verdict.reason
+
+
+@pytest.mark.parametrize("claim_id", [name for name in CLAIMS if name != ON_ALPHA])
+def test_every_claim_is_undecided_where_seeds_disagree(claim_id: str, worlds: dict[str, Grid]) -> None:
+    verdict = verdict_on(claim_id, worlds["disagrees"])
+    assert verdict.verdict == "undecided"
+    assert verdict.missing == ()
+    assert verdict.low is not None
+    assert verdict.high is not None
+    assert verdict.low <= 0 <= verdict.high
+    assert "seeds leave open" in verdict.reason
+
+
+@pytest.mark.parametrize("claim_id", CLAIMS)
+def test_every_claim_is_undecided_with_one_seed_and_says_so(claim_id: str, worlds: dict[str, Grid]) -> None:
+    verdict = verdict_on(claim_id, worlds["single"])
+    assert verdict.verdict == "undecided"
+    assert "1 of 3 seeds" in verdict.reason
+    assert verdict.n == 1
+    assert verdict.low is None
+
+
+@pytest.mark.parametrize("claim_id", CLAIMS)
+def test_every_claim_is_undecided_without_its_runs(claim_id: str, tmp_path: Path) -> None:
+    other = "vgg_cifar10" if "vgg_cifar10" not in CLAIMS[claim_id].settings else "densenet22_stl10"
+    other = other if other not in CLAIMS[claim_id].settings else "digits_vgg"
+    write_run(tmp_path / "runs" / "x", other)
+    verdict = verdict_on(claim_id, load(tmp_path))
+    assert (verdict.verdict, verdict.n) == ("undecided", 0)
+    assert "not run" in verdict.reason
+
+
+@pytest.mark.parametrize(
+    ("alphas", "expected"),
+    [((0.99, 0.99, 0.99, 0.99), "contradicted"), ((0.7, 0.9, 0.7, 0.9), "undecided"), ((0.7,) * 4, "supported")],
+)
+def test_the_claim_on_alpha(alphas: tuple[float, ...], expected: str, tmp_path: Path) -> None:
+    def effect(setting: str, method: str, regime: str, seed: int) -> dict[str, object]:
+        return {"test_accuracy": 0.8, "alpha": alphas[seed]}
+
+    write_grid(tmp_path / "runs" / "x", seeds=range(4), effect=effect)
+    assert verdict_on(ON_ALPHA, load(tmp_path), ("vgg_cifar10",)).verdict == expected
+
+
+@pytest.mark.parametrize(("claim_id", "count"), PRINTED.items())
+def test_the_printed_table_gives_the_counts_of_the_notes(claim_id: str, count: str) -> None:
+    numbers = count.split()
+    assert claims.printed(CLAIMS[claim_id]) == ("supported" if numbers[0] == numbers[2] else "not supported", count)
+
+
+def test_claims_on_curves_weights_and_hessian_are_not_in_the_printed_table() -> None:
+    for claim in CLAIMS.values():
+        if claim.section in ("4.2", "4.4", "B") or "hessian" in claim.id or claim.id == "training_accuracy_above_95":
+            assert claims.printed(claim) == ("not in table", "")
+
+
+def test_a_difference_is_the_paired_t_test_of_scipy(tmp_path: Path) -> None:
+    spectral, decay = [0.91, 0.93, 0.92, 0.95], [0.90, 0.91, 0.92, 0.92]
+    for seed, pair in enumerate(zip(spectral, decay, strict=True)):
+        for method, accuracy in zip(("spectral", "decay"), pair, strict=True):
+            write_run(tmp_path, method=method, regime="large", seed=seed, test_accuracy=accuracy)
+    verdict = verdict_on("large_batch_spectral_best", load(tmp_path), ("vgg_cifar10",))
+    found = next(c for c in verdict.comparisons if "decay" in c.inequality)
+    expected = scipy_stats.ttest_rel(spectral, decay, alternative="greater")
+    interval = scipy_stats.ttest_rel(spectral, decay).confidence_interval(0.95)
+    assert found.p_holds == pytest.approx(expected.pvalue, rel=1e-9)
+    assert (found.low, found.high) == pytest.approx(tuple(interval), rel=1e-9)
+    assert found.n == 4
+    assert verdict.verdict == "undecided"
+
+
+def test_pairs_are_made_over_common_seeds_only(tmp_path: Path) -> None:
+    for seed in (0, 1, 2):
+        write_run(tmp_path, "densenet40_cifar100", "spectral", "small", seed)
+        write_run(tmp_path, "densenet40_cifar100", "vanilla", "small", seed + 1)
+    verdict = verdict_on("spectral_lowers_test_gradient", load(tmp_path))
+    assert verdict.comparisons[0].n == 2
+    assert "2 of 3 seeds in common" in verdict.reason
+
+
+def test_one_setting_refutes_although_the_others_were_not_run(tmp_path: Path) -> None:
+    write_grid(tmp_path, ("nin_cifar100",), seeds=range(3), effect=fails, epochs=8)
+    verdict = verdict_on("large_batch_spectral_best", load(tmp_path))
+    assert verdict.verdict == "contradicted"
+    assert any("vgg_cifar10" in text and "not run" in text for text in verdict.missing)
+
+
+def test_diverged_runs_are_counted_and_not_averaged(tmp_path: Path) -> None:
+    write_grid(tmp_path, ("densenet40_cifar100",), seeds=range(3), effect=holds, epochs=8)
+    write_run(tmp_path, "densenet40_cifar100", "spectral", "small", 2, status="diverged", epochs=8)
+    verdict = verdict_on("spectral_lowers_test_gradient", load(tmp_path))
+    assert verdict.verdict == "undecided"
+    assert "2 of 3 seeds, 1 diverged or failed" in verdict.reason
+
+
+def test_a_damaged_layer_table_is_missing_not_fatal(tmp_path: Path) -> None:
+    write_grid(tmp_path, ("densenet40_cifar100",), seeds=range(3), effect=holds, epochs=8)
+    for file in tmp_path.glob("*spectral__b64__*/layers.csv"):
+        file.write_text("layer,kind\n")
+    verdict = verdict_on("spectral_spectrum_flat", load(tmp_path))
+    assert verdict.verdict == "undecided"
+    assert "3 without flatness" in verdict.reason
+
+
+def test_other_settings_are_judged_and_labelled(tmp_path: Path) -> None:
+    write_grid(tmp_path, ("digits_vgg",), seeds=range(3), effect=holds, epochs=8)
+    verdicts = claims.compute(load(tmp_path))
+    assert {verdict.verdict for verdict in verdicts} == {"supported"}
+    assert {verdict.settings for verdict in verdicts} == {("digits_vgg",)}
+    assert not any(verdict.on_paper_settings for verdict in verdicts)
+    assert "nothing about the paper" in claims_text.scope_note(verdicts)
+
+
+def test_a_chosen_setting_the_claim_is_not_about_leaves_it_undecided(worlds: dict[str, Grid]) -> None:
+    verdicts = {v.id: v for v in claims.compute(worlds["holds"], ["vgg_cifar10"])}
+    assert verdicts["large_batch_spectral_best"].verdict == "supported"
+    assert verdicts["vanilla_spectrum_skewed"].reason == "the claim is about densenet40_cifar100"
+
+
+def test_unusable_choices_are_one_sentence(worlds: dict[str, Grid]) -> None:
+    with pytest.raises(UserError, match="setting=nowhere has no record"):
+        claims.compute(worlds["holds"], ["nowhere"])
+    with pytest.raises(UserError, match="no finished run"):
+        claims.compute(Grid((), ()))
+
+
+@pytest.mark.parametrize(
+    ("text", "margin"),
+    [("a > b", 3), ("a < b", -3), ("a - b > 0.5", 2.5), ("a < 10", 5), ("a - b > b - a + 1", 5), ("x.y > 0.25", 6.75)],
+)
+def test_inequalities_are_read_as_written(text: str, margin: float) -> None:
+    values = {"a": {0: 5.0}, "b": {0: 2.0}, "x.y": {0: 7.0}}
+    assert parse(text).margin(values.__getitem__) == {0: margin}
+
+
+@pytest.mark.parametrize("text", ["a", "a > b > c", "a b > c", "1 > 2", "a > *", "a = b"])
+def test_what_is_no_inequality_is_refused(text: str) -> None:
+    with pytest.raises(ValueError, match="'"):
+        parse(text)
+
+
+def test_holm_by_hand() -> None:
+    assert holm([0.01, None, 0.04, 0.03]) == pytest.approx([0.03, None, 0.06, 0.06])
+
+
+def test_identical_seeds_decide_and_a_tie_stays_open() -> None:
+    assert t_test({0: 0.5, 1: 0.5, 2: 0.5}, 3, 0.95)["p_holds"] == 0
+    tie = t_test({0: 0.0, 1: 0.0, 2: 0.0}, 3, 0.95)
+    assert (tie["p_holds"], tie["p_fails"]) == (1, 1)
+    assert t_test({0: 0.5, 1: 0.5}, 3, 0.95)["p_holds"] is None
+
+
+def test_a_refutation_is_corrected_for_the_number_of_tests_and_a_conjunction_is_not() -> None:
+    def comparison(p_holds: float) -> Comparison:
+        return Comparison("u", 0, "gap", "a > b", 0.1, 0.0, 0.2, 3, p_holds, 1 - p_holds, ())
+
+    assert judge([comparison(0.02), comparison(0.5)], 0.95, one_of_several=False) == ["holds", "open"]
+    assert judge([comparison(0.02), comparison(0.5)], 0.95, one_of_several=True) == ["open", "open"]
+    assert judge([comparison(0.98)], 0.95, one_of_several=False) == ["fails"]
+    assert judge([comparison(0.98), comparison(0.5)], 0.95, one_of_several=False) == ["open", "open"]
+
+
+def test_joining_of_states() -> None:
+    assert [conjunction(s) for s in (["holds", "fails"], ["holds", "open"], ["holds"], [])] == [
+        "fails",
+        "open",
+        "holds",
+        "open",
+    ]
+    assert [disjunction(s) for s in (["holds", "fails"], ["fails", "open"], ["fails"], [])] == [
+        "holds",
+        "open",
+        "fails",
+        "open",
+    ]
+    assert [majority(s) for s in (["holds"] * 2 + ["fails"], ["holds", "fails"], ["holds", "open"])] == [
+        "holds",
+        "fails",
+        "open",
+    ]
+
+
+def test_flatness_of_known_spectra(tmp_path: Path) -> None:
+    write_run(tmp_path / "flat", skew=0.0)
+    write_run(tmp_path / "skewed", skew=200.0)
+    flat, skewed = (load(tmp_path / name).cells[0].records[0] for name in ("flat", "skewed"))
+    assert RUN["flatness"](flat) == pytest.approx(1.0, abs=1e-12)
+    assert RUN["flatness"](skewed) == pytest.approx(
+        sum(1 / min(rows, columns) for _, rows, columns in SHAPES) / len(SHAPES), rel=1e-2
+    )
+
+
+def test_rank_over_cells_needs_every_cell(worlds: dict[str, Grid]) -> None:
+    place = Place("densenet40_cifar100")
+    assert Measured(worlds["holds"]).values("cells_hessian_gap", place)[0] < -0.5
+    fewer = replace(worlds["holds"], cells=worlds["holds"].cells[:-17])
+    assert Measured(fewer).values("cells_hessian_gap", place) == {}
+
+
+def test_rules_name_known_measures_and_every_statement_is_a_sentence() -> None:
+    assert len(CLAIMS) == len(load_claims())
+    for claim in CLAIMS.values():
+        assert claim.statement.endswith((".", ")."))
+        assert claim.minimum_seeds >= 3
+        assert {name for name, _ in claim.expect} <= set(DESCRIPTIONS)
+        assert claim.units(PAPER_SETTINGS)
+
+
+def test_script_writes_three_files_and_reports_errors(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    main = runpy.run_path(str(ROOT / "scripts" / "claims.py"))["main"]
+    results = tmp_path / "results"
+    write_grid(results / "runs" / "demo", ("digits_vgg",), methods=("vanilla", "spectral"), seeds=(0,))
+    assert main([str(results)]) == 0
+    assert "UNDECIDED" in capsys.readouterr().out
+    assert {file.name for file in (results / "demo").iterdir()} == {"claims.md", "claims.csv", "claims.json"}
+    assert len(json.loads((results / "demo" / "claims.json").read_text())["claims"]) == len(CLAIMS)
+    assert main([str(tmp_path / "nowhere")]) == 1
+    said = capsys.readouterr().err
+    assert said.startswith("error: ")
+    assert said.count("\n") == 1

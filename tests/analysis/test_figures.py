@@ -1,0 +1,242 @@
+"""Plotted numbers equal the records' numbers; partial grids are drawn and say what is missing."""
+
+import runpy
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pytest
+from matplotlib import pyplot as plt
+from matplotlib.figure import Figure
+from synthetic import write_grid, write_run
+
+from sns.analysis import figure1, figure2, figure3, figure4, figure5, figure6, plotted, style
+from sns.analysis.figures import FIGURES, render, resolve
+from sns.analysis.grid import load
+from sns.analysis.stats import combine_correlations, spearman
+from sns.errors import RecordError, UserError
+
+SCRIPT = Path(__file__).parents[2] / "scripts" / "figures.py"
+MAIN = "densenet40_cifar100"
+
+
+def pick(frame: pd.DataFrame, **wanted: Any) -> pd.DataFrame:
+    for column, value in wanted.items():
+        frame = frame[frame[column] == value]
+    return frame
+
+
+def drawn(figure: Figure) -> list[str]:
+    """Every text in the panels of a figure, which is closed."""
+    texts = [text.get_text() for axes in figure.axes for text in [*axes.texts, axes.title]]
+    plt.close(figure)
+    return texts
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    root = tmp_path_factory.mktemp("results") / "runs" / "demo"
+
+    def effect(setting: str, method: str, regime: str, seed: int) -> dict[str, Any]:
+        place = len(method) + (regime == "large")
+        return {"hessian": {"train": 10.0 * place + seed, "test": 20.0 * place + seed}, "sigma_max": 1.0 + seed}
+
+    write_grid(root, (MAIN, "nin_cifar100"), seeds=(0, 1, 2), epochs=8, effect=effect, realistic=True)
+    return root
+
+
+def test_figure1_plots_the_histories(folder: Path) -> None:
+    grid = load(folder)
+    frame = figure1.compute(grid)
+    histories = [record.history for record in grid.cell(MAIN, "decay", "large").records]
+    for name in ("test_accuracy", "train_accuracy", "gap"):
+        rows = pick(frame, method="decay", regime="large", quantity=name)
+        values = np.array([history[name] for history in histories])
+        np.testing.assert_allclose(rows["mean"], values.mean(0), rtol=1e-14)
+        np.testing.assert_array_equal(rows["low"], values.min(0))
+        np.testing.assert_array_equal(rows["high"], values.max(0))
+        assert list(rows["epoch"]) == list(histories[0]["epoch"])
+        assert set(rows["n"]) == {3}
+    assert set(frame["setting"]) == {MAIN}
+    assert pick(frame, method="decay", regime="large", quantity="alpha")["mean"].item() == 0.63
+
+
+def test_figure1_draws_the_papers_line_styles(folder: Path) -> None:
+    frame = figure1.compute(load(folder))
+    with style.context():
+        figure = figure1.draw(frame)
+    axes = figure.axes[0]
+    lines = [line for line in axes.lines if line.get_color() == style.COLOURS["spectral"]]
+    ends = {line.get_linestyle(): line.get_ydata()[-1] for line in lines}
+    rows = pick(frame, method="spectral", regime="small", epoch=8.0).set_index("quantity")["mean"]
+    assert ends == {"-": rows["test_accuracy"], "--": rows["train_accuracy"], ":": rows["gap"]}
+    assert [axes.get_title() for axes in figure.axes] == [
+        "DenseNet-40, CIFAR-100, B=64",
+        "DenseNet-40, CIFAR-100, B=4096",
+    ]
+    plt.close(figure)
+
+
+def test_figure2_points_and_rank_correlations(folder: Path) -> None:
+    grid = load(folder)
+    frame = pick(figure2.compute(grid), method="spectral", regime="small")
+    histories = [record.history for record in grid.cell(MAIN, "spectral", "small").records]
+    norms = pick(frame, quantity="test_gradient_norm")
+    np.testing.assert_allclose(norms["mean"], np.mean([h["test_gradient_norm"] for h in histories], axis=0), rtol=1e-14)
+    runs = [spearman(h["test_gradient_norm"].tolist(), h["gap"].tolist()) for h in histories]
+    rho = pick(frame, quantity="rho_test")
+    expected = combine_correlations(runs)
+    assert (rho["mean"].item(), rho["low"].item(), rho["high"].item()) == (expected.rho, expected.low, expected.high)
+
+
+def test_figures_5_and_6_show_the_other_settings(folder: Path) -> None:
+    grid = load(folder)
+    for other, main in ((figure5, figure1), (figure6, figure2)):
+        frame = other.compute(grid)
+        assert set(frame["setting"]) == {"nin_cifar100"}
+        pd.testing.assert_frame_equal(frame, main.compute(grid, "nin_cifar100"))
+        assert set(other.compute(grid, "nin_cifar100")["setting"]) == {MAIN}
+        assert frame.attrs["caption"].startswith(f"Figure {other.NUMBER}.")
+
+
+def test_figure3_holds_every_seed_and_the_mean(folder: Path) -> None:
+    frame = pick(figure3.compute(load(folder)), method="decay", regime="large", part="test")
+    assert list(frame["eigenvalue"]) == [120.0, 121.0, 122.0]
+    assert set(frame["mean"]) == {121.0}
+    assert set(frame["sd"]) == {1.0}
+
+
+def test_figure3_without_the_measurement_is_refused(tmp_path: Path) -> None:
+    write_run(tmp_path, hessian=False)
+    with pytest.raises(RecordError, match=r"vgg_cifar10 measured the Hessian; .*measure.hessian=true"):
+        figure3.compute(load(tmp_path))
+
+
+def test_figure3_negative_eigenvalues_and_partial_measurements(tmp_path: Path) -> None:
+    write_run(tmp_path, seed=0, hessian={"train": -3.0, "test": 400.0})
+    write_run(tmp_path, seed=1, hessian=False)
+    frame = figure3.compute(load(tmp_path))
+    assert "1 run(s) without this measurement" in frame.attrs["caption"]
+    with style.context():
+        figure = figure3.draw(frame)
+    assert figure.axes[0].get_yscale() == "linear"
+    plt.close(figure)
+
+
+def test_figure4_spectra_and_the_middle_convolution(folder: Path) -> None:
+    grid = load(folder)
+    frame = figure4.compute(grid)
+    assert frame.attrs["layer"] == "features.6.weight"
+    rows = pick(frame, method="vanilla", regime="small", layer="features.6.weight")
+    spectra = [record.spectra for record in grid.cell(MAIN, "vanilla", "small").records]
+    values = [s[s["layer"] == "features.6.weight"]["singular_value"] for s in spectra if s is not None]
+    np.testing.assert_allclose(rows["mean"], np.mean(values, axis=0), rtol=1e-14)
+    np.testing.assert_array_equal(rows["high"], np.max(values, axis=0))
+    assert list(rows["index"]) == list(range(32))
+    with pytest.raises(RecordError, match=r"no weight matrix nothing; there are: features\.0\.weight"):
+        figure4.compute(grid, layer="nothing")
+
+
+def test_figure4_limits_the_small_multiples() -> None:
+    layers = [f"l{i}" for i in range(40)]
+    shown = figure4._spread(layers)
+    assert len(shown) == figure4.PANELS
+    assert (shown[0], shown[-1]) == ("l0", "l39")
+
+
+def test_render_writes_the_plotted_numbers_and_is_repeatable(folder: Path, tmp_path: Path) -> None:
+    grid = load(folder)
+    for name, module in FIGURES.items():
+        files = render(name, grid, tmp_path / "a")
+        assert [file.name for file in files] == [
+            f"figure{module.NUMBER}.{kind}" for kind in ("png", "pdf", "csv", "txt")
+        ]
+        expected = module.compute(grid)
+        back = pd.read_csv(files[2], dtype=str)  # Python's own reading of numbers is exact in every version
+        column = "eigenvalue" if name == "fig3" else "mean"
+        assert [float(text) for text in back[column]] == expected[column].tolist()
+        assert files[3].read_text() == expected.attrs["caption"] + "\n"
+    again = render("fig1", grid, tmp_path / "b")
+    for file in again:
+        assert file.read_bytes() == (tmp_path / "a" / file.name).read_bytes()
+
+
+def test_captions_name_the_runs_and_what_is_missing(tmp_path: Path) -> None:
+    folder = tmp_path / "runs" / "trial"
+    write_grid(folder, ("digits_densenet",), ("vanilla", "spectral"), ("small",), seeds=(0, 1))
+    write_run(folder, "digits_densenet", "decay", "small", 3, status="diverged")
+    grid = load(folder)
+    caption = figure1.compute(grid).attrs["caption"]
+    assert "The paper shows DenseNet-40, CIFAR-100 here." in caption
+    assert "experiment trial; digits_densenet; 4 runs, 2 a cell, seeds 0, 1, 3 epochs" in caption
+    assert "commit 0123456; Synthetic GPU." in caption
+    assert "Not run: digits_densenet adversarial small, digits_densenet vanilla large" in caption
+    assert "Not shown: digits_densenet decay small (diverged, seed 3)." in caption
+
+
+def test_partial_grids_draw(tmp_path: Path) -> None:
+    folder = tmp_path / "runs" / "trial"
+    write_run(folder, "digits_nin", "toy", "large", epochs=1)
+    write_run(folder, "digits_vgg", "spectral", "small", epochs=2, spectra=False)
+    write_run(folder, "digits_vgg", "vanilla", "small", status="diverged")
+    write_run(folder, "digits_zoo", "vanilla", "small", status="diverged")
+    grid = load(folder)
+    with style.context():
+        for module in FIGURES.values():
+            assert drawn(module.draw(module.compute(grid)))
+        for module in (figure1, figure2):  # nothing but a diverged run
+            assert "not run" in drawn(module.draw(module.compute(grid, "digits_zoo")))
+    with pytest.raises(RecordError, match="digits_vgg measured its spectra"):
+        render("fig4", grid, tmp_path, "digits_vgg")
+
+
+def test_damaged_spectra_are_named_in_the_caption(tmp_path: Path) -> None:
+    write_run(tmp_path, seed=0)
+    damaged = write_run(tmp_path, seed=1) / "spectra.csv"
+    damaged.write_text("layer,index,singular_value\nfeatures.0.weight,0,x\n")
+    frame = figure4.compute(load(tmp_path))
+    assert set(frame["n"]) == {1}
+    assert f"Left out: {damaged}" in frame.attrs["caption"]
+
+
+def test_main_setting(tmp_path: Path) -> None:
+    write_grid(tmp_path, ("digits_nin",), ("vanilla",))
+    assert plotted.main_setting(load(tmp_path)) == "digits_nin"
+    with pytest.raises(RecordError, match="other than digits_nin"):
+        figure5.compute(load(tmp_path))
+    write_grid(tmp_path, ("digits_densenet",), ("vanilla",))
+    assert plotted.main_setting(load(tmp_path)) == "digits_densenet"
+    write_grid(tmp_path, (MAIN,), ("vanilla",))
+    assert plotted.main_setting(load(tmp_path)) == MAIN
+    with pytest.raises(RecordError, match="no record of vgg; settings with records: "):
+        plotted.main_setting(load(tmp_path), "vgg")
+
+
+def test_methods_differ_in_grey_print() -> None:
+    def luminance(colour: str) -> float:
+        return sum(w * int(colour[i : i + 2], 16) for w, i in ((0.299, 1), (0.587, 3), (0.114, 5))) / 255
+
+    levels = sorted(luminance(colour) for colour in style.COLOURS.values())
+    assert min(np.diff(levels)) > 0.1
+    assert len(set(style.MARKERS.values())) == 4
+    assert style.look("toy", ["spectral", "toy"]) != style.look("zoo", ["toy", "zoo"])
+
+
+def test_names() -> None:
+    assert [resolve(name) for name in ("fig3", "Figure3", "3")] == ["fig3"] * 3
+    with pytest.raises(UserError, match="no figure fig7; choose from fig1, "):
+        resolve("fig7")
+
+
+def test_script(folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    main = runpy.run_path(str(SCRIPT))["main"]
+    results = str(folder.parents[1])
+    assert main(["fig3", results, "--out", str(tmp_path)]) == 0
+    assert (tmp_path / "figure3.pdf").is_file()
+    assert main(["fig9", results]) == 1
+    assert main(["fig1", str(tmp_path / "absent")]) == 1
+    assert main(["fig5", results, "--setting", "zoo"]) == 1
+    error = capsys.readouterr().err
+    assert error.count("\n") == 3
+    assert "Traceback" not in error
