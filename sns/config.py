@@ -275,7 +275,9 @@ def _section(name: str, cls: type, values: Any) -> Any:
     try:
         return OmegaConf.to_object(OmegaConf.merge(OmegaConf.structured(cls), values))
     except MissingMandatoryValue as error:
-        raise ConfigError(f"{prefix}{_key(error)} has no value: set it on the command line or in its YAML file") from None
+        raise ConfigError(
+            f"{prefix}{_key(error)} has no value: set it on the command line or in its YAML file"
+        ) from None
     except (ValidationError, ConfigKeyError, OmegaConfBaseException) as error:
         raise ConfigError(f"{prefix}{_key(error)} has a wrong value: {_first_line(error)}") from None
 

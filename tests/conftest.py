@@ -44,7 +44,7 @@ def compose_tree(*overrides: str) -> Any:
         return compose("config", overrides=list(overrides))
 
 
-@pytest.fixture()
+@pytest.fixture
 def tiny(tmp_path: Path) -> Callable[..., Config]:
     """`tiny("method=spectral", ...)`: a checked configuration that trains in about a second, results in tmp_path."""
 

@@ -165,16 +165,18 @@ def write_run(
     frame = _replace(frame, history or {})
     if status != "ok":
         frame = frame.iloc[: epochs // 2]
-    directory = folder / str(overrides.get("run_id", config.run_id))
+    eigenvalues = {"train": 20.0, "test": 30.0} if hessian is True else hessian
+    result = _result(config, frame, status, eigenvalues or None, overrides)
+    weights = _weights(sigma_max, skew) if status == "ok" and spectra else ()
+    return _write(folder / result.run_id, config, result, (frame, *weights))
+
+
+def _write(directory: Path, config: Config, result: Result, tables: tuple[pd.DataFrame, ...]) -> Path:
     directory.mkdir(parents=True, exist_ok=True)
     (directory / "config.yaml").write_text(yaml.safe_dump(to_dict(config), sort_keys=False))
-    tables = {"history": frame}
-    if status == "ok" and spectra:
-        tables["layers"], tables["spectra"] = _weights(sigma_max, skew)
-    for name, table in tables.items():
+    for name, table in zip(("history", "layers", "spectra"), tables, strict=False):
         table.to_csv(directory / f"{name}.csv", index=False, float_format="%.17g")
-    eigenvalues = {"train": 20.0, "test": 30.0} if hessian is True else hessian
-    write_result(directory, _result(config, frame, status, eigenvalues or None, overrides))
+    write_result(directory, result)
     return directory
 
 

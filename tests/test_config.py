@@ -15,7 +15,13 @@ from sns.model import MODELS
 from sns.train.run import configure
 
 SETTINGS = sorted(path.stem for path in (ROOT / "configs/setting").glob("*.yaml"))
-SECTIONS = {"data": DataConfig, "batch": BatchConfig, "optim": OptimConfig, "train": TrainConfig, "measure": MeasureConfig}
+SECTIONS = {
+    "data": DataConfig,
+    "batch": BatchConfig,
+    "optim": OptimConfig,
+    "train": TrainConfig,
+    "measure": MeasureConfig,
+}
 
 
 @pytest.mark.parametrize("setting", SETTINGS)
@@ -106,7 +112,7 @@ def test_identity_ignores_what_cannot_change_the_result_and_nothing_else() -> No
 def test_run_id_is_the_same_on_every_machine() -> None:
     """A literal, so that a change of the hash, which orphans every record, is never an accident."""
     config = configure(compose_tree("setting=vgg_cifar10", "method=spectral", "batch=large", "seed=3"))
-    assert config.run_id == "PENDING"
+    assert config.run_id == "vgg_cifar10__spectral__b4096__s3__2dc73075"
 
 
 def test_npz_identity_is_the_archive_name_not_its_folder() -> None:

@@ -3,6 +3,7 @@
 import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
 
 from sns.analysis import plotted, style
 from sns.analysis.grid import REGIMES, Grid
@@ -17,7 +18,8 @@ TEXT = (
 
 def compute(grid: Grid, setting: str | None = None) -> pd.DataFrame:
     """Rows `plotted.COLUMNS` for test_accuracy, train_accuracy and gap (fractions) of the main setting by epoch."""
-    return curves(grid, [plotted.main_setting(grid, setting)], f"Figure {NUMBER}. {TEXT}")
+    name = plotted.main_setting(grid, setting)
+    return curves(grid, [name], f"Figure {NUMBER}. {TEXT}{plotted.instead(name)}")
 
 
 def curves(grid: Grid, settings: list[str], text: str) -> pd.DataFrame:
@@ -32,7 +34,7 @@ def curves(grid: Grid, settings: list[str], text: str) -> pd.DataFrame:
             )
     frame = pd.concat(frames, ignore_index=True) if frames else pd.DataFrame(columns=plotted.COLUMNS)
     frame.attrs["caption"] = plotted.caption(text, grid, settings)
-    frame.attrs["settings"] = settings
+    frame.attrs["settings"] = plotted.shown(frame, settings)
     return frame
 
 
@@ -48,11 +50,12 @@ def draw(frame: pd.DataFrame) -> Figure:
             part = frame[(frame["setting"] == setting) & (frame["regime"] == regime)]
             axes.set_title(f"{plotted.title(setting)}, {batch.get(regime, regime + ' batch')}")
             if part.empty:
-                axes.text(0.5, 0.5, "not run", transform=axes.transAxes, ha="center", color="#777777")
+                axes.text(0.5, 0.5, "no finished run", transform=axes.transAxes, ha="center", color="#777777")
             _panel(axes, part, names)
         line[0].set_ylabel("accuracy, gap")
     for axes in panels[-1]:
         axes.set_xlabel("epoch")
+        axes.xaxis.set_major_locator(MaxNLocator(integer=True))
     handles = style.method_handles(names) + style.line_handles(dict(LINES.values()))
     return style.finish(figure, handles, frame.attrs.get("caption", ""))
 

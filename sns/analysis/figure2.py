@@ -5,6 +5,7 @@ from typing import cast
 import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
 
 from sns.analysis import plotted, style
 from sns.analysis.grid import REGIMES, Cell, Grid
@@ -25,7 +26,8 @@ TEXT = (
 def compute(grid: Grid, setting: str | None = None) -> pd.DataFrame:
     """Rows `plotted.COLUMNS` of the main setting: gap and both gradient norms by epoch, and `rho_train`, `rho_test`,
     whose low and high are the interval and whose n counts runs."""
-    return points(grid, [plotted.main_setting(grid, setting)], f"Figure {NUMBER}. {TEXT}")
+    name = plotted.main_setting(grid, setting)
+    return points(grid, [name], f"Figure {NUMBER}. {TEXT}{plotted.instead(name)}")
 
 
 def points(grid: Grid, settings: list[str], text: str) -> pd.DataFrame:
@@ -35,7 +37,7 @@ def points(grid: Grid, settings: list[str], text: str) -> pd.DataFrame:
         frames += [plotted.over_seeds(cell, ["gap", *PARTS.values()]), _correlations(cell)]
     frame = pd.concat(frames, ignore_index=True) if frames else pd.DataFrame(columns=plotted.COLUMNS)
     frame.attrs["caption"] = plotted.caption(text, grid, settings)
-    frame.attrs["settings"] = settings
+    frame.attrs["settings"] = plotted.shown(frame, settings)
     return frame
 
 
@@ -62,7 +64,7 @@ def draw(frame: pd.DataFrame) -> Figure:
         part = frame[frame["setting"] == setting]
         if part.empty:
             for axes in panels.values():
-                style.empty(axes, "not run")
+                style.empty(axes, "no finished run")
             continue
         for letter, (name, column) in zip("ab", PARTS.items(), strict=True):
             _scatter(panels[name], part, column, names)
@@ -94,6 +96,7 @@ def _series(axes: Axes, part: pd.DataFrame, column: str, names: list[str]) -> No
         if rows["n"].max() > 1:
             axes.fill_between(rows["epoch"], rows["low"], rows["high"], color=colour, alpha=0.15, lw=0)
     axes.set_ylim(bottom=0)
+    axes.xaxis.set_major_locator(MaxNLocator(integer=True))
 
 
 def _rho(axes: Axes, part: pd.DataFrame, names: list[str]) -> None:

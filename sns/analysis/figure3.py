@@ -20,7 +20,7 @@ WIDE = 20  # ratio of the largest to the smallest mean from which the axis is lo
 TEXT = (
     "Figure 3. Largest eigenvalue of the Hessian of the unregularised loss with respect to all parameters at the end "
     "of training, on training and on test data: bars are means over seeds, points the seeds, hollow where the power "
-    "iteration did not converge."
+    "iteration did not converge. The axis is logarithmic where the means differ more than twentyfold."
 )
 
 
@@ -49,7 +49,7 @@ def compute(grid: Grid, setting: str | None = None) -> pd.DataFrame:
         )
     frame = pd.DataFrame(rows, columns=COLUMNS)
     faults = [f"{without} run(s) without this measurement"] if without else []
-    frame.attrs["caption"] = plotted.caption(TEXT, grid, [name], faults)
+    frame.attrs["caption"] = plotted.caption(TEXT + plotted.instead(name), grid, [name], faults)
     return frame
 
 
@@ -86,7 +86,7 @@ def _bars(axes: Axes, part: pd.DataFrame, names: list[str], regimes: list[str]) 
             place = x + 0.4 * (REGIMES.index(regime) - 0.5)
             if rows.empty:
                 axes.text(
-                    place, 0.02, "not run", transform=axes.get_xaxis_transform(), rotation=90, ha="center", fontsize=7
+                    place, 0.02, "no value", transform=axes.get_xaxis_transform(), rotation=90, ha="center", fontsize=7
                 )
                 continue
             colour, _ = style.look(method, names)

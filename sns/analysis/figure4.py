@@ -7,6 +7,7 @@ import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
 
 from sns.analysis import plotted, style
 from sns.analysis.grid import Grid
@@ -48,7 +49,7 @@ def compute(grid: Grid, setting: str | None = None, layer: str | None = None) ->
     chosen = convolutions[len(convolutions) // 2] if layer is None else layer
     if chosen not in layers:
         raise RecordError(f"{name} has no weight matrix {chosen}; there are: {', '.join(layers)}")
-    text = TEXT.format(layer=chosen, shown=len(_spread(layers)), total=len(layers))
+    text = TEXT.format(layer=chosen, shown=len(_spread(layers)), total=len(layers)) + plotted.instead(name)
     frame.attrs.update(layer=chosen, caption=plotted.caption(text, grid, [name], faults))
     return frame
 
@@ -101,3 +102,4 @@ def _panel(axes: Axes, part: pd.DataFrame, names: list[str], width: float = 1.4)
         if rows["n"].max() > 1:
             axes.fill_between(rows["index"], rows["low"], rows["high"], color=colour, alpha=0.15, lw=0)
     axes.set_ylim(bottom=0)
+    axes.xaxis.set_major_locator(MaxNLocator(nbins=5, integer=True))

@@ -47,6 +47,16 @@ def cells(grid: Grid, settings: Sequence[str]) -> list[Cell]:
     return [cell for cell in grid.cells if cell.setting in settings and cell.finished]
 
 
+def instead(setting: str) -> str:
+    """The sentence that Figures 1 to 4 need where they show another setting than the paper's."""
+    return "" if setting == MAIN_SETTING else f" The paper shows {title(MAIN_SETTING)} here."
+
+
+def shown(frame: pd.DataFrame, settings: Sequence[str]) -> list[str]:
+    """Those of `settings` that have something to plot; all of them where none has, so that a panel can say so."""
+    return [name for name in settings if (frame["setting"] == name).any()] or list(settings)
+
+
 def key(cell: Cell) -> dict[str, Any]:
     """The columns KEYS of a cell with runs."""
     values = (cell.setting, cell.regime, cell.records[0].result.batch_size, cell.method)
@@ -92,8 +102,7 @@ def methods(frame: pd.DataFrame) -> list[str]:
 
 def caption(text: str, grid: Grid, settings: Sequence[str], faults: Iterable[str] = ()) -> str:
     """`text`, then the runs by name, what is missing, and what could not be read."""
-    main = settings[0] if len(settings) == 1 else None
-    lines = [text if main in (None, MAIN_SETTING) else f"{text} The paper shows {title(MAIN_SETTING)} here."]
+    lines = [text]
     shown = [cell for cell in grid.cells if cell.setting in settings]
     results = [record.result for cell in shown for record in cell.finished]
     counts = sorted({len(cell.finished) for cell in shown if cell.finished})
@@ -113,14 +122,15 @@ def missing(grid: Grid, settings: Sequence[str]) -> list[str]:
     absent, lost = [], []
     for setting in settings:
         for regime in REGIMES:
-            for method in grid.methods:
-                cell = grid.cell(setting, method, regime)
-                if not cell.records:
-                    absent.append(f"{setting} {method} {regime}")
+            row = [grid.cell(setting, method, regime) for method in grid.methods]
+            without = [cell.method for cell in row if not cell.records]
+            if without:
+                absent.append(f"{setting} {regime} ({'all' if len(without) == len(row) else ', '.join(without)})")
+            for cell in row:
                 for status in ("diverged", "failed"):
                     seeds = [str(r.result.seed) for r in cell.records if r.result.status == status]
                     if seeds:
-                        lost.append(f"{setting} {method} {regime} ({status}, seed {', '.join(seeds)})")
+                        lost.append(f"{setting} {regime} {cell.method} ({status}, seed {', '.join(seeds)})")
     lines = []
     if absent:
         lines.append(f"Not run: {', '.join(absent)}.")

@@ -35,7 +35,7 @@ RC: dict[str, Any] = {
     "legend.frameon": False,
     "legend.fontsize": 8,
     "figure.dpi": 100,
-    "savefig.dpi": 160,
+    "savefig.dpi": 140,
 }
 
 

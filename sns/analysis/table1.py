@@ -55,7 +55,6 @@ def _row(cell: Cell, row: list[Cell], seeds: int, paper: Paper, accuracy: str) -
     printed = paper.get((cell.setting, cell.method, cell.regime), {})
     line = paper.get((cell.setting, "vanilla", cell.regime), {})
     done = [record.result for record in cell.finished]
-    status = [record.result.status for record in cell.records]
     scores = {name: summarise(getattr(result, name)["test_accuracy"] for result in done) for name in ACCURACIES}
     primary, gap = scores[accuracy], summarise(result.gap_at_alpha for result in done)
     final_gap = summarise(result.final["gap"] for result in done)
@@ -65,11 +64,7 @@ def _row(cell: Cell, row: list[Cell], seeds: int, paper: Paper, accuracy: str) -
         "regime": cell.regime,
         "batch_size": _shared([cell] if cell.records else row, "batch_size", line.get("batch_size")),
         "method": cell.method,
-        "runs": len(status),
-        "n": len(done),
-        "diverged": status.count("diverged"),
-        "failed": status.count("failed"),
-        "missing": seeds - len({record.result.seed for record in cell.records}),
+        **_counts(cell, seeds),
         "epochs": _shared([cell], "epochs", None),
         "accuracy_mean": primary.mean,
         "accuracy_sd": primary.sd,
@@ -92,6 +87,12 @@ def _row(cell: Cell, row: list[Cell], seeds: int, paper: Paper, accuracy: str) -
         "accuracy_best": False,
         "gap_best": False,
     }
+
+
+def _counts(cell: Cell, seeds: int) -> dict[str, int]:
+    status = [record.result.status for record in cell.records]
+    ends = {"n": status.count("ok"), "diverged": status.count("diverged"), "failed": status.count("failed")}
+    return {"runs": len(status), **ends, "missing": seeds - len({record.result.seed for record in cell.records})}
 
 
 def _difference(measured: float | None, paper: float | None) -> float | None:
@@ -128,10 +129,9 @@ def notes(grid: Grid, accuracy: str) -> list[str]:
         of = [result for result in results if result.setting == setting]
         epochs = sorted({result.epochs for result in of})
         if epochs != [PAPER_EPOCHS]:
-            said.append(
-                f"{setting}: {', '.join(f'{x:g}' for x in epochs)} epochs (the paper's schedule is taken as "
-                f"{PAPER_EPOCHS}); dose in e-folds: {_doses(grid, setting)}."
-            )
+            instead = f" (the paper's schedule is taken as {PAPER_EPOCHS})" if setting in PAPER_SETTINGS else ""
+            planned = ", ".join(f"{x:g}" for x in epochs)
+            said.append(f"{setting}: {planned} epochs{instead}; dose in e-folds: {_doses(grid, setting)}.")
         for note in sorted({str(text) for result in of if (text := _data_note(result.environment)) is not None}):
             said.append(f"{setting}: {note}.")
         reasons = [r for r in of if r.status != "ok"]

@@ -1,6 +1,7 @@
 """Power iteration for the largest singular value (section 3.2, Algorithm 1 corrected), for one matrix or many at once.
 
-The printed algorithm leaves u and v unnormalised and divides |u| by |v| after v <- W^T u, which tends to 1 / sigma_1; here
+The printed algorithm leaves u and v unnormalised and divides |u| by |v| after v <- W^T u, which tends to 1 /
+sigma_1; here
 both are unit vectors and sigma = u^T W v.
 """
 
@@ -13,7 +14,8 @@ TINY = 1e-12  # keeps the zero matrix from dividing by zero
 
 
 def _unit(x: Tensor) -> Tensor:
-    return x / x.norm(dim=-1, keepdim=True).clamp_min(TINY)
+    norm: Tensor = x.norm(dim=-1, keepdim=True)
+    return x / norm.clamp_min(TINY)
 
 
 def power_iteration(weight: Tensor, v: Tensor, n_iterations: int = 1) -> tuple[Tensor, Tensor, Tensor]:
@@ -66,7 +68,9 @@ class PaddedStack:
 
 
 def group_by_rows(shapes: Sequence[tuple[int, int]], waste: float = 2.0) -> list[list[int]]:
-    """Indices of matrices to be stacked: equal row counts, and padded to at most `waste` times a matrix's own columns."""
+    """Indices of matrices to be stacked: equal row counts, and padded to at most `waste` times a matrix's own
+    columns.
+    """
     groups: list[list[int]] = []
     for index in sorted(range(len(shapes)), key=lambda i: (shapes[i][0], -shapes[i][1])):
         rows, columns = shapes[index]

@@ -14,7 +14,9 @@ TINY = 1e-12  # an image whose loss gradient vanishes is left where it is
 
 @dataclass
 class AdversarialOptions:
-    """The paper's alpha is 0.5 and its epsilon 1, in units of the contrast-normalised image (1.8% of its norm on CIFAR)."""
+    """The paper's alpha is 0.5 and its epsilon 1, in units of the contrast-normalised image (1.8% of its norm on
+    CIFAR).
+    """
 
     name: str = "adversarial"
     alpha: float = 0.5  # weight of the clean loss
@@ -27,7 +29,7 @@ class AdversarialOptions:
 
 def perturbation(gradient: Tensor, epsilon: float) -> Tensor:
     """eta of equation 3: for each image of `gradient` (N, C, H, W) its direction at length `epsilon`."""
-    norm = torch.linalg.vector_norm(gradient, dim=(1, 2, 3), keepdim=True)
+    norm: Tensor = torch.linalg.vector_norm(gradient, dim=(1, 2, 3), keepdim=True)
     return epsilon * gradient / norm.clamp_min(TINY)
 
 
@@ -44,10 +46,8 @@ class Adversarial(Method):
         """Adds share times the gradient of equation 3's data term."""
         alpha, epsilon = self.options.alpha, self.options.epsilon
         x = x.detach().requires_grad_(True)
-        if alpha > 0:
-            step = self.risk(x, y, share * alpha)
-        else:  # parameters must get nothing from the clean pass, the input still must
-            step = _input_gradient_only(self, x, y, share)
+        # At alpha = 0 the parameters must get nothing from the clean pass; the input still must.
+        step = self.risk(x, y, share * alpha) if alpha > 0 else _input_gradient_only(self, x, y, share)
         assert x.grad is not None
         moved = x.detach() + perturbation(x.grad, epsilon)
         with frozen_running_statistics(self.model):

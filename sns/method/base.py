@@ -31,7 +31,8 @@ class Step:
 class Method:
     """Empirical risk minimisation; other problems override `backward`, `regularize` or both.
 
-    A training step of B images calls `backward` once for each pass (one, or more with `batch.micro`), then `regularize` once;
+    A training step of B images calls `backward` once for each pass (one, or more with `batch.micro`), then
+    `regularize` once;
     together they leave in every `.grad` the gradient of what the method minimises. Shapes are static and nothing
     waits for the device. State that outlives a step is tensors in `state_dict`.
     """
@@ -53,10 +54,12 @@ class Method:
         return out.float()
 
     def risk(self, x: Tensor, y: Tensor, share: float) -> Step:
-        """Empirical risk of one pass: adds share * mean cross entropy's gradient to `.grad`, and to x.grad if wanted."""
+        """Empirical risk of one pass: adds share * mean cross entropy's gradient to `.grad`, and to x.grad if
+        wanted.
+        """
         logits = self.logits(x)
         loss = F.cross_entropy(logits, y)
-        (loss * share).backward()  # type: ignore[no-untyped-call]
+        (loss * share).backward()
         with torch.no_grad():
             return Step(loss.detach() * len(y), (logits.argmax(dim=1) == y).sum())
 
@@ -93,9 +96,9 @@ def register(name: str) -> Callable[[type[M]], type[M]]:
     return add
 
 
-def weight_parameters(model: nn.Module) -> list[nn.Parameter]:
+def weight_parameters(model: nn.Module) -> list[Tensor]:
     """The weight matrices of section 3.1: every convolution and linear weight, neither biases nor batch norm."""
-    return [m.weight for m in model.modules() if isinstance(m, (nn.Conv2d, nn.Linear))]
+    return [module.weight for module in model.modules() if isinstance(module, (nn.Conv2d, nn.Linear))]
 
 
 def as_matrix(weight: Tensor) -> Tensor:

@@ -1,7 +1,6 @@
 """Weight decay (section 3.3, equation 2): adds lambda / 2 * sum_l |W_l|_F^2 to the risk."""
 
 from dataclasses import dataclass
-from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -18,7 +17,9 @@ class DecayOptions:
 
     name: str = "decay"
     factor: float = 1e-4  # lambda
-    scope: str = "all"  # all: every parameter, as Chainer's hook did | weights: weight matrices only, as equation 2 says
+    scope: str = (
+        "all"  # all: every parameter, as Chainer's hook did | weights: weight matrices only, as equation 2 says
+    )
 
     def __post_init__(self) -> None:
         require(self.factor >= 0, f"method.factor={self.factor} must not be negative")
@@ -39,7 +40,8 @@ class Decay(Method):
     @torch.no_grad()
     def regularize(self) -> Tensor:
         """lambda / 2 * sum of squares, ()."""
-        values: list[Any] = [p.data for p in self.parameters]
-        torch._foreach_add_([p.grad for p in self.parameters], values, alpha=self.factor)
+        values = [p.detach() for p in self.parameters]
+        torch._foreach_add_([p.grad for p in self.parameters if p.grad is not None], values, alpha=self.options.factor)
         norms = torch.stack(torch._foreach_norm(values))
-        return 0.5 * self.factor * norms.square().sum()
+        penalty: Tensor = 0.5 * self.options.factor * norms.square().sum()
+        return penalty

@@ -45,7 +45,9 @@ class Spectral(Method):
         like = self.weights[0].detach()
         shapes = [(w.shape[0], w[0].numel()) for w in self.weights]
         self.groups = group_by_rows(shapes) if stacked else [[i] for i in range(len(shapes))]
-        self.stacks = [PaddedStack([shapes[i] for i in group], like) if len(group) > 1 else None for group in self.groups]
+        self.stacks = [
+            PaddedStack([shapes[i] for i in group], like) if len(group) > 1 else None for group in self.groups
+        ]
         starts = random_unit_vectors([columns for _, columns in shapes], generator)
         groups = [pad_sequence([starts[i] for i in group], batch_first=True) for group in self.groups]
         self.v = [v.to(like) for v in groups]  # one (L, n_max) tensor a group
@@ -60,9 +62,10 @@ class Spectral(Method):
                 stacked = matrices[0].unsqueeze(0) if stack is None else stack.fill(matrices)
                 sigma, u, new = power_iteration(stacked, v, self.options.n_iterations)
                 v.copy_(new)
-                self._add(group, self.factor * sigma.unsqueeze(-1) * u, v)
+                self._add(group, self.options.factor * sigma.unsqueeze(-1) * u, v)
                 squares.append(sigma.square().sum())
-        return 0.5 * self.factor * torch.stack(squares).sum()
+        penalty: Tensor = 0.5 * self.options.factor * torch.stack(squares).sum()
+        return penalty
 
     def _add(self, group: list[int], scaled: Tensor, v: Tensor) -> None:
         for place, i in enumerate(group):

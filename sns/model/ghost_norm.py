@@ -1,6 +1,7 @@
 """Batch normalisation whose statistics are shared by groups of a fixed number of images ("ghost" batches).
 
-At B = 4096 the cards of 2017 could not hold one forward pass, so the statistics must have come from parts of the batch; the
+At B = 4096 the cards of 2017 could not hold one forward pass, so the statistics must have come from parts of the
+batch; the
 group size is an option (`batch.ghost`), and the same groups are used when a batch is split over passes or devices.
 """
 
@@ -19,7 +20,8 @@ class GhostBatchNorm2d(nn.BatchNorm2d):
     """Batch norm over (N, C, H, W), or (N, C) as H = W = 1, with statistics of `ghost` consecutive images each.
 
     In training mode N must be a multiple of `ghost` (ValueError otherwise), or not above it: then, and with `ghost`
-    None, the whole batch is one group. The running statistics move once a group, in order, so that one pass over a batch
+    None, the whole batch is one group. The running statistics move once a group, in order, so that one pass over a
+    batch
     and several passes over its parts leave the same buffers.
     """
 

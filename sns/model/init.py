@@ -8,7 +8,9 @@ from torch import nn
 
 @torch.no_grad()
 def initialize(model: nn.Module, generator: torch.Generator) -> None:
-    """Draws every Conv2d and Linear weight from `generator` (on the CPU, so that a seed means the same on any device)."""
+    """Draws every Conv2d and Linear weight from `generator` (on the CPU, so that a seed means the same on any
+    device).
+    """
     for module in model.modules():
         if isinstance(module, (nn.Conv2d, nn.Linear)):
             fan_in = module.weight[0].numel()

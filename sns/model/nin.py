@@ -23,7 +23,9 @@ class NINConfig:
     batch_norm: str = "every"  # every convolution | hidden: all but the logits | none
 
     def __post_init__(self) -> None:
-        require(len(self.widths) == len(self.kernels), "model.kernels must have one size for each block of model.widths")
+        require(
+            len(self.widths) == len(self.kernels), "model.kernels must have one size for each block of model.widths"
+        )
         require(all(self.widths), "model.widths must not have an empty block")
         require(all(k % 2 == 1 for k in self.kernels), f"model.kernels={self.kernels} must be odd")
         require(0 <= self.dropout < 1, f"model.dropout={self.dropout} must lie in [0, 1)")
@@ -34,14 +36,18 @@ class NINConfig:
 
 
 class NIN(nn.Module):
-    """(N, channels, S, S) images to (N, classes) logits; max-pools of 3x3, stride 2, in ceil mode between the blocks."""
+    """(N, channels, S, S) images to (N, classes) logits; max-pools of 3x3, stride 2, in ceil mode between the
+    blocks.
+    """
 
     Config = NINConfig
 
     def __init__(self, config: NINConfig, channels: int, image_size: int, classes: int, ghost: int | None) -> None:
         super().__init__()
         smallest = 2 ** (len(config.widths) - 1)
-        require(image_size >= smallest, f"{image_size}x{image_size} images are too small for {len(config.widths)} blocks")
+        require(
+            image_size >= smallest, f"{image_size}x{image_size} images are too small for {len(config.widths)} blocks"
+        )
         layers: list[nn.Module] = []
         for block, (widths, kernel) in enumerate(zip(config.widths, config.kernels, strict=True)):
             if block > 0:

@@ -64,4 +64,7 @@ def _commit() -> dict[str, Any]:
         return done.stdout.strip() if done.returncode == 0 else None
 
     commit = git("rev-parse", "HEAD")
-    return {"commit": commit, "dirty": None if commit is None else bool(git("status", "--porcelain", "-uno", "--", "."))}
+    return {
+        "commit": commit,
+        "dirty": None if commit is None else bool(git("status", "--porcelain", "-uno", "--", ".")),
+    }

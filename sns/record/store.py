@@ -125,7 +125,8 @@ def _table(path: Path, columns: Sequence[str]) -> pd.DataFrame:
 def read(directory: Path) -> Record:
     """The record of one run directory.
 
-    Raises RecordError, naming the file and the fault, where the record is missing, damaged, partial or of another schema.
+    Raises RecordError, naming the file and the fault, where the record is missing, damaged, partial or of another
+    schema.
     """
     file = directory / RESULT
     try:
@@ -161,7 +162,8 @@ def run_directories(folder: Path) -> list[Path]:
 def read_all(folder: Path) -> tuple[list[Record], list[str]]:
     """Every readable record at or below `folder`, and one sentence for each run directory left out.
 
-    Two finished directories with one run_id are both left out but the first, with a warning, so that no run counts twice.
+    Two finished directories with one run_id are both left out but the first, with a warning, so that no run counts
+    twice.
     """
     records: dict[str, Record] = {}
     warnings: list[str] = []

@@ -18,7 +18,9 @@ from sns.train.session import Session
 
 
 def finish(session: Session, reason: str | None, command: str) -> Result:
-    """Measures what is measured at the end, writes the tables and, last, result.json. `reason` says why a run diverged."""
+    """Measures what is measured at the end, writes the tables and, last, result.json. `reason` says why a run
+    diverged.
+    """
     began = time.perf_counter()
     measured = final_measurements(session) if reason is None else dict.fromkeys(MEASURED)
     session.seconds["measure"] += time.perf_counter() - began
@@ -33,7 +35,9 @@ MEASURED = ("hessian", "gradient_quantiles", "lipschitz")
 
 
 def final_measurements(session: Session) -> dict[str, Any]:
-    """Gradient-norm quantiles, Hessian eigenvalues and spectra of the present weights; writes layers.csv and spectra.csv."""
+    """Gradient-norm quantiles, Hessian eigenvalues and spectra of the present weights; writes layers.csv and
+    spectra.csv.
+    """
     config, images, net = session.config.measure, session.dataset, session.model
     train, test, size = images.train, images.test, config.batch_size
     probe = probe_indices(len(train), config.gradient_samples, session.device)
@@ -59,7 +63,11 @@ def _result(session: Session, reason: str | None, command: str, measured: dict[s
     environment = describe(session.device) | {
         "sns": __version__,
         "precision": config.train.precision,
-        "data": {"name": session.dataset.name, "fingerprint": session.dataset.fingerprint, "note": session.dataset.note},
+        "data": {
+            "name": session.dataset.name,
+            "fingerprint": session.dataset.fingerprint,
+            "note": session.dataset.note,
+        },
     }
     seconds = session.seconds
     return Result(
@@ -97,7 +105,9 @@ def _result(session: Session, reason: str | None, command: str, measured: dict[s
 
 
 def _dose(session: Session) -> dict[str, float | None]:
-    """How many e-folds the penalty alone would shrink what it penalises, were the loss flat: lambda * sum of rates / (1 - m)."""
+    """How many e-folds the penalty alone would shrink what it penalises, were the loss flat: lambda * sum of rates /
+    (1 - m).
+    """
     optim = session.config.optim
     total = learning_rate_sum(session.step, session.total, optim)
     factor = session.method.factor

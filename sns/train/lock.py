@@ -9,7 +9,9 @@ from sns.errors import UserError
 
 
 class RunLock:
-    """Holds the directory's lock file; UserError if another live process does. Ends with the process, however it ends."""
+    """Holds the directory's lock file; UserError if another live process does. Ends with the process, however it
+    ends.
+    """
 
     def __init__(self, directory: Path) -> None:
         self.path = directory / ".lock"
@@ -23,5 +25,7 @@ class RunLock:
             raise UserError(f"{self.path.parent} is being trained by another process: wait for it or stop it") from None
         return self
 
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
         self.file.close()

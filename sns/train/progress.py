@@ -12,7 +12,9 @@ LOG = "train.log"
 
 
 class Reporter:
-    """Prints to stdout as `mode` says (auto | bar | lines | none) and appends every line to train.log in `directory`."""
+    """Prints to stdout as `mode` says (auto | bar | lines | none) and appends every line to train.log in
+    `directory`.
+    """
 
     def __init__(self, mode: str, directory: Path, title: str, total: int) -> None:
         if mode == "auto":
@@ -29,7 +31,9 @@ class Reporter:
             self.bar.start()
         return self
 
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
         if self.bar is not None:
             self.bar.stop()
         self.log.close()
@@ -45,7 +49,8 @@ class Reporter:
             f"loss {row['train_loss']:.4f} train {row['train_accuracy']:.3f} test {row['test_accuracy']:.3f} "
             f"{images_per_second:,.0f} images/s"
         )
-        line = f"{self.title} epoch {row['epoch']:g} step {row['step']:g}/{self.total} {figures} {clock(seconds_left)} left"
+        line = f"{self.title} epoch {row['epoch']:g} step {row['step']:g}/{self.total} {figures}
+        {clock(seconds_left)} left"
         self._write(line, shown=self.mode == "lines")
         if self.bar is not None:
             self.bar.update(self.task, completed=row["step"], figures=figures)

@@ -12,13 +12,13 @@ from sns.model import MODELS
 from sns.precision import training_precision
 from sns.record import store
 from sns.record.schema import HISTORY, Result
+from sns.train.epoch import train_until
 from sns.train.evaluate import divergence, history_row
 from sns.train.finish import finish
-from sns.train.epoch import train_until
 from sns.train.lock import RunLock
 from sns.train.progress import Reporter
-from sns.train.session import Session, start
 from sns.train.schedule import evaluation_steps
+from sns.train.session import Session, start
 from sns.train.signals import Interrupted, StopSignal
 
 
@@ -34,7 +34,8 @@ def configure(tree: object) -> Config:
 def run(config: Config, command: str = "") -> Result:
     """Trains one cell to its end and leaves its record, resuming where an earlier session stopped.
 
-    A run that is over is not touched again: its result is returned. Raises Interrupted when asked to stop, with a checkpoint on
+    A run that is over is not touched again: its result is returned. Raises Interrupted when asked to stop, with a
+    checkpoint on
     disk; UserError, one sentence, for anything the user can mend. A diverged run is a result, not an error.
     """
     directory = config.directory
@@ -60,11 +61,15 @@ def _open(directory: Path, config: Config) -> None:
         directory.mkdir(parents=True, exist_ok=True)
         store.write_text(directory / store.CONFIG, yaml.safe_dump(to_dict(config), sort_keys=False))
     except OSError as error:
-        raise UserError(f"{directory} cannot be written ({error.strerror}): choose another folder by results=...") from None
+        raise UserError(
+            f"{directory} cannot be written ({error.strerror}): choose another folder by results=..."
+        ) from None
 
 
 def _train(session: Session, reporter: Reporter, stop: StopSignal) -> str | None:
-    """Updates and evaluations to the end; the reason if the run diverged. Saves and raises Interrupted if asked to stop."""
+    """Updates and evaluations to the end; the reason if the run diverged. Saves and raises Interrupted if asked to
+    stop.
+    """
     config = session.config
     limit = session.total
     if config.train.stop_after is not None:
@@ -82,7 +87,9 @@ def _train(session: Session, reporter: Reporter, stop: StopSignal) -> str | None
         saved = time.monotonic()
         if stop.received is not None or session.step >= limit < session.total:
             why = stop.received or f"train.stop_after={config.train.stop_after}"
-            raise Interrupted(f"stopped at update {session.step} of {session.total} ({why}); the same command resumes it")
+            raise Interrupted(
+                f"stopped at update {session.step} of {session.total} ({why}); the same command resumes it"
+            )
 
     steps = evaluation_steps(config.train.epochs, config.measure.every, len(session.dataset.train), config.batch.size)
     for target in steps[len(session.history) :]:

@@ -155,7 +155,9 @@ def start(config: Config) -> Session:
         torch.set_num_threads(config.train.threads)
     images = _dataset(config.data, device)
     init = generator(config.seed, "init")
-    net = model.build(config.model, images.channels, images.image_size, images.classes, config.batch.ghost, init).to(device)
+    net = model.build(config.model, images.channels, images.image_size, images.classes, config.batch.ghost, init).to(
+        device
+    )
     iteration = generator(config.seed, "power_iteration")
     torch.manual_seed(stream_seed(config.seed, "dropout"))  # dropout draws from torch's own stream
     session = Session(

@@ -147,7 +147,8 @@ def test_figure4_limits_the_small_multiples() -> None:
 
 def test_render_writes_the_plotted_numbers_and_is_repeatable(folder: Path, tmp_path: Path) -> None:
     grid = load(folder)
-    for name, module in FIGURES.items():
+    for name in ("fig1", "fig3", "fig4"):
+        module = FIGURES[name]
         files = render(name, grid, tmp_path / "a")
         assert [file.name for file in files] == [
             f"figure{module.NUMBER}.{kind}" for kind in ("png", "pdf", "csv", "txt")
@@ -171,8 +172,8 @@ def test_captions_name_the_runs_and_what_is_missing(tmp_path: Path) -> None:
     assert "The paper shows DenseNet-40, CIFAR-100 here." in caption
     assert "experiment trial; digits_densenet; 4 runs, 2 a cell, seeds 0, 1, 3 epochs" in caption
     assert "commit 0123456; Synthetic GPU." in caption
-    assert "Not run: digits_densenet adversarial small, digits_densenet vanilla large" in caption
-    assert "Not shown: digits_densenet decay small (diverged, seed 3)." in caption
+    assert "Not run: digits_densenet small (adversarial), digits_densenet large (all)." in caption
+    assert "Not shown: digits_densenet small decay (diverged, seed 3)." in caption
 
 
 def test_partial_grids_draw(tmp_path: Path) -> None:
@@ -186,7 +187,7 @@ def test_partial_grids_draw(tmp_path: Path) -> None:
         for module in FIGURES.values():
             assert drawn(module.draw(module.compute(grid)))
         for module in (figure1, figure2):  # nothing but a diverged run
-            assert "not run" in drawn(module.draw(module.compute(grid, "digits_zoo")))
+            assert "no finished run" in drawn(module.draw(module.compute(grid, "digits_zoo")))
     with pytest.raises(RecordError, match="digits_vgg measured its spectra"):
         render("fig4", grid, tmp_path, "digits_vgg")
 

@@ -178,7 +178,9 @@ def test_spectral_state_persists_and_is_restored() -> None:
     second = methods.build(SpectralOptions(), model, torch.Generator().manual_seed(99))
     second.load_state_dict(copy.deepcopy(first.state_dict()))
     assert_close(first.regularize(), second.regularize(), rtol=0, atol=0)
-    assert all(torch.equal(a, b) for a, b in zip(first.state_dict().values(), second.state_dict().values(), strict=True))
+    assert all(
+        torch.equal(a, b) for a, b in zip(first.state_dict().values(), second.state_dict().values(), strict=True)
+    )
 
 
 def test_spectral_in_padded_stacks_equals_one_by_one() -> None:
@@ -186,7 +188,9 @@ def test_spectral_in_padded_stacks_equals_one_by_one() -> None:
 
     def run(stacked: bool) -> tuple[list[Tensor], dict[str, Tensor]]:
         torch.manual_seed(5)
-        model = nn.Sequential(nn.Conv2d(2, 4, 3), nn.Conv2d(4, 4, 3), nn.Conv2d(4, 4, 1), nn.Flatten(), nn.Linear(64, 4))
+        model = nn.Sequential(
+            nn.Conv2d(2, 4, 3), nn.Conv2d(4, 4, 3), nn.Conv2d(4, 4, 1), nn.Flatten(), nn.Linear(64, 4)
+        )
         built = Spectral(SpectralOptions(n_iterations=2), model, torch.Generator())
         built._arrange(torch.Generator().manual_seed(4), stacked)
         assert len(built.groups) == (3 if stacked else 4)

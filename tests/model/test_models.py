@@ -36,7 +36,9 @@ def test_parameter_counts(name: str) -> None:
 
 def test_parameter_counts_follow_from_the_layers() -> None:
     """The same numbers by hand, from the description of the networks."""
-    convs = [(3, 64), (64, 64), (64, 128), (128, 128), (128, 256), (256, 256), (256, 256), (256, 512)] + [(512, 512)] * 5
+    convs = [(3, 64), (64, 64), (64, 128), (128, 128), (128, 256), (256, 256), (256, 256), (256, 512)] + [
+        (512, 512)
+    ] * 5
     vgg = sum(9 * i * o + 2 * o for i, o in convs) + 512 * 512 + 2 * 512 + 512 * 10
     assert vgg == PAPER["VGG CIFAR-10"][3]
     nin = [(3, 192, 5), (192, 160, 1), (160, 96, 1), (96, 192, 5), (192, 192, 1), (192, 192, 1), (192, 192, 3)]

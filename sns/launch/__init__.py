@@ -1,0 +1,1 @@
+"""Whole grids: which runs there are, which are done, and how long the rest will take."""

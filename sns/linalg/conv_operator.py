@@ -1,0 +1,175 @@
+"""The norm of a convolution as a linear map on images, which is not that of its reshaped kernel (erratum 4).
+
+`operator_norm` is for the map that the layer applies: zero padding and stride as given. `circular_operator_norm` is
+for its idealisation, stride 1 and circular padding, which the Fourier transform diagonalises (Sedghi et al. 2019).
+"""
+
+import math
+import warnings
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from scipy.sparse.linalg import ArpackError, LinearOperator, eigsh
+from torch import Tensor
+from torch.nn import functional as F
+
+DENSE = 32  # up to this rank the matrix itself is formed; the Krylov space of eigsh needs more room than that
+
+
+@dataclass(frozen=True)
+class Convolution:
+    """The map A of (1, I, H, W) to (1, O, H', W') that `weight` (O, I / groups, kh, kw), float64, defines."""
+
+    weight: Tensor
+    input_size: tuple[int, int]
+    stride: tuple[int, int]
+    padding: tuple[int, int]
+    dilation: tuple[int, int] = (1, 1)
+    groups: int = 1
+
+    @property
+    def input_shape(self) -> tuple[int, int, int, int]:
+        """(1, I, H, W)."""
+        return (1, self.weight.shape[1] * self.groups, *self.input_size)
+
+    @property
+    def output_shape(self) -> tuple[int, int, int, int]:
+        """(1, O, H', W')."""
+        (height, _), (width, _) = (self._span(axis) for axis in (0, 1))
+        return (1, self.weight.shape[0], height, width)
+
+    def _span(self, axis: int) -> tuple[int, int]:
+        """Outputs along an axis, and the rows of padded input past the last patch, which no output sees."""
+        extent = self.dilation[axis] * (self.weight.shape[2 + axis] - 1) + 1
+        room = self.input_size[axis] + 2 * self.padding[axis] - extent
+        if room < 0:
+            raise ValueError(f"a kernel that spans {extent} does not fit {self.input_size} with padding {self.padding}")
+        return room // self.stride[axis] + 1, room % self.stride[axis]
+
+    def apply(self, x: Tensor) -> Tensor:
+        """A x for a batch of images."""
+        return F.conv2d(x, self.weight, None, self.stride, self.padding, self.dilation, self.groups)
+
+    def adjoint(self, y: Tensor) -> Tensor:
+        """A^T y; the unseen rest goes to output_padding, so that the result has the size of the input."""
+        rest = (self._span(0)[1], self._span(1)[1])
+        return F.conv_transpose2d(y, self.weight, None, self.stride, self.padding, rest, self.groups, self.dilation)
+
+
+def operator_norm(
+    weight: Tensor,
+    input_size: tuple[int, int],
+    stride: int | tuple[int, int] = 1,
+    padding: int | tuple[int, int] = 0,
+    *,
+    dilation: int | tuple[int, int] = 1,
+    groups: int = 1,
+    tolerance: float = 1e-6,
+    iterations: int = 1_000,
+    generator: torch.Generator | None = None,
+) -> float:
+    """Largest singular value of the zero-padded, strided convolution `weight` (O, I / groups, kh, kw) on H x W inputs.
+
+    In float64 on the weight's device. Exact, up to rounding, where patches do not overlap (the reshaped kernel has the
+    same norm) and for ranks up to `DENSE` (from the matrix itself); else by Lanczos on A^T A or A A^T, the smaller of
+    the two, applied as convolution and transposed convolution. Neighbouring frequencies have nearly equal gains, which
+    costs plain power iteration several times more products at a worse precision. `tolerance` bounds
+    |A^T A x - sigma^2 x| / sigma^2, hence the relative error of sigma by half of it; `iterations` bounds Lanczos's
+    restarts. The start is random, from `generator` (None: a fixed one). NaN for a weight that is not finite and, with
+    a warning, without convergence. ValueError if the kernel does not fit the input.
+    """
+    weight = weight.detach().double()
+    if not bool(weight.isfinite().all()):
+        return math.nan
+    operator = Convolution(weight, input_size, _pair(stride), _pair(padding), _pair(dilation), groups)
+    sizes = math.prod(operator.input_shape), math.prod(operator.output_shape)
+    if groups == 1 and _disjoint_patches(operator):
+        return float(torch.linalg.svdvals(weight.flatten(1))[0])
+    if min(sizes) <= DENSE:
+        return float(torch.linalg.svdvals(_dense(operator))[0])
+    if not bool(weight.any()):
+        return 0.0
+    return _lanczos(operator, sizes[0] <= sizes[1], tolerance, iterations, generator)
+
+
+def _pair(value: int | tuple[int, int]) -> tuple[int, int]:
+    return (value, value) if isinstance(value, int) else value
+
+
+def _disjoint_patches(operator: Convolution) -> bool:
+    """Whether no input pixel is seen from two output positions and at least one position sees no padding.
+
+    Then A is block-diagonal, and its blocks are copies of the reshaped kernel or zero.
+    """
+    kernel = tuple(operator.weight.shape[2:])
+    if kernel == (1, 1):
+        return operator.padding == (0, 0) or operator.stride == (1, 1)
+    apart = all(k <= s for k, s in zip(kernel, operator.stride, strict=True))
+    return apart and operator.padding == (0, 0) and operator.dilation == (1, 1)
+
+
+def _dense(operator: Convolution) -> Tensor:
+    """A^T or A as rows, whichever has fewer."""
+    rows = min(operator.input_shape, operator.output_shape, key=math.prod)
+    apply = operator.apply if rows == operator.input_shape else operator.adjoint
+    size = math.prod(rows)
+    identity = torch.eye(size, dtype=torch.float64, device=operator.weight.device)
+    return apply(identity.view(size, *rows[1:])).flatten(1)
+
+
+def _lanczos(
+    operator: Convolution, input_side: bool, tolerance: float, iterations: int, generator: torch.Generator | None
+) -> float:
+    shape = operator.input_shape if input_side else operator.output_shape
+    first, second = (operator.apply, operator.adjoint) if input_side else (operator.adjoint, operator.apply)
+    size = math.prod(shape)
+    generator = torch.Generator().manual_seed(0) if generator is None else generator
+    start = torch.randn(size, generator=generator, device=generator.device, dtype=torch.float64).cpu().numpy()
+    gram = LinearOperator((size, size), matvec=_on_host(first, second, shape, operator.weight.device), dtype=np.float64)
+    try:
+        largest = eigsh(gram, k=1, which="LA", v0=start, tol=tolerance, maxiter=iterations, return_eigenvectors=False)
+    except ArpackError as error:
+        warnings.warn(f"the norm of a {tuple(operator.weight.shape)} convolution is left out: {error}", stacklevel=3)
+        return math.nan
+    return math.sqrt(largest[0])
+
+
+def _on_host(
+    first: Callable[[Tensor], Tensor],
+    second: Callable[[Tensor], Tensor],
+    shape: tuple[int, ...],
+    device: torch.device,
+) -> Callable[[npt.NDArray[np.float64]], npt.NDArray[np.float64]]:
+    """x -> second(first(x)) between flat numpy vectors."""
+
+    def matvec(vector: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
+        with torch.no_grad():
+            x = torch.tensor(vector, dtype=torch.float64, device=device).view(shape)
+            product: npt.NDArray[np.float64] = second(first(x)).flatten().cpu().numpy()
+        return product
+
+    return matvec
+
+
+def circular_operator_norm(weight: Tensor, input_size: tuple[int, int]) -> float:
+    """Largest singular value of the convolution (O, I, kh, kw) on H x W inputs at stride 1 with circular padding.
+
+    Exact: at each frequency the map is the O x I matrix of the kernels' Fourier coefficients (Sedghi et al. 2019,
+    theorem 6), and its norm is the largest over frequencies. A kernel larger than the input wraps around it. Float64 on
+    the weight's device; NaN for a weight that is not finite.
+    """
+    weight = weight.detach().double()
+    if not bool(weight.isfinite().all()):
+        return math.nan
+    (height, width), (kh, kw) = input_size, weight.shape[2:]
+    weight = F.pad(weight, (0, -kw % width, 0, -kh % height))
+    tiles = weight.reshape(*weight.shape[:2], -1, height, weight.shape[3] // width, width)
+    # kernels are real, so the frequencies that rfft2 leaves out are conjugates with the same singular values
+    coefficients = torch.fft.rfft2(tiles.sum(dim=(2, 4))).permute(2, 3, 0, 1).flatten(0, 1)
+    if coefficients.shape[1] > coefficients.shape[2]:
+        coefficients = coefficients.mT
+    gram = coefficients @ coefficients.mH
+    return float(torch.linalg.eigvalsh(gram)[:, -1].max().clamp_min(0).sqrt())

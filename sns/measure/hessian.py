@@ -1,0 +1,63 @@
+"""Largest Hessian eigenvalue of the unregularised loss on training and test images (section 4.3, Figure 3)."""
+
+from collections.abc import Iterator
+from dataclasses import asdict
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from sns.config import MeasureConfig
+from sns.linalg.hessian import HessianResult, top_eigenvalue
+from sns.measure.evaluation import probe_indices
+from sns.measure.state import unchanged
+from sns.precision import full_precision
+from sns.seed import generator
+
+MEMORY = 4  # a product keeps about so many times the tensors that an evaluation pass of the same batch keeps
+
+
+def hessian_summary(
+    model: nn.Module, x_train: Tensor, y_train: Tensor, x_test: Tensor, y_test: Tensor, config: MeasureConfig
+) -> dict[str, dict[str, Any]]:
+    """{train: ..., test: ...}, each the fields of HessianResult as plain numbers, for `Result.hessian`.
+
+    Each split is represented by the `hessian_samples` images of `probe_indices`, and the start vector is the same for
+    every run. The Lanczos fields are there only where `config.lanczos` asks for them.
+    """
+    summary = {}
+    for split, x, y in (("train", x_train, y_train), ("test", x_test, y_test)):
+        chosen = probe_indices(len(x), config.hessian_samples, x.device)
+        fields = asdict(hessian_eigenvalue(model, x[chosen], y[chosen], config, generator(0, "probe")))
+        summary[split] = {key: value for key, value in fields.items() if config.lanczos or "lanczos" not in key}
+    return summary
+
+
+def hessian_eigenvalue(
+    model: nn.Module, x: Tensor, y: Tensor, config: MeasureConfig, start: torch.Generator
+) -> HessianResult:
+    """Largest Hessian eigenvalue of the mean cross entropy on x (N, C, H, W), y (N,), w.r.t. all trainable parameters.
+
+    In evaluation mode (batch norm with its running statistics, no dropout), in the parameters' own precision with
+    TensorFloat-32 and autocast off. ValueError on empty data.
+    """
+    if len(x) == 0 or len(x) != len(y):
+        raise ValueError(f"cannot measure on {len(x)} images and {len(y)} labels")
+    batch = max(1, config.batch_size // MEMORY)
+
+    def losses() -> Iterator[Tensor]:
+        for images, labels in zip(torch.split(x, batch), torch.split(y, batch), strict=True):
+            yield F.cross_entropy(model(images), labels, reduction="sum")
+
+    parameters = [parameter for parameter in model.parameters() if parameter.requires_grad]
+    with unchanged(model), full_precision(x.device):
+        return top_eigenvalue(
+            losses,
+            parameters,
+            len(x),
+            tolerance=config.hessian_tolerance,
+            iterations=config.hessian_iterations,
+            generator=start,
+            lanczos=config.lanczos,
+        )

@@ -1,0 +1,55 @@
+"""The training command as a user meets it: errors in one sentence, sweeps that go on, nothing left half-written."""
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from conftest import ROOT, TINY
+
+FAST = [*TINY, "measure.hessian=false", "measure.spectra=false"]
+
+
+def train(*arguments: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [sys.executable, str(ROOT / "scripts/train.py"), *arguments], capture_output=True, text=True, check=False
+    )
+
+
+@pytest.mark.parametrize(
+    ("override", "says"),
+    [
+        ("method.lamda=1", "lamda"),
+        ("train.epochs=x", "train.epochs"),
+        ("batch.size=0", "batch.size=0 must be positive"),
+        ("data=npz data.path=/nowhere/x.npz", "/nowhere/x.npz"),
+        ("data=cifar10 data.download=false data.root=/nowhere", "/nowhere"),
+        ("train.device=cuda:77", "train.device"),
+    ],
+)
+def test_a_mistake_is_told_in_a_sentence(tmp_path: Path, override: str, says: str) -> None:
+    done = train(*FAST, "data.subset=null", "data.test_subset=null", f"results={tmp_path}", *override.split())
+    assert done.returncode != 0
+    assert says in done.stderr
+    assert "Traceback" not in done.stderr
+    assert not list(tmp_path.rglob("result.json"))
+
+
+def test_a_sweep_skips_what_is_done_and_survives_a_bad_cell(tmp_path: Path) -> None:
+    grid = [*FAST, f"results={tmp_path}", "-m", "seed=0,1", "train.epochs=1"]
+    done = train(*grid, "data.subset=100,100000")
+    assert done.returncode == 1
+    assert "100000" in done.stderr
+    results = sorted(tmp_path.rglob("result.json"))
+    assert len(results) == 2
+    before = [path.stat().st_mtime_ns for path in results]
+    again = train(*grid, "data.subset=100")
+    assert again.returncode == 0
+    assert [path.stat().st_mtime_ns for path in results] == before
+
+
+def test_help_explains_the_groups(tmp_path: Path) -> None:
+    done = train("--help")
+    assert done.returncode == 0
+    for word in ("setting", "method", "spectral", "vgg_cifar10", "experiment"):
+        assert word in done.stdout
