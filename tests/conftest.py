@@ -20,6 +20,7 @@ TINY = [
     "data.subset=100",
     "data.test_subset=50",
     "train.epochs=2",
+    "batch.size=16",
     "measure.hessian_samples=20",
     "measure.hessian_iterations=3",
     "measure.jacobian_samples=4",

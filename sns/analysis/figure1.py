@@ -51,11 +51,12 @@ def draw(frame: pd.DataFrame) -> Figure:
             axes.set_title(f"{plotted.title(setting)}, {batch.get(regime, regime + ' batch')}")
             if part.empty:
                 axes.text(0.5, 0.5, "no finished run", transform=axes.transAxes, ha="center", color="#777777")
-            _panel(axes, part, names)
+                axes.set_xticks([])
+            else:
+                _panel(axes, part, names)
         line[0].set_ylabel("accuracy, gap")
     for axes in panels[-1]:
         axes.set_xlabel("epoch")
-        axes.xaxis.set_major_locator(MaxNLocator(integer=True))
     handles = style.method_handles(names) + style.line_handles(dict(LINES.values()))
     return style.finish(figure, handles, frame.attrs.get("caption", ""))
 
@@ -79,4 +80,5 @@ def _panel(axes: Axes, part: pd.DataFrame, names: list[str]) -> None:
             axes.fill_between(rows["epoch"], rows["low"], rows["high"], color=colour, alpha=0.15, lw=0)
     for alpha in set(part[part["quantity"] == "alpha"]["mean"]):
         axes.axhline(alpha, color="#999999", lw=0.7, zorder=1)
-    axes.set_ylim(min(0.0, part["low"].min() - 0.02) if len(part) else 0.0, 1.02)
+    axes.set_ylim(min(0.0, part["low"].min() - 0.02), 1.02)
+    axes.xaxis.set_major_locator(MaxNLocator(integer=True))

@@ -107,13 +107,13 @@ def caption(text: str, grid: Grid, settings: Sequence[str], faults: Iterable[str
     results = [record.result for cell in shown for record in cell.finished]
     counts = sorted({len(cell.finished) for cell in shown if cell.finished})
     span = f"{counts[0]} to {counts[-1]}" if len(counts) > 1 else f"{counts[0]}" if counts else "0"
-    lines.append(
+    runs = (
         f"Runs: experiment {_join(r.experiment for r in results)}; {_join(settings)}; {len(results)} runs, "
         f"{span} a cell, seeds {_join(sorted({r.seed for r in results}))}, {_join(f'{r.epochs:g}' for r in results)} "
         f"epochs; commit {_join(_commit(r.environment) for r in results)}; "
         f"{_join(r.environment.get('device') for r in results)}."
     )
-    lines += missing(grid, settings)
+    lines += [runs if results else "Runs: none that ended well.", *missing(grid, settings)]
     return "\n".join([*lines, *(f"Left out: {fault}" for fault in faults)])
 
 

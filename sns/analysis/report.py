@@ -10,7 +10,7 @@ import jinja2
 import yaml
 from plotly.offline import get_plotlyjs
 
-from sns.analysis import claims, claims_text, report_data, report_figures, table1
+from sns.analysis import claims, claims_text, report_data, report_figures, report_panels, table1
 from sns.analysis.grid import PAPER, PAPER_SETTINGS, Grid
 from sns.record.store import write_text
 
@@ -34,7 +34,7 @@ def build(grid: Grid, title: str) -> str:
             ours=not any(name in PAPER_SETTINGS for name in grid.settings),
             table=table,
             figures=[{key: entry[key] for key in entry if key != "panels"} for entry in figures],
-            methods={name: report_figures.look(name, grid.methods) for name in grid.methods},
+            methods={name: report_panels.look(name, grid.methods) for name in grid.methods},
             claims=[
                 {**asdict(v), "interval": claims_text.interval(v), "printed": claims_text.paper(v)} for v in verdicts
             ],
@@ -44,7 +44,12 @@ def build(grid: Grid, title: str) -> str:
             missing=report_data.missing(grid, _expected(grid)),
             warnings=grid.warnings,
             data=_json(
-                {"cells": cells, "figures": {f["id"]: f["panels"] for f in figures}, "dark": report_figures.DARK}
+                {
+                    "cells": cells,
+                    "figures": {figure["id"]: figure["panels"] for figure in figures},
+                    "environments": environments.listed,
+                    "dark": report_panels.DARK,
+                }
             ),
             plotly=get_plotlyjs(),
         )

@@ -7,7 +7,7 @@ import pandas as pd
 
 from sns.analysis import plotted, table1_text
 from sns.analysis.grid import METHODS, REGIMES, Cell, Grid
-from sns.analysis.report_figures import short, thin
+from sns.analysis.report_panels import short, thin
 from sns.analysis.table1 import is_given
 from sns.errors import RecordError
 from sns.record.store import CONFIG, Record
@@ -45,7 +45,7 @@ def table(frame: pd.DataFrame) -> dict[str, Any]:
 
 def _entry(row: Any, block: str) -> dict[str, Any]:
     value, difference = row[f"{block}_mean"], row[f"{block}_difference"]
-    level = min(1.0, abs(difference) / FULL_COLOUR) if is_given(difference) else 0.0
+    shown = round(difference, 3) if is_given(difference) else 0.0  # as printed, so that +0.000 has no side
     return {
         "key": cell_key(row["setting"], row["method"], row["regime"]) if row["runs"] else None,
         "label": f"{row['method']}, {BLOCKS[block].lower()}",
@@ -53,8 +53,8 @@ def _entry(row: Any, block: str) -> dict[str, Any]:
         "beside": table1_text.beside(row, block),
         "sort": value if is_given(value) else None,
         "best": bool(row[f"{block}_best"]),
-        "side": "" if level == 0 else "above" if difference > 0 else "below",
-        "level": round(100 * level),
+        "side": "" if shown == 0 else "above" if shown > 0 else "below",
+        "level": round(100 * min(1.0, abs(shown) / FULL_COLOUR)),
     }
 
 

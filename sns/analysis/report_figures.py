@@ -1,50 +1,44 @@
-"""The six figures as panels of traces in Plotly's own terms, thinned so that the page stays small."""
+"""The six figures for the report: title, caption and panels."""
 
-from collections.abc import Iterable
 from typing import Any
 
-import numpy as np
 import pandas as pd
 
-from sns.analysis import figure2, figures, plotted, style
-from sns.analysis.grid import REGIMES, Grid
+from sns.analysis import figures, plotted, report_panels
+from sns.analysis.grid import Grid
 from sns.errors import RecordError
 
-POINTS = 150  # at most, of one curve
-DARK = {"#000000": "#e6e6e6", "#0072B2": "#4d9fff", "#D55E00": "#ff8a3d", "#56B4E9": "#a5dcff"}
-SYMBOLS = {"o": "circle", "s": "square", "^": "triangle-up", "D": "diamond", "v": "triangle-down", "P": "cross"}
-DASHES = {"-": "solid", "--": "dash", ":": "dot"}
-CURVES = {"test_accuracy": ("test", "solid"), "train_accuracy": ("train", "dash"), "gap": ("gap", "dot")}
-REGIME_DASH = {regime: DASHES[line] for regime, line in style.REGIME_LINES.items()}
-Panel = dict[str, Any]
-
-
-def look(method: str, methods: Iterable[str]) -> dict[str, str]:
-    """Colour on a light and on a dark page and Plotly's symbol of a method."""
-    colour, marker = style.look(method, methods)
-    symbol = SYMBOLS.get(marker, "x")
-    return {"colour": colour, "dark": DARK.get(colour, colour), "symbol": symbol}
-
-
-def short(values: Iterable[float]) -> list[float | None]:
-    """Four significant digits; None for what is not finite."""
-    return [float(f"{value:.4g}") if np.isfinite(value) else None for value in np.asarray(list(values), float)]
-
-
-def thin(count: int, points: int = POINTS) -> np.ndarray:
-    """At most `points` indices of `count`, evenly spaced, first and last included."""
-    return np.unique(np.linspace(0, count - 1, min(points, count)).round().astype(int)) if count else np.array([], int)
+_CURVES = (
+    "Accuracy by epoch: solid test, dashed training (evaluation mode), dotted their gap; line: mean over seeds, band: "
+    "least to greatest. Straight dotted line: alpha of the generalization gap."
+)
+_GRADIENTS = (
+    "Mean L2 norm of the per-image input gradient, (a) on training, (b) on test images, against the generalization "
+    "gap: a point an evaluation, mean over seeds, the last one enlarged; solid small batch, dashed large. Then norms "
+    "by epoch, and Spearman's rho of norm and gap over the evaluations of a run: mean over seeds with a 95% t interval "
+    "on Fisher's scale (hollow: large batch); for one seed the interval takes epochs as independent and is too narrow."
+)
+TEXTS = {
+    "fig1": _CURVES,
+    "fig2": _GRADIENTS,
+    "fig3": "Largest eigenvalue of the Hessian of the unregularised loss with respect to all parameters at the end of "
+    "training: bars are means over seeds (hatched: large batch), points the seeds.",
+    "fig4": "Singular values of a reshaped weight matrix (output channels x the rest) at the end of training, sorted; "
+    "solid small batch, dashed large; line: mean over seeds, band: least to greatest.",
+    "fig5": _CURVES,
+    "fig6": _GRADIENTS,
+}
 
 
 def build(grid: Grid) -> list[dict[str, Any]]:
     """The figures in order: id, title, caption, panels, line styles; `error` where records hold nothing to draw."""
     makers = {
-        "fig1": _curves,
-        "fig2": _gradients,
-        "fig3": _hessian,
-        "fig4": _spectra,
-        "fig5": _curves,
-        "fig6": _gradients,
+        "fig1": report_panels.curves,
+        "fig2": report_panels.gradients,
+        "fig3": report_panels.hessian,
+        "fig4": report_panels.spectra,
+        "fig5": report_panels.curves,
+        "fig6": report_panels.gradients,
     }
     titles = {
         "fig1": "Accuracy and generalization gap",
@@ -64,146 +58,15 @@ def build(grid: Grid) -> list[dict[str, Any]]:
             entry["error"] = str(error)
         else:
             names = plotted.methods(frame)
-            entry |= {"methods": names, "caption": frame.attrs["caption"], "panels": makers[name](frame, names)}
+            entry |= {"methods": names, "caption": _caption(name, frame), "panels": makers[name](frame, names)}
             titled = [panel["title"] for panel in entry["panels"]]
             entry["chosen"] = titled.index(frame.attrs["layer"]) if frame.attrs.get("layer") in titled else 0
         built.append(entry)
     return built
 
 
-def _line(rows: pd.DataFrame, x: str, method: str, names: list[str], name: str, dash: str) -> list[dict[str, Any]]:
-    """The mean as a line and, where there are several runs, least to greatest as a band."""
-    rows = rows.iloc[thin(len(rows))]
-    colour = style.look(method, names)[0]
-    at = short(rows[x])
-    trace = {"x": at, "y": short(rows["mean"]), "name": name, "meta": method, "mode": "lines"}
-    traces: list[dict[str, Any]] = [{**trace, "line": {"color": colour, "dash": dash, "width": 1.8}}]
-    if rows["n"].max() > 1:
-        edge = short(rows["high"]) + short(rows["low"])[::-1]
-        band = {"x": at + at[::-1], "y": edge, "fill": "toself", "fillcolor": colour, "opacity": 0.15, "meta": method}
-        traces.append({**band, "line": {"width": 0}, "mode": "lines", "hoverinfo": "skip"})
-    return traces
-
-
-def _panel(title: str, x: str, y: str, traces: list[dict[str, Any]], **layout: Any) -> Panel:
-    axes = {"xaxis": {"title": {"text": x}}, "yaxis": {"title": {"text": y}}}
-    return {"title": title, "data": traces, "layout": {**axes, **layout}}
-
-
-def _curves(frame: pd.DataFrame, names: list[str]) -> list[Panel]:
-    panels = []
-    for setting in dict.fromkeys(frame["setting"]):
-        for regime, size in plotted.sizes(frame, setting).items():
-            part = frame[(frame["setting"] == setting) & (frame["regime"] == regime)]
-            traces = []
-            for (method, quantity), rows in part.groupby(["method", "quantity"], sort=False):
-                if quantity in CURVES:
-                    label, dash = CURVES[str(quantity)]
-                    traces += _line(rows, "epoch", str(method), names, f"{method}, {label}", dash)
-            alphas = sorted(set(part[part["quantity"] == "alpha"]["mean"]))
-            lines = [
-                {"type": "line", "xref": "paper", "x0": 0, "x1": 1, "y0": a, "y1": a, "line": {"width": 1}}
-                for a in alphas
-            ]
-            panels.append(_panel(f"{plotted.title(setting)}, {size}", "epoch", "accuracy, gap", traces, shapes=lines))
-    return panels
-
-
-def _gradients(frame: pd.DataFrame, names: list[str]) -> list[Panel]:
-    panels = []
-    for setting in dict.fromkeys(frame["setting"]):
-        part = frame[frame["setting"] == setting]
-        sizes, title = plotted.sizes(frame, setting), plotted.title(setting)
-        for letter, (split, column) in zip("ab", figure2.PARTS.items(), strict=True):
-            against: list[dict[str, Any]] = []
-            series: list[dict[str, Any]] = []
-            for (method, regime), rows in part.groupby(["method", "regime"], sort=False):
-                name = f"{method}, {sizes[str(regime)]}"
-                against.append(_path(rows, column, str(method), names, name, REGIME_DASH[str(regime)]))
-                chosen = rows[rows["quantity"] == column]
-                series += _line(chosen, "epoch", str(method), names, name, REGIME_DASH[str(regime)])
-            norm = f"{split} gradient norm"
-            panels.append(
-                _panel(f"{title} ({letter}) {split}", norm, "generalization gap", against, hovermode="closest")
-            )
-            panels.append(_panel(f"{title}, {split} by epoch", "epoch", norm, series))
-        panels.append(_correlations(part, names, sizes, title))
-    return panels
-
-
-def _path(rows: pd.DataFrame, column: str, method: str, names: list[str], name: str, dash: str) -> dict[str, Any]:
-    wide = rows[rows["epoch"].notna()].pivot(index="epoch", columns="quantity", values="mean").sort_index()
-    wide = wide.iloc[thin(len(wide))]
-    style_ = look(method, names)
-    sizes = [3] * (len(wide) - 1) + [9]  # the last evaluation stands out
-    return {
-        "x": short(wide[column]),
-        "y": short(wide["gap"]),
-        "text": [f"epoch {epoch:g}" for epoch in wide.index],
-        "name": name,
-        "meta": method,
-        "mode": "lines+markers",
-        "line": {"color": style_["colour"], "dash": dash, "width": 0.8},
-        "marker": {"color": style_["colour"], "symbol": style_["symbol"], "size": sizes},
-    }
-
-
-def _correlations(part: pd.DataFrame, names: list[str], sizes: dict[str, str], title: str) -> Panel:
-    traces = []
-    for split in figure2.PARTS:
-        for method in names:
-            for regime, size in sizes.items():
-                chosen = (part["method"] == method) & (part["regime"] == regime) & (part["quantity"] == f"rho_{split}")
-                for row in part[chosen & part["mean"].notna()].to_dict("records"):
-                    colour, symbol = style.look(method, names)[0], look(method, names)["symbol"]
-                    symbol += "" if regime == REGIMES[0] else "-open"
-                    marker = {"color": colour, "size": 9, "symbol": symbol}
-                    rho, low, high = short([row["mean"], row["low"], row["high"]])
-                    trace = {"x": [rho], "y": [f"{split}, {method}, {size}"], "meta": method, "mode": "markers"}
-                    trace |= {"name": f"{row['n']} run(s)", "marker": marker}
-                    if rho is not None and low is not None and high is not None:
-                        ends = {"type": "data", "symmetric": False, "array": [high - rho], "arrayminus": [rho - low]}
-                        trace["error_x"] = {**ends, "color": colour}
-                    traces.append(trace)
-    zero = {"type": "line", "yref": "paper", "x0": 0, "x1": 0, "y0": 0, "y1": 1, "line": {"width": 1}}
-    layout: dict[str, Any] = {"hovermode": "closest", "height": 420, "shapes": [zero]}
-    panel = _panel(f"{title}, rank correlation with the gap", "Spearman's rho", "", traces, **layout)
-    panel["layout"]["xaxis"]["range"] = [-1.05, 1.05]
-    panel["layout"]["yaxis"] |= {"autorange": "reversed", "type": "category", "automargin": True}
-    return panel
-
-
-def _hessian(frame: pd.DataFrame, names: list[str]) -> list[Panel]:
-    panels = []
-    for setting in dict.fromkeys(frame["setting"]):
-        sizes = plotted.sizes(frame, setting)
-        for part, of_part in frame.groupby("part", sort=False):
-            traces: list[dict[str, Any]] = []
-            for (method, regime), rows in of_part.groupby(["method", "regime"], sort=False):
-                colour, size = style.look(str(method), names)[0], sizes[str(regime)]
-                pattern = {"shape": "" if regime == REGIMES[0] else "/"}
-                place = f"{method}<br>{size}"
-                bar = {"type": "bar", "x": [place], "y": short(rows["mean"].iloc[:1]), "meta": method}
-                traces.append({**bar, "name": f"mean of {len(rows)}", "marker": {"color": colour, "pattern": pattern}})
-                dots = {"x": [place] * len(rows), "y": short(rows["eigenvalue"]), "mode": "markers", "meta": method}
-                labels = [
-                    f"seed {s}{'' if c else ', not converged'}"
-                    for s, c in zip(rows["seed"], rows["converged"], strict=True)
-                ]
-                marker = {"color": "#888888", "size": 6, "line": {"width": 1, "color": "#ffffff"}}
-                traces.append({**dots, "name": "", "text": labels, "marker": marker})
-            title = f"{plotted.title(setting)}, {part} loss"
-            panels.append(_panel(title, "", "largest eigenvalue", traces, hovermode="closest"))
-    return panels
-
-
-def _spectra(frame: pd.DataFrame, names: list[str]) -> list[Panel]:
-    panels = []
-    sizes = plotted.sizes(frame, str(frame["setting"].iloc[0]))
-    for layer, of_layer in frame.groupby("layer", sort=False):
-        traces: list[dict[str, Any]] = []
-        for (method, regime), rows in of_layer.groupby(["method", "regime"], sort=False):
-            name = f"{method}, {sizes[str(regime)]}"
-            traces += _line(rows, "index", str(method), names, name, REGIME_DASH[str(regime)])
-        panels.append(_panel(str(layer), "index", "singular value", traces, hovermode="x unified"))
-    return panels
+def _caption(name: str, frame: pd.DataFrame) -> str:
+    """The figure's caption with what the page shows in place of its first sentences; runs and what is missing stay."""
+    first, *others = str(frame.attrs["caption"]).splitlines()
+    remark = first[first.index("The paper shows") :] if "The paper shows" in first else ""
+    return "\n".join([f"{TEXTS[name]} {remark}".rstrip(), *others])

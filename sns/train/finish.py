@@ -11,7 +11,7 @@ from sns.measure.spectrum import layer_table, spectra_table
 from sns.record import store
 from sns.record.environment import describe, peak_memory
 from sns.record.gap import gap_at_alpha
-from sns.record.schema import LAYERS, SCHEMA_VERSION, SPECTRA, Result
+from sns.record.schema import HISTORY, LAYERS, SCHEMA_VERSION, SPECTRA, Result
 from sns.train import checkpoint
 from sns.train.schedule import learning_rate_sum
 from sns.train.session import Session
@@ -24,6 +24,7 @@ def finish(session: Session, reason: str | None, command: str) -> Result:
     began = time.perf_counter()
     measured = final_measurements(session) if reason is None else dict.fromkeys(MEASURED)
     session.seconds["measure"] += time.perf_counter() - began
+    store.write_rows(session.config.directory / store.HISTORY_CSV, HISTORY, session.history)
     result = _result(session, reason, command, measured)
     store.write_result(session.config.directory, result)
     if not session.config.train.keep_checkpoint:

@@ -49,8 +49,8 @@ class Reporter:
             f"loss {row['train_loss']:.4f} train {row['train_accuracy']:.3f} test {row['test_accuracy']:.3f} "
             f"{images_per_second:,.0f} images/s"
         )
-        line = f"{self.title} epoch {row['epoch']:g} step {row['step']:g}/{self.total} {figures}
-        {clock(seconds_left)} left"
+        place = f"epoch {row['epoch']:g} step {row['step']:g}/{self.total}"
+        line = f"{self.title} {place} {figures} {clock(seconds_left)} left"
         self._write(line, shown=self.mode == "lines")
         if self.bar is not None:
             self.bar.update(self.task, completed=row["step"], figures=figures)

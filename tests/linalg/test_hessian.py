@@ -62,7 +62,7 @@ def explicit_hessian(model: nn.Module) -> Tensor:
 
 
 def quadratic(eigenvalues: Sequence[float]) -> tuple[BatchLosses, list[Tensor]]:
-    """A loss with this Hessian spectrum, in a random basis, as two batches of one sample and a parameter in two parts."""
+    """A loss with this Hessian spectrum in a random basis, as two unequal batches, its parameter in two parts."""
     n = len(eigenvalues)
     basis = torch.linalg.qr(draw(n, n)).Q
     matrix = basis @ torch.diag(torch.tensor(eigenvalues, dtype=torch.float64)) @ basis.mT
@@ -137,7 +137,7 @@ def test_largest_eigenvalue_of_a_network_is_numpys(sign: float) -> None:
     """With the sign turned, the eigenvalue of largest modulus is negative and the largest one is a small one."""
     model = network()
     spectrum = np.linalg.eigvalsh(sign * explicit_hessian(model).numpy())
-    result = top(batched(model, 4, sign), list(model.parameters()), N, lanczos=True)
+    result = top(batched(model, 15, sign), list(model.parameters()), N, lanczos=True)
     assert spectrum[0] < 0 < spectrum[-1]
     assert result.converged
     assert result.samples == N
@@ -156,7 +156,7 @@ def test_largest_eigenvalue_of_a_network_is_numpys(sign: float) -> None:
 )
 def test_largest_algebraic_eigenvalue_whatever_the_signs(eigenvalues: tuple[float, ...]) -> None:
     losses, parameters = quadratic(eigenvalues)
-    result = top(losses, parameters, 2)
+    result = top(losses, parameters, 2, iterations=200)
     assert result.converged
     assert_close(result.eigenvalue, max(eigenvalues), rtol=1e-9, atol=0)
 

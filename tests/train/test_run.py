@@ -84,7 +84,7 @@ def test_record_is_complete_and_consistent(tiny: Make, method: str) -> None:
 
 
 def test_training_lowers_the_loss(tiny: Make) -> None:
-    frame = history_of(tiny("train.epochs=8", "measure.hessian=false"))
+    frame = history_of(tiny("train.epochs=12", "model.widths=[[8],[16],[16]]", "measure.hessian=false"))
     assert frame.train_loss.iloc[-1] < 0.5 * frame.train_loss.iloc[0]
     assert frame.running_train_loss.iloc[-1] < frame.running_train_loss.iloc[0]
 
@@ -243,7 +243,7 @@ def test_passes_of_part_of_the_batch_train_alike(tiny: Make) -> None:
     """batch.micro changes neither the run_id nor, but for rounding, the run. Without dropout, whose draws would
     differ.
     """
-    options = ("batch=large", "batch.size=80", "batch.ghost=10", "model.dropout=[[0],[0],[0]]", "model.head_dropout=0")
+    options = ("batch=large", "batch.size=80", "batch.ghost=10", "model.dropout=[[0.0],[0.0],[0.0]]", "model.head_dropout=0")
     whole, parts = tiny(*options), tiny(*options, "batch.micro=20")
     assert whole.run_id == parts.run_id
     sessions = [start(config) for config in (whole, parts)]

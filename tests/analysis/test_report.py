@@ -1,0 +1,207 @@
+"""The report as a file: complete, escaped, without network, small, and sensible where records are few or broken."""
+
+import json
+import math
+import re
+import runpy
+import subprocess
+import sys
+from html.parser import HTMLParser
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from synthetic import write_grid, write_run
+
+from sns.analysis import report, report_data, report_figures, report_panels, table1
+from sns.analysis.claims_file import load_claims
+from sns.analysis.grid import Grid, load
+from sns.errors import UserError
+
+ROOT = Path(__file__).resolve().parents[2]
+
+
+def embedded(page: str) -> dict[str, Any]:
+    """The data that the page's script reads."""
+    found = re.search(r'<script type="application/json" id="data">(.*?)</script>', page, re.DOTALL)
+    assert found is not None
+    return json.loads(found[1])
+
+
+def without_scripts(page: str) -> str:
+    return re.sub(r"<script.*?</script>", "", page, flags=re.DOTALL)
+
+
+class Tags(HTMLParser):
+    """Collects the ids, and the elements that are never closed."""
+
+    VOID = frozenset({"meta", "link", "br", "input"})
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.open: list[str] = []
+        self.ids: list[str] = []
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.ids += [value for name, value in attrs if name == "id" and value is not None]
+        if tag not in self.VOID:
+            self.open.append(tag)
+
+    def handle_endtag(self, tag: str) -> None:
+        assert self.open.pop() == tag
+
+
+@pytest.fixture(scope="module")
+def digits(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("results") / "runs" / "demo"
+    write_grid(folder, ("digits_vgg", "digits_densenet"), methods=("vanilla", "spectral"), epochs=4)
+    return folder
+
+
+def test_the_page_is_well_formed_and_holds_every_part(digits: Path) -> None:
+    page = without_scripts(report.build(load(digits), "demo"))
+    tags = Tags()
+    tags.feed(page)
+    assert tags.open == []
+    assert len(tags.ids) == len(set(tags.ids))
+    wanted = {
+        "table1",
+        "figures",
+        "claims",
+        "departures",
+        "errata",
+        "environment",
+        "missing",
+        *(f"fig{n}" for n in range(1, 7)),
+    }
+    assert wanted <= set(tags.ids)
+    assert {f"claim-{claim.id}" for claim in load_claims()} <= set(tags.ids)
+    assert "Not the paper's settings" in page
+    assert "DenseNet, digits, small batch: not run: decay, adversarial." in page
+
+
+def test_nothing_in_the_page_reaches_for_the_network(digits: Path) -> None:
+    page = report.build(load(digits), "demo")
+    assert "default-src 'none'" in page
+    assert re.findall(r'<(?:script|img|link|iframe)[^>]+(?:src|href)="(?!data:)', page) == []
+    assert re.findall(r"@import|url\(", (ROOT / "sns" / "analysis" / "report_style.html.j2").read_text()) == []
+
+
+def test_what_comes_from_records_stays_text(tmp_path: Path) -> None:
+    nasty = "</script><img src=x onerror=alert(1)>"
+    write_run(tmp_path, "digits_vgg", command=nasty, environment={"device": nasty})
+    write_run(tmp_path, "digits_vgg", "decay", status="diverged", reason=nasty)
+    page = report.build(load(tmp_path), nasty)
+    assert "<img" not in page
+    assert embedded(page)["cells"]["digits_vgg vanilla small"]["runs"][0]["command"] == nasty
+
+
+def test_cells_carry_what_their_runs_recorded(digits: Path) -> None:
+    grid = load(digits)
+    data = embedded(report.build(grid, "demo"))
+    record = grid.cell("digits_vgg", "spectral", "large").records[0]
+    cell = data["cells"]["digits_vgg spectral large"]
+    run = cell["runs"][0]
+    assert (run["id"], run["seed"], run["command"]) == (record.result.run_id, 0, record.result.command)
+    assert run["test"] == record.result.final["test_accuracy"]
+    assert run["curves"]["test"] == pytest.approx(record.history["test_accuracy"].tolist(), rel=1e-3)
+    assert cell["config"] == (record.path / "config.yaml").read_text()
+    assert json.loads(data["environments"][run["environment"]]) == record.result.environment
+
+
+def test_a_cell_is_coloured_by_its_difference_from_the_paper(tmp_path: Path) -> None:
+    write_run(tmp_path, method="vanilla", test_accuracy=0.898 + 0.025, gap=0.079)
+    write_run(tmp_path, method="decay", test_accuracy=0.897 - 0.2, gap=0.074)
+    write_run(tmp_path, method="spectral", test_accuracy=0.904 + 1e-7, gap=0.068)
+    table = report_data.table(table1.compute(load(tmp_path)))
+    line = table["lines"][0]
+    found = {entry["label"]: (entry["side"], entry["level"]) for entry in line["entries"]}
+    assert found["vanilla, test accuracy"] == ("above", 50)
+    assert found["decay, test accuracy"] == ("below", 100)
+    assert found["spectral, test accuracy"] == ("", 0)
+    assert found["adversarial, test accuracy"] == ("", 0)
+    assert [entry["key"] for entry in line["entries"] if entry["label"].startswith("adversarial")] == [None, None]
+
+
+def test_one_run_alone_and_a_diverged_one_make_a_page(tmp_path: Path) -> None:
+    write_run(tmp_path / "one", "digits_vgg", hessian=False, spectra=False)
+    page = report.build(load(tmp_path / "one"), "one")
+    assert "no run of digits_vgg measured the Hessian" in page
+    assert "no run of digits_vgg measured its spectra" in page
+    write_run(tmp_path / "lost", "digits_vgg", status="diverged")
+    page = report.build(load(tmp_path / "lost"), "lost")
+    assert "1 runs (1 diverged)" in page
+    assert "diverged after 10 updates" in page
+
+
+def test_a_broken_history_of_a_diverged_run_leaves_its_curves_out(tmp_path: Path) -> None:
+    write_run(tmp_path, "digits_vgg")
+    broken = write_run(tmp_path, "digits_vgg", "decay", status="diverged")
+    (broken / "history.csv").write_text("nonsense")
+    data = embedded(report.build(load(tmp_path), "x"))
+    assert data["cells"]["digits_vgg decay small"]["runs"][0]["curves"] is None
+
+
+def test_warnings_are_named_on_the_page(digits: Path, tmp_path: Path) -> None:
+    write_run(tmp_path, "digits_vgg")
+    damaged = write_run(tmp_path, "digits_vgg", seed=1)
+    (damaged / "result.json").write_text("{")
+    assert f"Left out:</strong> {damaged / 'result.json'} is damaged" in report.build(load(tmp_path), "x")
+
+
+def test_an_empty_grid_is_one_sentence() -> None:
+    with pytest.raises(UserError, match="no finished run"):
+        report.build(Grid((), ()), "empty")
+
+
+def test_numbers_that_are_not_finite_become_null() -> None:
+    text = report._json({"a": [math.nan, math.inf, 0.5], 1: ("<&>",)})
+    assert json.loads(text) == {"a": [None, None, 0.5], "1": ["<&>"]}
+    assert not set("<>&") & set(text)
+
+
+@pytest.mark.parametrize(("count", "points"), [(0, 5), (1, 5), (5, 5), (301, 150)])
+def test_thinning_keeps_both_ends(count: int, points: int) -> None:
+    kept = report_panels.thin(count, points)
+    assert len(kept) == min(count, points)
+    assert list(kept[:1]) == list(range(count))[:1]
+    assert list(kept[-1:]) == list(range(count))[-1:]
+    assert np.all(np.diff(kept) > 0)
+
+
+def test_figures_show_the_numbers_of_the_records(digits: Path) -> None:
+    grid = load(digits)
+    built = {figure["id"]: figure for figure in report_figures.build(grid)}
+    trace = next(t for t in built["fig1"]["panels"][0]["data"] if t["name"] == "spectral, test")
+    history = grid.cell("digits_densenet", "spectral", "small").records[0].history
+    assert trace["y"] == pytest.approx(history["test_accuracy"].tolist(), rel=1e-3)
+    assert built["fig1"]["panels"][0]["title"].startswith("DenseNet, digits")
+    assert built["fig5"]["panels"][0]["title"].startswith("VGGNet, digits")
+    assert [len(figure["panels"]) for figure in built.values()] == [2, 5, 2, 5, 2, 5]
+    assert built["fig4"]["panels"][built["fig4"]["chosen"]]["title"].startswith("features.")
+    assert "The paper shows DenseNet-40" in built["fig1"]["caption"]
+
+
+def test_a_method_the_paper_does_not_have_has_its_place(tmp_path: Path) -> None:
+    write_grid(tmp_path, ("digits_vgg",), methods=("vanilla", "newcomer"))
+    page = report.build(load(tmp_path), "x")
+    assert 'data-method="newcomer"' in page
+    assert "digits_vgg newcomer small" in embedded(page)["cells"]
+
+
+def test_script_writes_one_small_file(digits: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    main = runpy.run_path(str(ROOT / "scripts" / "report.py"))["main"]
+    assert main([str(digits.parents[1])]) == 0
+    path = digits.parents[1] / "demo" / "report.html"
+    assert str(path) in capsys.readouterr().out
+    assert path.stat().st_size < 10e6
+    assert main([str(tmp_path)]) == 1
+    said = capsys.readouterr().err
+    assert said.startswith("error: ")
+    assert said.count("\n") == 1
+
+
+def test_analysis_never_imports_torch() -> None:
+    code = "import sys, sns.analysis.report, sns.analysis.claims_text; sys.exit('torch' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", code], cwd=ROOT, check=False).returncode == 0

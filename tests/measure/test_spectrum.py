@@ -1,0 +1,130 @@
+"""Singular values against torch's SVD, and layer norms at the sizes that the layers meet."""
+
+import math
+
+import pytest
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+from torch.testing import assert_close
+
+from sns.measure.spectrum import layer_table, sigma_and_frobenius, spectra_table, weight_matrices
+from sns.model import build
+from sns.model.densenet import DenseNetConfig
+from sns.model.vgg import VGGConfig
+from sns.record.schema import LAYERS, SPECTRA
+
+NAMES = ["stem.0.weight", "branch.weight", "head.weight"]
+
+
+def test_matrices_are_the_reshaped_kernels_of_section_3_2(model: nn.Module) -> None:
+    matrices = weight_matrices(model)
+    assert list(matrices) == NAMES  # neither biases nor batch norm
+    assert [tuple(matrix.shape) for matrix in matrices.values()] == [(4, 18), (2, 100), (3, 24)]
+    assert not any(matrix.requires_grad for matrix in matrices.values())
+    kernel = model.stem[0].weight
+    assert matrices["stem.0.weight"][2, 9 + 3 + 1] == kernel[2, 1, 1, 1]
+    assert list(weight_matrices(nn.Linear(3, 2))) == ["weight"]
+
+
+def test_sigma_and_frobenius_are_those_of_the_svd(model: nn.Module) -> None:
+    spectra = [torch.linalg.svdvals(matrix) for matrix in weight_matrices(model).values()]
+    sigmas = torch.stack([values[0] for values in spectra])
+    result = sigma_and_frobenius(model)
+    assert_close(result["sigma_max"], sigmas.max().item(), rtol=1e-13, atol=0)
+    assert_close(result["sigma_mean"], sigmas.prod().item() ** (1 / 3), rtol=1e-13, atol=0)
+    assert_close(result["frobenius"], torch.cat(spectra).norm().item(), rtol=1e-13, atol=0)
+
+
+@pytest.mark.parametrize(
+    "options",
+    [DenseNetConfig(depth=10, growth=4), VGGConfig(widths=[[8, 8], [8]], dropout=[[0.0, 0.0], [0.0]], hidden=9)],
+)
+def test_float32_networks_with_matrices_of_equal_and_unequal_size(options: object) -> None:
+    model = build(options, 3, 8, 5, None, torch.Generator().manual_seed(0))
+    matrices = weight_matrices(model)
+    sigmas = torch.stack([torch.linalg.svdvals(matrix.double())[0] for matrix in matrices.values()])
+    result = sigma_and_frobenius(model)
+    assert_close(result["sigma_max"], sigmas.max().item(), rtol=1e-13, atol=0)
+    assert_close(result["sigma_mean"], sigmas.log().mean().exp().item(), rtol=1e-13, atol=0)
+    assert set(matrices) == {name for name, p in model.named_parameters() if p.dim() > 1}
+
+
+def test_tall_matrices() -> None:
+    model = nn.Sequential(nn.Linear(5, 40), nn.Linear(40, 5))
+    sigmas = [torch.linalg.svdvals(layer.weight.detach().double())[0].item() for layer in model]
+    assert_close(sigma_and_frobenius(model)["sigma_max"], max(sigmas), rtol=1e-13, atol=0)
+
+
+@pytest.mark.parametrize("value", [math.nan, math.inf])
+def test_diverged_weights_give_nan_and_no_error(value: float, model: nn.Module) -> None:
+    with torch.no_grad():
+        model.branch.weight[0, 0, 0, 0] = value
+    assert all(math.isnan(number) for number in sigma_and_frobenius(model).values())
+
+
+def test_dead_weights_give_zero(model: nn.Module) -> None:
+    with torch.no_grad():
+        for parameter in model.parameters():
+            parameter.zero_()
+    assert sigma_and_frobenius(model) == {"sigma_max": 0.0, "sigma_mean": 0.0, "frobenius": 0.0}
+
+
+def test_model_without_matrices_is_refused() -> None:
+    with pytest.raises(ValueError, match="no Conv2d or Linear"):
+        sigma_and_frobenius(nn.Sequential(nn.ReLU()))
+
+
+def dense_norm(conv: nn.Conv2d, size: tuple[int, int]) -> float:
+    n = conv.in_channels * size[0] * size[1]
+    identity = torch.eye(n, dtype=torch.float64).view(n, conv.in_channels, *size)
+    columns = F.conv2d(identity, conv.weight.detach(), stride=conv.stride, padding=conv.padding).flatten(1)
+    return torch.linalg.matrix_norm(columns, 2).item()
+
+
+def test_layer_rows_fit_the_schema_and_each_layers_own_input_size(model: nn.Module) -> None:
+    rows = {row["layer"]: row for row in layer_table(model, (2, 8, 8))}
+    assert list(rows) == NAMES
+    assert all(tuple(row) == LAYERS for row in rows.values())
+    assert [row["kind"] for row in rows.values()] == ["conv", "conv", "linear"]
+    assert [(row["rows"], row["columns"]) for row in rows.values()] == [(4, 18), (2, 100), (3, 24)]
+    for name, matrix in weight_matrices(model).items():
+        assert_close(rows[name]["sigma"], torch.linalg.svdvals(matrix)[0].item(), rtol=1e-13, atol=0)
+        assert_close(rows[name]["frobenius"], matrix.norm().item(), rtol=1e-13, atol=0)
+    for name, conv, size in (("stem.0.weight", model.stem[0], (8, 8)), ("branch.weight", model.branch, (4, 4))):
+        assert_close(rows[name]["operator_norm"], dense_norm(conv, size), rtol=1e-6, atol=0)
+        assert abs(rows[name]["operator_norm"] / rows[name]["sigma"] - 1) > 0.05  # erratum 4
+        assert rows[name]["operator_norm_circular"] > 0
+    assert rows["head.weight"]["operator_norm"] == rows["head.weight"]["sigma"]
+    assert rows["head.weight"]["operator_norm_circular"] is None
+
+
+def test_circular_norm_takes_the_layers_input_size() -> None:
+    """A kernel of alternating signs resonates with a 4 x 4 checkerboard, which a 3 x 3 torus cannot hold."""
+    signs = torch.tensor([[1.0, -1.0, 1.0], [-1.0, 1.0, -1.0], [1.0, -1.0, 1.0]])
+    model = nn.Sequential(nn.Conv2d(1, 1, 3, padding=1, bias=False))
+    model[0].weight.data = signs.view(1, 1, 3, 3)
+    assert_close(layer_table(model, (1, 4, 4))[0]["operator_norm_circular"], 9.0)
+    assert layer_table(model, (1, 3, 3))[0]["operator_norm_circular"] < 8.9
+
+
+@pytest.mark.parametrize("options", [{"padding_mode": "circular", "padding": 1}, {"padding": "same"}])
+def test_other_paddings_are_refused(options: dict[str, object]) -> None:
+    with pytest.raises(ValueError, match="only zeros"):
+        layer_table(nn.Sequential(nn.Conv2d(1, 2, 3, **options)), (1, 4, 4))
+
+
+def test_unused_convolution_is_named(model: nn.Module) -> None:
+    model.spare = nn.Conv2d(1, 1, 1).double()
+    with pytest.raises(ValueError, match=r"spare\.weight takes no part"):
+        layer_table(model, (2, 8, 8))
+
+
+def test_spectra_list_every_singular_value_descending(model: nn.Module) -> None:
+    rows = spectra_table(model)
+    assert all(tuple(row) == SPECTRA for row in rows)
+    for name, matrix in weight_matrices(model).items():
+        own = [row for row in rows if row["layer"] == name]
+        assert [row["index"] for row in own] == list(range(min(matrix.shape)))
+        values: Tensor = torch.tensor([row["singular_value"] for row in own], dtype=torch.float64)
+        assert_close(values, torch.linalg.svd(matrix, full_matrices=False).S, rtol=1e-12, atol=0)
