@@ -36,7 +36,7 @@ def test_a_mistake_is_told_in_a_sentence(tmp_path: Path, override: str, says: st
 
 
 def test_a_sweep_skips_what_is_done_and_survives_a_bad_cell(tmp_path: Path) -> None:
-    grid = [*FAST, f"results={tmp_path}", "-m", "seed=0,1", "train.epochs=1"]
+    grid = ["-m", *FAST, f"results={tmp_path}", "seed=0,1", "train.epochs=1"]
     done = train(*grid, "data.subset=100,100000")
     assert done.returncode == 1
     assert "100000" in done.stderr

@@ -196,14 +196,10 @@ class Printed:
         frame = paper_table()
         frame["gap"] = frame["gap_at_alpha"] = frame["generalization_gap"]  # the curves are not printed
         frame["excess_over_alpha"] = frame["test_accuracy"] - frame["alpha"]
-        self._frame = frame
+        keys = frame[["setting", "regime", "method"]].itertuples(index=False, name=None)
+        self._rows = dict(zip(keys, frame.to_dict("records"), strict=True))
 
     def values(self, measure: str, place: Place) -> Mapping[int, float]:
         """{0: value}, or {} where Table 1 does not have it."""
-        frame = self._frame
-        if measure not in frame.columns:
-            return {}
-        here = (
-            (frame["setting"] == place.setting) & (frame["regime"] == place.regime) & (frame["method"] == place.method)
-        )
-        return dict(enumerate(frame.loc[here, measure].astype(float)))
+        row = self._rows.get((place.setting, place.regime, place.method), {})
+        return {0: float(row[measure])} if measure in row else {}

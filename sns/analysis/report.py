@@ -100,6 +100,6 @@ def _summary(grid: Grid) -> str:
     seeds = sorted({result.seed for result in records})
     places = len(_expected(grid)) * len(grid.methods) * 2
     return (
-        f"{len(records)} runs{f' ({lost})' if lost else ''} in {len(grid.cells)} of {places} cells; "
+        f"{len(records)} run{'s' if len(records) > 1 else ''}{f' ({lost})' if lost else ''} in {len(grid.cells)} of {places} cells; "
         f"{len(seeds)} seed{'s' if len(seeds) > 1 else ''}."
     )

@@ -108,7 +108,7 @@ class Record:
 
 def _table(path: Path, columns: Sequence[str]) -> pd.DataFrame:
     try:
-        frame = pd.read_csv(path, float_precision="round_trip")
+        frame = pd.read_csv(path)
     except FileNotFoundError:
         raise RecordError(f"{path} is missing: the record is partial; run the cell again") from None
     except (pd.errors.ParserError, pd.errors.EmptyDataError, UnicodeDecodeError, OSError) as error:

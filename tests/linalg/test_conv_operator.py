@@ -27,6 +27,7 @@ GEOMETRIES = [  # (out, in, kh, kw), (H, W), stride, padding
     ((6, 5, 1, 1), (8, 7), 2, 0),
     ((6, 5, 1, 1), (8, 8), 2, 1),
     ((1, 1, 3, 3), (2, 2), 1, 1),
+    ((3, 2, 1, 1), (1, 1), 2, 1),  # no output sees the one pixel
 ]
 
 

@@ -151,8 +151,14 @@ def test_largest_eigenvalue_of_a_network_is_numpys(sign: float) -> None:
 
 @pytest.mark.parametrize(
     "eigenvalues",
-    [(3.0, 1.0, 0.5, 0.0), (-5.0, 3.0, 1.0, 0.0), (4.0, -4.0, 1.0, 0.5), (2.0, -2.0000001, 1.0), (-1.0, -2.0, -3.0)],
-    ids=["definite", "negative dominates", "tie", "near tie", "negative definite"],
+    [
+        (3.0, 1.0, 0.5, 0.0),
+        (-5.0, 3.0, 1.0, 0.0),
+        (4.0, -4.0, 1.0, 0.5),  # in a tie the quotient settles anywhere between the two,
+        (-4.0, 4.0, 1.0, 0.5),  # here above 0, there below
+        (2.0, -2.0000001, 1.0),
+        (-1.0, -2.0, -3.0),
+    ],
 )
 def test_largest_algebraic_eigenvalue_whatever_the_signs(eigenvalues: tuple[float, ...]) -> None:
     losses, parameters = quadratic(eigenvalues)
@@ -179,6 +185,21 @@ def test_cap_on_iterations_is_reported() -> None:
     result = top(losses, parameters, 2, iterations=4)
     assert (result.converged, result.iterations) == (False, 4)
     assert result.residual > 1e-6
+
+
+def test_a_quotient_that_has_settled_between_two_eigenvalues_has_not_converged() -> None:
+    """From this start the quotient stays at 3 cos 2t for eigenvalues 3 and -3, and only the residual tells."""
+    start = torch.randn(3, generator=torch.Generator().manual_seed(0)).double()
+    basis = torch.linalg.qr(torch.cat([start[:, None], draw(3, 2)], dim=1)).Q
+    angle = torch.tensor(0.15, dtype=torch.float64)
+    plus = angle.cos() * basis[:, 0] + angle.sin() * basis[:, 1]
+    minus = angle.sin() * basis[:, 0] - angle.cos() * basis[:, 1]
+    matrix = 3 * (plus.outer(plus) - minus.outer(minus))
+    weight = nn.Parameter(draw(3))
+    result = top(lambda: [0.5 * weight @ matrix @ weight], [weight], 1, tolerance=1e-3, iterations=20)
+    assert_close(result.eigenvalue, 3 * (2 * angle).cos().item(), rtol=1e-6, atol=0)
+    assert_close(result.residual, (2 * angle).tan().item(), rtol=1e-6, atol=0)
+    assert not result.converged
 
 
 def test_residual_is_that_of_the_reported_eigenvalue() -> None:

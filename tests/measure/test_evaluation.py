@@ -12,6 +12,14 @@ from torch.testing import assert_close
 
 from sns.measure.evaluation import Evaluation, evaluate, gradient_norms, probe_indices, quantiles
 
+
+class Margin(nn.Module):
+    """Logits (0, m) for m (N, 1), so that the loss of label 0 is softplus(m)."""
+
+    def forward(self, margin: Tensor) -> Tensor:
+        return torch.cat([torch.zeros_like(margin), margin], dim=1)
+
+
 Alone = Callable[[nn.Module, Tensor, Tensor], Tensor]
 
 
@@ -49,14 +57,18 @@ def test_evaluation_works_inside_no_grad(model: nn.Module, x: Tensor, y: Tensor)
         assert evaluate(model, x, y, 6, None) == expected
 
 
-def test_sums_of_many_small_numbers_keep_their_digits() -> None:
-    """A float32 sum of 4,000 losses would lose the last digits of the mean; it is kept in float64."""
-    model = nn.Sequential(nn.Flatten(), nn.Linear(4, 2))
-    x = torch.randn(4_000, 1, 2, 2, generator=torch.Generator().manual_seed(0))
-    y = torch.arange(4_000) % 2
-    with torch.no_grad():
-        losses = F.cross_entropy(model(x), y, reduction="none")
-    assert_close(evaluate(model, x, y, 1, torch.tensor([0])).loss, losses.double().mean().item(), rtol=2e-8, atol=0)
+@pytest.mark.parametrize("batch_size", [1, 5_000])
+def test_sums_of_many_small_numbers_keep_their_digits(batch_size: int) -> None:
+    """Losses of 1 and then of 2^-25 each: a float32 sum, in a batch or over batches, would lose the small ones."""
+    small = 2.0**-25
+    model = nn.Sequential(nn.Flatten(), nn.Linear(1, 1, bias=False), Margin())
+    nn.init.ones_(model[1].weight)
+    losses = torch.full((4_000,), small, dtype=torch.float64)
+    losses[0] = 1.0
+    x = losses.expm1().log().float().view(-1, 1, 1, 1)
+    expected = F.softplus(x.double()).mean().item()
+    y = torch.zeros(len(x), dtype=torch.long)
+    assert_close(evaluate(model, x, y, batch_size, torch.tensor([0])).loss, expected, rtol=2e-8, atol=0)
 
 
 @pytest.mark.parametrize(
