@@ -11,7 +11,7 @@ import yaml
 from plotly.offline import get_plotlyjs
 
 from sns.analysis import claims, claims_text, report_data, report_figures, report_panels, table1
-from sns.analysis.grid import PAPER, PAPER_SETTINGS, Grid
+from sns.analysis.grid import PAPER, PAPER_SETTINGS, REGIMES, Grid
 from sns.record.store import write_text
 
 
@@ -98,8 +98,10 @@ def _summary(grid: Grid) -> str:
     ended = [result.status for result in records]
     lost = ", ".join(f"{ended.count(name)} {name}" for name in ("diverged", "failed") if name in ended)
     seeds = sorted({result.seed for result in records})
-    places = len(_expected(grid)) * len(grid.methods) * 2
-    return (
-        f"{len(records)} run{'s' if len(records) > 1 else ''}{f' ({lost})' if lost else ''} in {len(grid.cells)} of {places} cells; "
-        f"{len(seeds)} seed{'s' if len(seeds) > 1 else ''}."
-    )
+    places = len(_expected(grid)) * len(grid.methods) * len(REGIMES)
+    runs = _count(len(records), "run") + (f" ({lost})" if lost else "")
+    return f"{runs} in {len(grid.cells)} of {places} cells; {_count(len(seeds), 'seed')}."
+
+
+def _count(number: int, noun: str) -> str:
+    return f"{number} {noun}" + ("" if number == 1 else "s")

@@ -15,6 +15,9 @@ BatchLosses = Callable[
 ]  # a fresh pass over the data: each batch's summed loss, a scalar with graph
 
 
+SETTLING = 10  # products after which a quotient that rests does so for good, not by chance at the start
+
+
 @dataclass(frozen=True)
 class HessianResult:
     """The largest eigenvalue, in the algebraic sense, of the Hessian of a mean loss, and how far it can be trusted."""
@@ -73,13 +76,13 @@ def top_eigenvalue(
 ) -> HessianResult:
     """The largest eigenvalue of the Hessian of (sum of `losses()`) / `samples`, by power iteration.
 
-    Power iteration finds the eigenvalue of largest modulus. Where that is negative, or where two of opposite sign are
-    so close in modulus that the iterate is no eigenvector (residual above 1/2), a second pass on H + s I, s the
-    modulus, finds the largest algebraic one. A pass ends when the Rayleigh quotient moves by at most `tolerance`,
-    relative, and the squared residual is at most `tolerance` too (the quotient's error is of second order in the
-    residual), or after `iterations` products. `lanczos` adds scipy's `eigsh` on the same products, to a tenth of
-    `tolerance`, as a check (None where that does not converge). In the parameters' dtype; the start comes from
-    `generator`.
+    Power iteration finds the eigenvalue of largest modulus. A pass ends when the Rayleigh quotient moves by at most
+    `tolerance`, relative, and the squared residual is at most `tolerance` too (the quotient's error is of second order
+    in the residual), or after `iterations` products. A quotient that rests while the residual is larger is a mixture
+    of two eigenvectors whose eigenvalues differ in little but sign. Then, and where the eigenvalue found is negative, a
+    second pass on H + s I, s its modulus, finds the largest algebraic one. `lanczos` adds scipy's `eigsh` on the same
+    products, to a tenth of `tolerance`, as a check (None where it does not converge). In the parameters' dtype; the
+    start comes from `generator`.
     """
 
     def product(vector: Tensor) -> Tensor:
@@ -89,7 +92,7 @@ def top_eigenvalue(
     start = torch.randn(size, generator=generator, device=generator.device).to(like)
     first = _power_iteration(product, start, 0.0, tolerance, iterations)
     best, used = first, first.iterations
-    if first.value < 0 or first.residual > 0.5:
+    if first.value < 0 or first.stalled or first.residual > 0.5:
         best = _power_iteration(product, start, first.modulus, tolerance, iterations)
         used += best.iterations
     check = _lanczos(product, start, tolerance / 10, iterations) if lanczos else (None, None)
@@ -103,6 +106,7 @@ class _Pass:
     residual: float
     iterations: int
     converged: bool
+    stalled: bool = False  # the quotient rests, yet not at an eigenvalue
 
 
 def _power_iteration(
@@ -117,8 +121,9 @@ def _power_iteration(
         if modulus == 0:  # the start lies in the null space: in practice, H is zero
             return _Pass(0.0, 0.0, 0.0, iteration, True)
         residual = error / abs(value) if value != 0 else math.inf
-        if abs(value - last) <= tolerance * abs(value) and residual**2 <= tolerance:
-            return _Pass(value, modulus, residual, iteration, True)
+        if abs(value - last) <= tolerance * abs(value) and (residual**2 <= tolerance or iteration >= SETTLING):
+            converged = residual**2 <= tolerance
+            return _Pass(value, modulus, residual, iteration, converged, not converged)
         if not math.isfinite(modulus):
             break
         image.add_(vector, alpha=shift)

@@ -24,11 +24,11 @@ def finish(session: Session, reason: str | None, command: str) -> Result:
     began = time.perf_counter()
     measured = final_measurements(session) if reason is None else dict.fromkeys(MEASURED)
     session.seconds["measure"] += time.perf_counter() - began
-    store.write_rows(session.config.directory / store.HISTORY_CSV, HISTORY, session.history)
+    store.write_rows(session.directory / store.HISTORY_CSV, HISTORY, session.history)
     result = _result(session, reason, command, measured)
-    store.write_result(session.config.directory, result)
+    store.write_result(session.directory, result)
     if not session.config.train.keep_checkpoint:
-        (session.config.directory / checkpoint.FILE).unlink(missing_ok=True)
+        (session.directory / checkpoint.FILE).unlink(missing_ok=True)
     return result
 
 
@@ -49,8 +49,8 @@ def final_measurements(session: Session) -> dict[str, Any]:
     }
     if config.spectra:
         layers = layer_table(net, tuple(train.x.shape[1:]))
-        store.write_rows(session.config.directory / store.LAYERS_CSV, LAYERS, layers)
-        store.write_rows(session.config.directory / store.SPECTRA_CSV, SPECTRA, spectra_table(net))
+        store.write_rows(session.directory / store.LAYERS_CSV, LAYERS, layers)
+        store.write_rows(session.directory / store.SPECTRA_CSV, SPECTRA, spectra_table(net))
         chosen = probe_indices(len(test), config.jacobian_samples, session.device)
         measured["lipschitz"] = lipschitz_summary(net, test.x[chosen], size, layers)
     if config.hessian:

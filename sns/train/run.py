@@ -100,7 +100,7 @@ def _train(session: Session, reporter: Reporter, stop: StopSignal) -> str | None
         if reason is not None:
             return reason
         session.history.append(row)
-        store.write_rows(config.directory / store.HISTORY_CSV, HISTORY, session.history)
+        store.write_rows(session.directory / store.HISTORY_CSV, HISTORY, session.history)
         reporter.evaluation(row, *_pace(session))
         if pause() or session.step == session.total:
             save_and_leave_if_asked()

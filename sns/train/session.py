@@ -2,6 +2,7 @@
 
 import time
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -53,6 +54,7 @@ class Session:
     """Everything that a run owns. `history` holds one row an evaluation, names as in `record.schema.HISTORY`."""
 
     config: Config
+    directory: Path
     device: torch.device
     dataset: Dataset
     model: nn.Module
@@ -83,16 +85,16 @@ class Session:
             "history": self.history,
             "seconds": self.seconds,
         }
-        checkpoint.save(self.config.directory, state)
+        checkpoint.save(self.directory, state)
 
     def restore(self) -> bool:
         """Continues from the checkpoint if there is one; UserError if its data set is not the present one."""
-        state = checkpoint.load(self.config.directory)
+        state = checkpoint.load(self.directory)
         if state is None:
             return False
         if state["fingerprint"] != self.dataset.fingerprint:
             raise UserError(
-                f"{self.config.directory} was begun on other images than {self.dataset.name} holds now: "
+                f"{self.directory} was begun on other images than {self.dataset.name} holds now: "
                 "restore the data set, or delete the run directory to start over"
             )
         self.model.load_state_dict(state["model"])
@@ -147,8 +149,8 @@ def _dataset(config: DataConfig, device: torch.device) -> Dataset:
     return _loaded[key]
 
 
-def start(config: Config) -> Session:
-    """Builds a run and, where it has a checkpoint, continues it."""
+def start(config: Config, directory: Path | None = None) -> Session:
+    """Builds a run and, where its directory (`config.directory` unless given) holds a checkpoint, continues it."""
     began = time.perf_counter()
     device = choose_device(config.train.device)
     if config.train.threads is not None:
@@ -162,6 +164,7 @@ def start(config: Config) -> Session:
     torch.manual_seed(stream_seed(config.seed, "dropout"))  # dropout draws from torch's own stream
     session = Session(
         config=config,
+        directory=config.directory if directory is None else directory,
         device=device,
         dataset=images,
         model=net,

@@ -12,11 +12,12 @@ from typing import Any
 
 import numpy as np
 import pytest
+import yaml
 from synthetic import write_grid, write_run
 
 from sns.analysis import report, report_data, report_figures, report_panels, table1
 from sns.analysis.claims_file import load_claims
-from sns.analysis.grid import Grid, load
+from sns.analysis.grid import PAPER, Grid, load
 from sns.errors import UserError
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -148,6 +149,16 @@ def test_warnings_are_named_on_the_page(digits: Path, tmp_path: Path) -> None:
     damaged = write_run(tmp_path, "digits_vgg", seed=1)
     (damaged / "result.json").write_text("{")
     assert f"Left out:</strong> {damaged / 'result.json'} is damaged" in report.build(load(tmp_path), "x")
+
+
+def test_every_option_named_on_the_page_exists() -> None:
+    choices = yaml.safe_load((PAPER / "departures.yaml").read_text())["choices"]
+    options = [entry["option"].split(".") for entry in choices if "option" in entry]
+    assert len(options) > 5
+    for group, key in options:
+        sources = [ROOT / "sns" / "config.py", *(ROOT / "sns" / group).glob("*.py")]
+        pattern = re.compile(rf"^    {key}: ", re.MULTILINE)
+        assert any(pattern.search(file.read_text()) for file in sources), f"{group}.{key}"
 
 
 def test_an_empty_grid_is_one_sentence() -> None:

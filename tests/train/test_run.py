@@ -243,7 +243,13 @@ def test_passes_of_part_of_the_batch_train_alike(tiny: Make) -> None:
     """batch.micro changes neither the run_id nor, but for rounding, the run. Without dropout, whose draws would
     differ.
     """
-    options = ("batch=large", "batch.size=80", "batch.ghost=10", "model.dropout=[[0.0],[0.0],[0.0]]", "model.head_dropout=0")
+    options = (
+        "batch=large",
+        "batch.size=80",
+        "batch.ghost=10",
+        "model.dropout=[[0.0],[0.0],[0.0]]",
+        "model.head_dropout=0",
+    )
     whole, parts = tiny(*options), tiny(*options, "batch.micro=20")
     assert whole.run_id == parts.run_id
     sessions = [start(config) for config in (whole, parts)]

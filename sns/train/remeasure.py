@@ -1,0 +1,44 @@
+"""The final measurements of a finished run once more, from its checkpoint, under other measuring options."""
+
+import dataclasses
+from pathlib import Path
+
+from omegaconf import OmegaConf
+from omegaconf.errors import OmegaConfBaseException
+
+from sns.config import to_dict
+from sns.errors import ConfigError, UserError
+from sns.precision import training_precision
+from sns.record import store
+from sns.record.schema import Result
+from sns.train import checkpoint
+from sns.train.finish import final_measurements
+from sns.train.lock import RunLock
+from sns.train.run import configure
+from sns.train.session import start
+
+
+def remeasure(directory: Path, overrides: list[str]) -> Result:
+    """Measures the run in `directory` with `measure.*` overrides and rewrites its record, less history and timings.
+
+    Raises UserError where the run did not end well, has no checkpoint, or an override is unknown.
+    """
+    record = store.read(directory)
+    if record.result.status != "ok":
+        raise UserError(f"{directory} holds a run that {record.result.status}: there is nothing to measure")
+    if not (directory / checkpoint.FILE).is_file():
+        raise UserError(f"{directory} has no {checkpoint.FILE}: train again with train.keep_checkpoint=true")
+    try:
+        tree = OmegaConf.merge(record.config, OmegaConf.from_dotlist(overrides))
+    except OmegaConfBaseException as error:
+        raise ConfigError(f"the overrides {overrides} do not fit: {str(error).splitlines()[0]}") from None
+    config = configure(tree)
+    with RunLock(directory), training_precision(config.train.precision):
+        session = start(config, directory)
+        if session.step != record.result.steps:
+            raise UserError(f"{directory} has a checkpoint of update {session.step}, not of {record.result.steps}")
+        measured = final_measurements(session)
+    environment = record.result.environment | {"measured": to_dict(config)["measure"]}
+    result = dataclasses.replace(record.result, **measured, environment=environment)
+    store.write_result(directory, result)
+    return result

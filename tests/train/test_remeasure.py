@@ -1,0 +1,41 @@
+"""Measuring a finished run again, from its checkpoint."""
+
+from collections.abc import Callable
+
+import pytest
+
+from sns.config import Config
+from sns.errors import ConfigError, UserError
+from sns.record import store
+from sns.train import checkpoint
+from sns.train.remeasure import remeasure
+from sns.train.run import run
+
+
+def test_same_options_measure_the_same_and_new_ones_are_kept(tiny: Callable[..., Config]) -> None:
+    config = tiny("method=decay")
+    first = run(config)
+    files = {name: (config.directory / name).read_bytes() for name in (store.HISTORY_CSV, store.SPECTRA_CSV)}
+    again = remeasure(config.directory, [])
+    assert again.hessian == first.hessian
+    assert again.lipschitz == first.lipschitz
+    assert again.run_id == first.run_id
+    more = remeasure(config.directory, ["measure.hessian_samples=50", "measure.lanczos=true"])
+    assert more.hessian is not None
+    assert more.hessian["test"]["samples"] == 50
+    assert "lanczos_eigenvalue" in more.hessian["test"]
+    assert more.environment["measured"]["hessian_samples"] == 50
+    assert store.read(config.directory).result == more
+    assert files == {name: (config.directory / name).read_bytes() for name in files}
+
+
+def test_what_cannot_be_measured_is_one_sentence(tiny: Callable[..., Config]) -> None:
+    config = tiny("measure.hessian=false")
+    run(config)
+    with pytest.raises(ConfigError, match="hesian"):
+        remeasure(config.directory, ["measure.hesian=true"])
+    (config.directory / checkpoint.FILE).unlink()
+    with pytest.raises(UserError, match=r"has no checkpoint\.pt"):
+        remeasure(config.directory, [])
+    with pytest.raises(UserError, match="is not over"):
+        remeasure(config.directory / "nowhere", [])
