@@ -158,7 +158,7 @@ class Config:
     """Everything one run depends on. `model` and `method` are the dataclasses of the chosen model and method."""
 
     setting: str = MISSING  # row of Table 1, such as vgg_cifar10
-    experiment: str = free("single")  # the grid this run belongs to: a folder under results/runs
+    grid: str = free("single")  # the grid this run belongs to: a folder under results/runs
     results: str = free("results")
     seed: int = 0
     alpha: float | None = None  # test-accuracy threshold of the generalization gap (section 4.1)
@@ -186,7 +186,7 @@ class Config:
     @property
     def directory(self) -> Path:
         """The run directory."""
-        return Path(self.results).expanduser() / "runs" / self.experiment / self.run_id
+        return Path(self.results).expanduser() / "runs" / self.grid / self.run_id
 
 
 def identity(node: Any) -> dict[str, Any]:
@@ -243,7 +243,7 @@ def parse(tree: Any, models: Mapping[str, type], methods: Mapping[str, type]) ->
 @dataclass
 class _Top:
     setting: str = MISSING
-    experiment: str = "single"
+    grid: str = "single"
     results: str = "results"
     seed: int = 0
     alpha: float | None = None

@@ -189,7 +189,7 @@ def _result(
     values: dict[str, Any] = {
         "schema": SCHEMA_VERSION,
         "run_id": config.run_id,
-        "experiment": config.experiment,
+        "experiment": config.grid,
         "status": status,
         "reason": None if status == "ok" else f"the loss stopped being finite ({status})",
         "setting": config.setting,

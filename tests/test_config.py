@@ -41,7 +41,7 @@ def test_every_cell_composes_with_its_own_learning_rate(setting: str, regime: st
 @pytest.mark.parametrize("path", sorted((ROOT / "configs/experiment").glob("*.yaml")), ids=lambda path: path.stem)
 def test_every_experiment_composes(path: Path) -> None:
     config = configure(compose_tree(f"experiment={path.stem}"))
-    assert config.experiment == path.stem
+    assert config.grid == path.stem
 
 
 def test_yaml_offers_exactly_the_fields_of_the_dataclasses() -> None:

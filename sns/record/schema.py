@@ -64,7 +64,7 @@ class Result:
 
     schema: int
     run_id: str
-    experiment: str
+    experiment: str  # the grid it belongs to, and its folder under runs
     status: str  # ok | diverged | failed
     reason: str | None  # one sentence for diverged and failed runs, else None
     setting: str

@@ -74,7 +74,7 @@ def _result(session: Session, reason: str | None, command: str, measured: dict[s
     return Result(
         schema=SCHEMA_VERSION,
         run_id=config.run_id,
-        experiment=config.experiment,
+        experiment=config.grid,
         status="ok" if reason is None else "diverged",
         reason=reason,
         setting=config.setting,
