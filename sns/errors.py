@@ -2,7 +2,7 @@
 
 
 class UserError(Exception):
-    """Anything the user can put right; scripts print its message without a stack trace and exit with a non-zero code."""
+    """Anything the user can put right; scripts print its message without a stack trace and exit non-zero."""
 
 
 class ConfigError(UserError):

@@ -62,7 +62,7 @@ def config_for(folder: Path, place: tuple[str, str, str], seed: int, epochs: flo
     setting, method, regime = place
     return Config(
         setting=setting,
-        experiment=folder.name,
+        grid=folder.name,
         results=str(folder.parent.parent),
         seed=seed,
         alpha=_paper().get(place, (0, 0.8, 0))[1],

@@ -92,7 +92,7 @@ def top_eigenvalue(
     start = torch.randn(size, generator=generator, device=generator.device).to(like)
     first = _power_iteration(product, start, 0.0, tolerance, iterations)
     best, used = first, first.iterations
-    if first.value < 0 or first.stalled or first.residual > 0.5:
+    if first.value < 0 or first.stalled:
         best = _power_iteration(product, start, first.modulus, tolerance, iterations)
         used += best.iterations
     check = _lanczos(product, start, tolerance / 10, iterations) if lanczos else (None, None)

@@ -54,7 +54,7 @@ def _processor() -> str:
 
 def _commit() -> dict[str, Any]:
     """The commit of the code in use and whether tracked files differ from it; None outside a git checkout."""
-    folder = Path(__file__).resolve().parent
+    folder = Path(__file__).resolve().parents[1]  # sns/
 
     def git(*arguments: str) -> str | None:
         try:
