@@ -15,6 +15,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import yaml
+from synthetic_fields import ENVIRONMENT, MEASURED, MEMORY, TIMINGS, measured_at_end
 
 from sns.analysis.grid import METHODS, PAPER_SETTINGS, REGIMES, paper_table
 from sns.config import BatchConfig, Config, DataConfig, OptimConfig, TrainConfig, to_dict
@@ -24,22 +25,6 @@ from sns.record.store import write_result
 
 DATA = {setting: setting.split("_")[1] for setting in PAPER_SETTINGS}
 SHAPES = (("conv", 16, 27), ("conv", 32, 144), ("conv", 32, 288), ("conv", 64, 288), ("linear", 10, 64))
-ENVIRONMENT = {
-    "versions": {"python": "3.12.0", "torch": "2.11.0", "sns": "0.1.0"},
-    "device": "Synthetic GPU",
-    "threads": 1,
-    "precision": "fp32",
-    "commit": "0123456789abcdef0123456789abcdef01234567",
-    "data": {"fingerprint": "00000000", "note": None},
-}
-FIXED: dict[str, Any] = {
-    "hessian": None,
-    "gradient_quantiles": None,
-    "lipschitz": None,
-    "timings": {"train": 60.0, "measure": 5.0, "setup": 1.0, "images_per_second": 1000.0, "sessions": 1},
-    "memory": {"peak_bytes": None, "peak_host_bytes": 1e9},
-    "environment": ENVIRONMENT,
-}
 
 
 @dataclass
@@ -166,8 +151,9 @@ def write_run(
     if status != "ok":
         frame = frame.iloc[: epochs // 2]
     eigenvalues = {"train": 20.0, "test": 30.0} if hessian is True else hessian
-    result = _result(config, frame, status, eigenvalues or None, overrides)
     weights = _weights(sigma_max, skew) if status == "ok" and spectra else ()
+    measured = measured_at_end(frame, eigenvalues or None, weights) if status == "ok" else dict.fromkeys(MEASURED)
+    result = _result(config, frame, status, measured, overrides)
     return _write(folder / result.run_id, config, result, (frame, *weights))
 
 
@@ -181,7 +167,7 @@ def _write(directory: Path, config: Config, result: Result, tables: tuple[pd.Dat
 
 
 def _result(
-    config: Config, frame: pd.DataFrame, status: str, eigenvalues: dict[str, float] | None, overrides: dict[str, Any]
+    config: Config, frame: pd.DataFrame, status: str, measured: dict[str, Any], overrides: dict[str, Any]
 ) -> Result:
     rows = frame.to_dict("records")
     alpha = overrides.get("alpha", config.alpha)
@@ -206,15 +192,12 @@ def _result(
         "gap_at_alpha": None if reached is None else reached[0],
         "gap_at_alpha_epoch": None if reached is None else reached[1],
         "dose": {"learning_rate_sum": 1.0, "e_folds": 2.5 if config.method.name in ("decay", "spectral") else None},
-        **FIXED,
+        **measured,
+        "timings": TIMINGS,
+        "memory": MEMORY,
+        "environment": ENVIRONMENT,
         "command": f"python -m sns setting={config.setting} method={config.method.name} seed={config.seed}",
     }
-    if status == "ok" and eigenvalues is not None:
-        detail = {"residual": 1e-4, "iterations": 30, "converged": True, "samples": 1000}
-        values["hessian"] = {part: {"eigenvalue": value, **detail} for part, value in eigenvalues.items()}
-    if status == "ok":
-        values["gradient_quantiles"] = {part: {"0.05": 0.1, "0.5": 0.4, "0.95": 1.2} for part in ("train", "test")}
-        values["lipschitz"] = {"bound": 1e6, "measured": 12.0}
     return Result(**{**values, **overrides})
 
 
