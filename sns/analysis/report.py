@@ -10,7 +10,7 @@ import jinja2
 import yaml
 from plotly.offline import get_plotlyjs
 
-from sns.analysis import claims, claims_text, report_data, report_figures, report_panels, table1
+from sns.analysis import claims, claims_text, report_bound, report_data, report_figures, report_panels, table1
 from sns.analysis.grid import PAPER, PAPER_SETTINGS, REGIMES, Grid
 from sns.record.store import write_text
 
@@ -39,6 +39,7 @@ def build(grid: Grid, title: str) -> str:
                 {**asdict(v), "interval": claims_text.interval(v), "printed": claims_text.paper(v)} for v in verdicts
             ],
             claims_scope=f"{claims_text.scope_note(verdicts)} {claims_text.counts(verdicts).capitalize()}.",
+            bound=report_bound.bound(grid),
             departures=yaml.safe_load((PAPER / "departures.yaml").read_text(encoding="utf-8")),
             environments=environments.listed,
             missing=report_data.missing(grid, _expected(grid)),

@@ -14,6 +14,9 @@ from sns.record.store import CONFIG, Record
 
 FULL_COLOUR = 0.05  # difference from the paper at which a cell has its full colour
 CURVE_POINTS = 300  # at most, of a run's curve
+TIMINGS = ("train_seconds", "measure_seconds", "images_per_second", "sessions")
+MEMORY = ("peak_bytes", "peak_host_bytes")
+DOSE = ("e_folds", "learning_rate_sum")
 BLOCKS = {"accuracy": "Test accuracy", "gap": "Generalization gap"}
 
 
@@ -110,8 +113,11 @@ def _run(record: Record, environments: Environments) -> dict[str, Any]:
         "gap_at_alpha_epoch": result.gap_at_alpha_epoch,
         "epochs": result.epochs,
         "steps": result.steps,
-        "seconds": result.timings.get("train"),
+        "timings": {key: result.timings.get(key) for key in TIMINGS},
+        "memory": {key: result.memory.get(key) for key in MEMORY},
+        "dose": {key: result.dose.get(key) for key in DOSE},
         "hessian": {part: entry.get("eigenvalue") for part, entry in (result.hessian or {}).items()},
+        "quantiles": result.gradient_quantiles,
         "environment": environments.number(result.environment),
         "command": result.command,
         "curves": _curves(record),

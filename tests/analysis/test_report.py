@@ -70,6 +70,7 @@ def test_the_page_is_well_formed_and_holds_every_part(digits: Path) -> None:
         "table1",
         "figures",
         "claims",
+        "bound",
         "departures",
         "errata",
         "environment",
@@ -105,6 +106,12 @@ def test_cells_carry_what_their_runs_recorded(digits: Path) -> None:
     cell = data["cells"]["digits_vgg spectral large"]
     run = cell["runs"][0]
     assert (run["id"], run["seed"], run["command"]) == (record.result.run_id, 0, record.result.command)
+    assert run["timings"]["train_seconds"] == record.result.timings["train_seconds"] > 0
+    assert run["timings"]["images_per_second"] == record.result.timings["images_per_second"] > 0
+    assert run["memory"] == record.result.memory
+    assert run["dose"] == {"e_folds": 2.5, "learning_rate_sum": 1.0}
+    assert run["hessian"] == {"train": 20.0, "test": 30.0}
+    assert run["quantiles"] == record.result.gradient_quantiles
     assert run["test"] == record.result.final["test_accuracy"]
     assert run["curves"]["test"] == pytest.approx(record.history["test_accuracy"].tolist(), rel=1e-3)
     assert cell["config"] == (record.path / "config.yaml").read_text()

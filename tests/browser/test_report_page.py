@@ -160,9 +160,21 @@ def test_a_cell_opens_by_keyboard_and_closes_by_escape(browser: "webdriver.Chrom
     wait_for(browser, "return document.querySelector('#runs .main-svg') !== null")
     assert dialog.get_attribute("open") is not None
     assert "VGGNet, CIFAR-10, spectral, B=64" in dialog.text
-    assert len(dialog.find_elements(By.CSS_SELECTOR, "tbody tr")) == 3
+    tables = dialog.find_elements(By.TAG_NAME, "table")
+    rows = [
+        [
+            [cell.text for cell in row.find_elements(By.CSS_SELECTOR, "th, td")]
+            for row in t.find_elements(By.TAG_NAME, "tr")
+        ]
+        for t in tables
+    ]
+    assert [len(found) - 1 for found in rows] == [3, 3, 3, 6]
+    assert rows[1][1] == ["0", "12", "120", "1", "2.5"]
+    assert rows[2][1] == ["0", "60 s", "5.0 s", "1000", "1", "2.00 GB", "1.00 GB", "1"]
+    assert rows[3][0] == ["seed", "images", "5%", "25%", "50%", "75%", "95%", "largest"]
     shown = browser.execute_script("return document.getElementById('runs').textContent")
     assert "method=spectral seed=1" in shown
+    assert not [word for word in ("undefined", "NaN", "null,") if word in dialog.text]
     assert "name: spectral" in shown
     shoot(browser, "cell", whole=False)
     browser.switch_to.active_element.send_keys(Keys.ESCAPE)
