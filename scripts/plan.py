@@ -23,6 +23,7 @@ def main(overrides: list[str]) -> int:
     with initialize_config_dir(str(Path(__file__).resolve().parents[1] / "configs"), version_base="1.3"):
         configs = expand(overrides)
     plan = [state_of(config) for config in configs]
+    print("timing a few updates on this device for the runs that have no finished sibling ...", file=sys.stderr)
     left = remaining(plan, run_seconds)
     table = Table("run", "state", "time (estimate where not done)")
     for item in plan:

@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from sns.analysis import figure2, plotted, style
+from sns.analysis import figure2, figure3, plotted, style
 from sns.analysis.grid import REGIMES
 
 POINTS = 150  # at most, of one curve
@@ -152,6 +152,7 @@ def _correlations(part: pd.DataFrame, names: list[str], sizes: dict[str, str], t
 def hessian(frame: pd.DataFrame, names: list[str]) -> list[Panel]:
     """Figure 3: a panel for each split, a bar for each method and batch size, a point a seed."""
     panels = []
+    axis = _eigenvalue_axis(frame)
     for setting in dict.fromkeys(frame["setting"]):
         sizes = plotted.sizes(frame, setting)
         for part, of_part in frame.groupby("part", sort=False):
@@ -174,8 +175,27 @@ def hessian(frame: pd.DataFrame, names: list[str]) -> list[Panel]:
                 f"{plotted.title(setting)}, {part} loss", "", "largest eigenvalue", traces, hovermode="closest"
             )
             panel["layout"]["xaxis"] |= {"categoryorder": "array", "categoryarray": order}
+            panel["layout"]["yaxis"] |= axis
             panels.append(panel)
     return panels
+
+
+def _eigenvalue_axis(frame: pd.DataFrame) -> Panel:
+    """Logarithmic, with ticks 1, 2, 5, 10, ..., where means differ widely and no point would vanish."""
+    low, high = float(frame["eigenvalue"].min()), float(frame["eigenvalue"].max())
+    if low <= 0 or frame["mean"].max() / frame["mean"].min() <= figure3.WIDE:
+        return {"type": "linear"}
+    ends = [float(np.log10(low / 1.6)), float(np.log10(high * 1.3))]
+    decades = range(int(np.floor(ends[0])), int(np.ceil(ends[1])) + 1)
+    ticks = [float(f"{digit}e{decade}") for decade in decades for digit in (1, 2, 5)]
+    title = {"text": "largest eigenvalue (log scale)"}
+    return {
+        "type": "log",
+        "range": ends,
+        "tickvals": ticks,
+        "ticktext": [f"{tick:g}" for tick in ticks],
+        "title": title,
+    }
 
 
 def spectra(frame: pd.DataFrame, names: list[str]) -> list[Panel]:

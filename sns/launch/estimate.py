@@ -1,6 +1,7 @@
 """How long a run will take on this device, from a few real updates on random images: the right order, not a promise."""
 
 import time
+from collections.abc import Callable
 
 import torch
 
@@ -19,16 +20,35 @@ SIZES = {
     "cifar100": (50_000, 10_000, 3, 32, 100),
     "stl10": (5_000, 8_000, 3, 96, 10),
 }
-LARGEST_PASS = {"cpu": 64, "cuda": 1_024}  # images of the timed pass: enough to load the device, soon over
+PASS = {"cpu": 16, "cuda": 1_024}  # images of a timed pass, at most: enough to load the device, soon over
 
 
 def run_seconds(config: Config) -> float:
     """Estimated seconds of training and evaluating this run; npz data are taken to be as large as CIFAR-10."""
-    train, test, channels, side, classes = SIZES.get(config.data.name, SIZES["cifar10"])
+    train, test, *_ = SIZES.get(config.data.name, SIZES["cifar10"])
     train = min(train, config.data.subset or train)
     test = min(test, config.data.test_subset or test)
     device = choose_device(config.train.device)
-    count = min(config.batch.size, LARGEST_PASS[device.type])
+    update, measure = _seconds_per_image(config, device, min(config.batch.size, PASS[device.type]))
+    return config.train.epochs * (update * train + measure * (train + test) / config.measure.every)
+
+
+_timed: dict[str, tuple[float, float]] = {}  # both regimes of a cell often share a pass size
+
+
+def _seconds_per_image(config: Config, device: torch.device, count: int) -> tuple[float, float]:
+    """Of an update and of an evaluation, in passes of `count` images."""
+    key = f"{config.data.name} {config.model} {config.method} {config.train.precision} {device} {count}"
+    if key not in _timed:
+        with training_precision(config.train.precision):
+            update, measure = _work(config, device, count)
+            _timed[key] = _seconds(update, device) / count, _seconds(measure, device) / count
+    return _timed[key]
+
+
+def _work(config: Config, device: torch.device, count: int) -> tuple[Callable[[], object], Callable[[], object]]:
+    """An update and an evaluation on `count` random images."""
+    *_, channels, side, classes = SIZES.get(config.data.name, SIZES["cifar10"])
     net = model.build(config.model, channels, side, classes, None, generator(0, "init")).to(device)
     problem = method.build(config.method, net, generator(0, "power_iteration"), config.train.precision)
     optimizer = optim.build(net, config.optim)
@@ -41,22 +61,16 @@ def run_seconds(config: Config) -> float:
         problem.regularize()
         optimizer.step()
 
-    def measure() -> None:
-        evaluate(net, x, y, count, None)
-
-    with training_precision(config.train.precision):
-        each = [_seconds(work, device) / count for work in (update, measure)]
-    measured = (train + test) / config.measure.every
-    return config.train.epochs * (each[0] * train + each[1] * measured)
+    return update, lambda: evaluate(net, x, y, count, None)
 
 
-def _seconds(work: object, device: torch.device) -> float:
-    """The faster of two calls after one that warms up."""
-    times = []
-    for _ in range(3):
+def _seconds(work: Callable[[], object], device: torch.device) -> float:
+    """The second of two calls; the first warms up."""
+    seconds = 0.0
+    for _ in range(2):
         began = time.perf_counter()
-        work()  # type: ignore[operator]
+        work()
         if device.type == "cuda":
             torch.cuda.synchronize(device)
-        times.append(time.perf_counter() - began)
-    return min(times[1:])
+        seconds = time.perf_counter() - began
+    return seconds

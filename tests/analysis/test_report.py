@@ -201,6 +201,14 @@ def test_figures_show_the_numbers_of_the_records(digits: Path) -> None:
     assert "The paper shows DenseNet-40" in built["fig1"]["caption"]
 
 
+@pytest.mark.parametrize(("smallest", "scale"), [(1.0, "log"), (10.0, "linear"), (-1.0, "linear")])
+def test_hessians_that_differ_widely_are_on_a_log_scale(tmp_path: Path, smallest: float, scale: str) -> None:
+    write_run(tmp_path, "digits_densenet", "vanilla", hessian={"train": 100.0, "test": 100.0})
+    write_run(tmp_path, "digits_densenet", "spectral", seed=0, hessian={"train": smallest, "test": 100.0})
+    panels = next(figure for figure in report_figures.build(load(tmp_path)) if figure["id"] == "fig3")["panels"]
+    assert [panel["layout"]["yaxis"]["type"] for panel in panels] == [scale, scale]
+
+
 def test_a_method_the_paper_does_not_have_has_its_place(tmp_path: Path) -> None:
     write_grid(tmp_path, ("digits_vgg",), methods=("vanilla", "newcomer"))
     page = report.build(load(tmp_path), "x")
