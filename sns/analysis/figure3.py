@@ -69,7 +69,8 @@ def draw(frame: pd.DataFrame) -> Figure:
         _bars(axes, frame[frame["part"] == part], names, list(batch))
         axes.set_title(f"{plotted.title(setting)}: {part} loss")
     panels[0].set_ylabel("largest Hessian eigenvalue")
-    if frame["mean"].min() > 0 and frame["mean"].max() / frame["mean"].min() > WIDE:
+    # A seed with a negative eigenvalue has no place on a logarithmic axis, and is never dropped.
+    if frame["eigenvalue"].min() > 0 and frame["mean"].max() / frame["mean"].min() > WIDE:
         panels[0].set_yscale("log")
     handles: list[Any] = [
         Patch(facecolor="#999999", edgecolor="black", hatch="" if regime == "small" else "///", label=batch[regime])

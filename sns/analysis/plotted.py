@@ -107,8 +107,9 @@ def caption(text: str, grid: Grid, settings: Sequence[str], faults: Iterable[str
     results = [record.result for cell in shown for record in cell.finished]
     counts = sorted({len(cell.finished) for cell in shown if cell.finished})
     span = f"{counts[0]} to {counts[-1]}" if len(counts) > 1 else f"{counts[0]}" if counts else "0"
+    count = f"{len(results)} {'run' if len(results) == 1 else 'runs'}"
     runs = (
-        f"Runs: experiment {_join(r.experiment for r in results)}; {_join(settings)}; {len(results)} runs, "
+        f"Runs: experiment {_join(r.experiment for r in results)}; {_join(settings)}; {count}, "
         f"{span} a cell, seeds {_join(sorted({r.seed for r in results}))}, {_join(f'{r.epochs:g}' for r in results)} "
         f"epochs; commit {_join(_commit(r.environment) for r in results)}; "
         f"{_join(r.environment.get('device') for r in results)}."

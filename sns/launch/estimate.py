@@ -2,6 +2,7 @@
 
 import time
 from collections.abc import Callable
+from dataclasses import dataclass
 
 import torch
 
@@ -20,7 +21,16 @@ SIZES = {
     "cifar100": (50_000, 10_000, 3, 32, 100),
     "stl10": (5_000, 8_000, 3, 96, 10),
 }
-PASS = {"cpu": 16, "cuda": 1_024}  # images of a timed pass, at most: enough to load the device, soon over
+PASS = {"cpu": 4, "cuda": 1_024}  # images of a timed pass, at most: enough to load the device, soon over
+
+
+@dataclass(frozen=True)
+class Pace:
+    """Seconds of training and of evaluating one image, and of what an update costs whatever its batch."""
+
+    image: float
+    evaluation: float
+    update: float
 
 
 def run_seconds(config: Config) -> float:
@@ -29,25 +39,24 @@ def run_seconds(config: Config) -> float:
     train = min(train, config.data.subset or train)
     test = min(test, config.data.test_subset or test)
     device = choose_device(config.train.device)
-    update, measure = _seconds_per_image(config, device, min(config.batch.size, PASS[device.type]))
-    return config.train.epochs * (update * train + measure * (train + test) / config.measure.every)
+    pace = _pace(config, device, min(config.batch.size, PASS[device.type]))
+    epoch = pace.image * train + pace.update * train / config.batch.size
+    return config.train.epochs * (epoch + pace.evaluation * (train + test) / config.measure.every)
 
 
-_timed: dict[str, tuple[float, float]] = {}  # both regimes of a cell often share a pass size
+_timed: dict[str, Pace] = {}  # both regimes of a cell often share a pass size
 
 
-def _seconds_per_image(config: Config, device: torch.device, count: int) -> tuple[float, float]:
-    """Of an update and of an evaluation, in passes of `count` images."""
+def _pace(config: Config, device: torch.device, count: int) -> Pace:
     key = f"{config.data.name} {config.model} {config.method} {config.train.precision} {device} {count}"
     if key not in _timed:
         with training_precision(config.train.precision):
-            update, measure = _work(config, device, count)
-            _timed[key] = _seconds(update, device) / count, _seconds(measure, device) / count
+            _timed[key] = _time(config, device, count)
     return _timed[key]
 
 
-def _work(config: Config, device: torch.device, count: int) -> tuple[Callable[[], object], Callable[[], object]]:
-    """An update and an evaluation on `count` random images."""
+def _time(config: Config, device: torch.device, count: int) -> Pace:
+    """Times passes of `count` random images, then the penalty and the optimizer alone."""
     *_, channels, side, classes = SIZES.get(config.data.name, SIZES["cifar10"])
     net = model.build(config.model, channels, side, classes, None, generator(0, "init")).to(device)
     problem = method.build(config.method, net, generator(0, "power_iteration"), config.train.precision)
@@ -56,12 +65,13 @@ def _work(config: Config, device: torch.device, count: int) -> tuple[Callable[[]
     y = torch.randint(classes, (count,), device=device)
 
     def update() -> None:
-        optimizer.zero_grad(set_to_none=False)
-        problem.backward(x, y, 1.0)
         problem.regularize()
         optimizer.step()
+        optimizer.zero_grad(set_to_none=False)
 
-    return update, lambda: evaluate(net, x, y, count, None)
+    image = _seconds(lambda: problem.backward(x, y, 1.0), device) / count
+    evaluation = _seconds(lambda: evaluate(net, x, y, count, None), device) / count
+    return Pace(image, evaluation, _seconds(update, device))
 
 
 def _seconds(work: Callable[[], object], device: torch.device) -> float:

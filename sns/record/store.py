@@ -171,9 +171,10 @@ def read_all(folder: Path) -> tuple[list[Record], list[str]]:
         try:
             record = read(directory)
         except RecordError as error:
-            warnings.append(str(error))
+            warnings.append(str(error).replace(f"{folder}/", ""))  # for readers, who have the folder elsewhere
             continue
         first = records.setdefault(record.result.run_id, record)
         if first is not record:
-            warnings.append(f"{directory} repeats the run {record.result.run_id} of {first.path}: left out")
+            paths = directory.relative_to(folder), first.path.relative_to(folder)
+            warnings.append(f"{paths[0]} repeats the run {record.result.run_id} of {paths[1]}: left out")
     return list(records.values()), warnings

@@ -70,6 +70,8 @@ class Reporter:
 
 
 def clock(seconds: float) -> str:
-    """Seconds as h:mm:ss."""
+    """Seconds as h:mm:ss, or as days and hours from four days on."""
     whole = round(seconds)
+    if whole >= 4 * 86400:
+        return f"{whole // 86400} d {whole % 86400 // 3600} h"
     return f"{whole // 3600}:{whole % 3600 // 60:02d}:{whole % 60:02d}"
