@@ -15,6 +15,10 @@ EPOCHS ?=
 ARGS ?=
 DRY ?=
 
+ifneq ($(shell test "$(SEEDS)" -ge 1 2>/dev/null && echo yes),yes)
+$(error SEEDS=$(SEEDS) must be a whole number of at least 1)
+endif
+
 space := $(subst ,, )
 comma := ,
 SEED_LIST := $(subst $(space),$(comma),$(shell seq 0 $$(($(SEEDS) - 1))))
@@ -58,8 +62,8 @@ reproduce-table1: $(STAMP) ## the paper's 32 cells on this device, finished runs
 ifneq ($(DRY),)
 	$(PYTHON) scripts/plan.py experiment=table1 $(GRID)
 else
-	$(PYTHON) scripts/train.py -m experiment=table1 $(GRID)
-	$(PYTHON) scripts/table1.py $(RESULTS) --experiment table1
+	@$(PYTHON) scripts/train.py -m experiment=table1 $(GRID); code=$$?; \
+		test $$code -eq 75 || $(PYTHON) scripts/table1.py $(RESULTS) --experiment table1; exit $$code
 endif
 
 table1: $(STAMP) ## Table 1 from the records in RESULTS

@@ -12,11 +12,17 @@ from pathlib import Path
 from sns.errors import UserError
 from sns.train.remeasure import remeasure
 
+ALLOWED = ("measure.", "train.device=", "train.threads=", "data.root=", "data.path=", "data.download=")
+
 
 def main(arguments: list[str]) -> int:
     """Measures each directory; 1 if one could not be measured."""
-    overrides = [text for text in arguments if text.startswith(("measure.", "train.device="))]
-    directories = [Path(text) for text in arguments if text not in overrides]
+    overrides = [text for text in arguments if "=" in text]
+    directories = [Path(text) for text in arguments if "=" not in text]
+    for text in overrides:
+        if not text.startswith(ALLOWED):
+            print(f"error: {text} cannot be changed after training; allowed: {', '.join(ALLOWED)}", file=sys.stderr)
+            return 2
     if not directories or any(text in ("-h", "--help") for text in arguments):
         print(__doc__)
         return 0 if arguments else 2

@@ -4,6 +4,7 @@ python scripts/train.py setting=vgg_cifar10 method=spectral batch=large seed=1
 python scripts/train.py -m experiment=demo
 """
 
+import os
 import shlex
 import sys
 
@@ -11,7 +12,7 @@ import hydra
 from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig
 
-from sns.errors import UserError
+from sns.errors import UserError, first_line
 from sns.train.run import configure, run
 from sns.train.signals import RESUMABLE, Interrupted
 
@@ -26,11 +27,19 @@ def train(tree: DictConfig) -> None:
     try:
         run(configure(tree), command)
     except UserError as error:
-        failures.append(str(error))
-        print(f"error: {error} [{' '.join(overrides)}]", file=sys.stderr)
+        _fail(str(error), overrides)
     except Interrupted as stop:
         print(stop, file=sys.stderr)
         sys.exit(RESUMABLE)
+    except Exception as error:  # a fault of ours: told in a line, so that the sweep goes on; SNS_DEBUG=1 shows where
+        if os.environ.get("SNS_DEBUG"):
+            raise
+        _fail(f"{type(error).__name__}: {first_line(error)} (SNS_DEBUG=1 shows the trace)", overrides)
+
+
+def _fail(message: str, overrides: list[str]) -> None:
+    failures.append(message)
+    print(f"error: {message} [{' '.join(overrides)}]", file=sys.stderr)
 
 
 if __name__ == "__main__":

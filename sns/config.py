@@ -15,7 +15,7 @@ from typing import Any
 from omegaconf import MISSING, OmegaConf
 from omegaconf.errors import ConfigKeyError, MissingMandatoryValue, OmegaConfBaseException, ValidationError
 
-from sns.errors import ConfigError
+from sns.errors import ConfigError, first_line
 
 REGIMES = ("small", "large")
 PRECISIONS = ("fp32", "tf32", "bf16")
@@ -72,8 +72,8 @@ class BatchConfig:
         require(self.size > 0, f"batch.size={self.size} must be positive")
         for key, part in (("ghost", self.ghost), ("micro", self.micro)):
             require(
-                part is None or (part > 0 and self.size % part == 0),
-                f"batch.{key}={part} must be positive and divide batch.size={self.size}",
+                part is None or part >= self.size or (part > 0 and self.size % part == 0),
+                f"batch.{key}={part} must be positive and divide batch.size={self.size}, or be no smaller",
             )
         if self.micro is not None and self.micro < self.size:
             require(
@@ -124,6 +124,9 @@ class TrainConfig:
             f"train.precision={self.precision} is unknown; choose one of {', '.join(PRECISIONS)}",
         )
         require(self.threads is None or self.threads > 0, f"train.threads={self.threads} must be positive or null")
+        require(
+            self.stop_after is None or self.stop_after > 0, "train.stop_after must be positive, or null for the end"
+        )
         require(self.checkpoint_minutes >= 0, "train.checkpoint_minutes must not be negative")
         require(
             self.progress in ("auto", "bar", "lines", "none"),
@@ -222,7 +225,7 @@ def parse(tree: Any, models: Mapping[str, type], methods: Mapping[str, type]) ->
     try:
         plain = OmegaConf.to_container(OmegaConf.create(tree), resolve=True, throw_on_missing=False)
     except OmegaConfBaseException as error:
-        raise ConfigError(f"the configuration cannot be resolved: {_first_line(error)}") from None
+        raise ConfigError(f"the configuration cannot be resolved: {first_line(error)}") from None
     assert isinstance(plain, dict)
     values = {str(key): value for key, value in plain.items() if key not in PLANNER_KEYS}
     _known_keys(values, {entry.name for entry in fields(Config)}, "")
@@ -279,12 +282,8 @@ def _section(name: str, cls: type, values: Any) -> Any:
             f"{prefix}{_key(error)} has no value: set it on the command line or in its YAML file"
         ) from None
     except (ValidationError, ConfigKeyError, OmegaConfBaseException) as error:
-        raise ConfigError(f"{prefix}{_key(error)} has a wrong value: {_first_line(error)}") from None
+        raise ConfigError(f"{prefix}{_key(error)} has a wrong value: {first_line(error)}") from None
 
 
 def _key(error: Exception) -> str:
     return str(getattr(error, "full_key", None) or getattr(error, "key", None) or "?")
-
-
-def _first_line(error: Exception) -> str:
-    return str(error).strip().splitlines()[0]

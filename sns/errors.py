@@ -15,3 +15,9 @@ class DataError(UserError):
 
 class RecordError(UserError):
     """A run directory that cannot be read: damaged, partial or of another schema."""
+
+
+def first_line(error: BaseException) -> str:
+    """The message of `error` on one line without a full stop, its type where it has none."""
+    lines = str(error).strip().splitlines()
+    return lines[0].rstrip(" .") if lines else type(error).__name__

@@ -1,5 +1,6 @@
 """The training command as a user meets it: errors in one sentence, sweeps that go on, nothing left half-written."""
 
+import resource
 import subprocess
 import sys
 from pathlib import Path
@@ -53,3 +54,23 @@ def test_help_explains_the_groups(tmp_path: Path) -> None:
     assert done.returncode == 0
     for word in ("setting", "method", "spectral", "vgg_cifar10", "experiment"):
         assert word in done.stdout
+
+
+def _little_room() -> None:
+    resource.setrlimit(resource.RLIMIT_FSIZE, (20_000, 20_000))  # writing more fails as a full disk does
+
+
+def test_a_full_disk_is_told_in_a_sentence_and_the_sweep_goes_on(tmp_path: Path) -> None:
+    done = subprocess.run(
+        [sys.executable, str(ROOT / "scripts/train.py"), "-m", *FAST, f"results={tmp_path}", "seed=0,1"],
+        capture_output=True,
+        text=True,
+        check=False,
+        preexec_fn=_little_room,
+    )
+    assert done.returncode == 1
+    assert done.stderr.count("cannot be written") == 2  # both runs were tried
+    assert "make room" in done.stderr
+    assert "Traceback" not in done.stderr
+    assert not list(tmp_path.rglob("result.json"))
+    assert not list(tmp_path.rglob("*.tmp"))

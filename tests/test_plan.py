@@ -6,6 +6,7 @@ import pytest
 from conftest import ROOT, TINY, compose_tree
 from hydra import initialize_config_dir
 
+from sns.errors import ConfigError
 from sns.launch.plan import Planned, expand, remaining, state_of
 from sns.train.run import configure, run
 from sns.train.signals import Interrupted
@@ -33,6 +34,13 @@ def test_seeds_multiply_and_the_command_line_wins_over_the_experiment() -> None:
     assert len(items) == 2 * 2 * 3
     assert {item.config.seed for item in items} == {0, 1, 2}
     assert {item.config.setting for item in items} == {"vgg_cifar10"}
+
+
+def test_a_single_seed_is_the_one_that_is_trained() -> None:
+    assert [item.config.seed for item in plan("setting=digits_vgg", "seed=5", "results=/nowhere")] == [5]
+    assert {item.config.seed for item in plan("experiment=demo", "seed=5", "results=/nowhere")} == {5}
+    with pytest.raises(ConfigError, match="seed=abc"):
+        plan("setting=digits_vgg", "seed=abc,1")
 
 
 def test_states_and_time_left(tmp_path: Path) -> None:

@@ -12,10 +12,10 @@ from typing import Any
 
 import numpy as np
 
-from sns.data.cache import download_timeout, first_line, install, locked, scratch, sweep
+from sns.data.cache import download_timeout, install, locked, scratch, sweep
 from sns.data.memory import require_host
 from sns.data.raw import RawData, RawSplit
-from sns.errors import DataError
+from sns.errors import DataError, first_line
 
 CLASSES = {"cifar10": 10, "cifar100": 100, "stl10": 10}
 UNPACK_ERRORS = (RuntimeError, EOFError, tarfile.TarError, zlib.error, BadGzipFile)

@@ -63,9 +63,3 @@ def download_timeout(seconds: float = TIMEOUT) -> Iterator[None]:
         yield
     finally:
         socket.setdefaulttimeout(before)
-
-
-def first_line(error: BaseException) -> str:
-    """The message of `error` on one line, its type where it has none."""
-    text = str(error).strip()
-    return text.splitlines()[0].rstrip(".") if text else type(error).__name__

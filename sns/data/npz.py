@@ -6,10 +6,9 @@ from pathlib import Path
 
 import numpy as np
 
-from sns.data.cache import first_line
 from sns.data.memory import require_host
 from sns.data.raw import Array, RawData, RawSplit
-from sns.errors import DataError
+from sns.errors import DataError, first_line
 
 KEYS = ("x_train", "y_train", "x_test", "y_test")
 

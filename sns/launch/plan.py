@@ -10,7 +10,7 @@ from hydra import compose
 from hydra.core.override_parser.overrides_parser import OverridesParser
 
 from sns.config import Config
-from sns.errors import RecordError
+from sns.errors import ConfigError, RecordError
 from sns.record import store
 from sns.train import checkpoint
 from sns.train.run import configure
@@ -33,14 +33,21 @@ def expand(overrides: Sequence[str]) -> list[Config]:
     Hydra must be initialised on configs/. Seeds are filled in rather than composed, since composing costs most.
     """
     params = _sweep(overrides)
-    seeds = [int(seed) for seed in params.pop("seed", ["0"])]
-    fixed = [text for text in overrides if text.split("=")[0].lstrip("+~") not in {*params, "seed"}]
+    fixed = [text for text in overrides if text.split("=")[0].lstrip("+~") not in params]
+    seeds = params.pop("seed", None)
     configs: list[Config] = []
     for values in itertools.product(*params.values()):
         chosen = [f"{key}={value}" for key, value in zip(params, values, strict=True)]
         cell = configure(compose("config", overrides=[*fixed, *chosen]))
-        configs += [dataclasses.replace(cell, seed=seed) for seed in seeds]
+        configs += [cell] if seeds is None else [dataclasses.replace(cell, seed=_whole(seed)) for seed in seeds]
     return configs
+
+
+def _whole(seed: str) -> int:
+    try:
+        return int(seed)
+    except ValueError:
+        raise ConfigError(f"seed={seed} is not a whole number") from None
 
 
 def _sweep(overrides: Sequence[str]) -> dict[str, list[str]]:

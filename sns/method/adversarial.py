@@ -9,8 +9,6 @@ from sns.config import require
 from sns.method.base import Method, Step, register
 from sns.model.ghost_norm import frozen_running_statistics
 
-TINY = 1e-12  # an image whose loss gradient vanishes is left where it is
-
 
 @dataclass
 class AdversarialOptions:
@@ -28,9 +26,15 @@ class AdversarialOptions:
 
 
 def perturbation(gradient: Tensor, epsilon: float) -> Tensor:
-    """eta of equation 3: for each image of `gradient` (N, C, H, W) its direction at length `epsilon`."""
-    norm: Tensor = torch.linalg.vector_norm(gradient, dim=(1, 2, 3), keepdim=True)
-    return epsilon * gradient / norm.clamp_min(TINY)
+    """eta of equation 3: for each image of `gradient` (N, C, H, W) its direction at length `epsilon`.
+
+    Independent of the gradient's scale; an image whose gradient is exactly zero is left where it is.
+    """
+    # Divided by the largest entry first: squares of a confident image's gradient would underflow.
+    largest = gradient.abs().amax(dim=(1, 2, 3), keepdim=True)
+    direction = gradient / torch.where(largest > 0, largest, torch.ones_like(largest))
+    norm: Tensor = torch.linalg.vector_norm(direction, dim=(1, 2, 3), keepdim=True)
+    return epsilon * direction / torch.where(largest > 0, norm, torch.ones_like(norm))
 
 
 @register("adversarial")

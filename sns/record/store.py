@@ -13,7 +13,8 @@ from typing import Any
 import pandas as pd
 import yaml
 
-from sns.errors import RecordError
+from sns.errors import RecordError, first_line
+from sns.record.check import check_types
 from sns.record.schema import HISTORY, LAYERS, SCHEMA_VERSION, SPECTRA, STATUSES, Result
 
 RESULT, CONFIG, HISTORY_CSV, LAYERS_CSV, SPECTRA_CSV = (
@@ -84,9 +85,17 @@ class Record:
 
     @cached_property
     def config(self) -> dict[str, Any]:
-        """The resolved configuration, {} if config.yaml is missing."""
+        """The resolved configuration, {} if config.yaml is missing; RecordError if it is damaged."""
         file = self.path / CONFIG
-        return dict(yaml.safe_load(file.read_text(encoding="utf-8"))) if file.is_file() else {}
+        if not file.is_file():
+            return {}
+        try:
+            content = yaml.safe_load(file.read_text(encoding="utf-8"))
+        except (yaml.YAMLError, UnicodeDecodeError, OSError) as error:
+            raise RecordError(f"{file} is damaged ({first_line(error)}): restore it or run the cell again") from None
+        if not isinstance(content, dict):
+            raise RecordError(f"{file} is damaged (it holds no mapping of options): restore it or run the cell again")
+        return content
 
     @cached_property
     def history(self) -> pd.DataFrame:
@@ -146,6 +155,7 @@ def read(directory: Path) -> Record:
     missing, foreign = known - content.keys(), content.keys() - known
     if missing or foreign:
         raise RecordError(f"{file} does not fit its schema: missing {sorted(missing)}, unknown {sorted(foreign)}")
+    check_types(file, content)
     record = Record(directory, Result(**content))
     if record.result.status not in STATUSES:
         raise RecordError(f"{file} has the unknown status {record.result.status!r}")

@@ -28,6 +28,8 @@ def remeasure(directory: Path, overrides: list[str]) -> Result:
         raise UserError(f"{directory} holds a run that {record.result.status}: there is nothing to measure")
     if not (directory / checkpoint.FILE).is_file():
         raise UserError(f"{directory} has no {checkpoint.FILE}: train again with train.keep_checkpoint=true")
+    if not record.config:
+        raise UserError(f"{directory} has no {store.CONFIG}: the run cannot be rebuilt")
     try:
         tree = OmegaConf.merge(record.config, OmegaConf.from_dotlist(overrides))
     except OmegaConfBaseException as error:
@@ -39,6 +41,7 @@ def remeasure(directory: Path, overrides: list[str]) -> Result:
             raise UserError(f"{directory} has a checkpoint of update {session.step}, not of {record.result.steps}")
         measured = final_measurements(session)
     environment = record.result.environment | {"measured": to_dict(config)["measure"]}
+    measured = {name: value for name, value in measured.items() if value is not None}  # what is switched off, stays
     result = dataclasses.replace(record.result, **measured, environment=environment)
     store.write_result(directory, result)
     return result

@@ -1,8 +1,8 @@
 """A run, from its configuration to its record, on one screen."""
 
 import time
-from pathlib import Path
 
+import torch
 import yaml
 
 from sns.config import Config, parse, to_dict
@@ -41,29 +41,39 @@ def run(config: Config, command: str = "") -> Result:
     directory = config.directory
     if store.is_over(directory):
         return store.read(directory).result
-    _open(directory, config)
-    with RunLock(directory), training_precision(config.train.precision), StopSignal() as stop:
-        if store.is_over(directory):  # another process finished it while this one waited
-            return store.read(directory).result
-        session = start(config)
-        title = f"{config.setting} {config.method.name} b{config.batch.size} s{config.seed}"
-        with Reporter(config.train.progress, directory, title, session.total) as reporter:
-            if session.step:
-                reporter.say(f"resumed at update {session.step} of {session.total}")
-            reason = _train(session, reporter, stop)
-            result = finish(session, reason, command)
-            reporter.say(_closing(result))
-    return result
-
-
-def _open(directory: Path, config: Config) -> None:
     try:
         directory.mkdir(parents=True, exist_ok=True)
-        store.write_text(directory / store.CONFIG, yaml.safe_dump(to_dict(config), sort_keys=False))
+        with RunLock(directory), training_precision(config.train.precision), StopSignal() as stop:
+            result = _run_alone(config, command, stop)
+            if stop.received is not None:
+                raise Interrupted(f"{config.run_id} is over, whatever else was to come is not ({stop.received})")
+            return result
     except OSError as error:
+        where = error.filename or directory
         raise UserError(
-            f"{directory} cannot be written ({error.strerror}): choose another folder by results=..."
+            f"{where} cannot be used ({error.strerror}): make room or name another folder by results=..."
         ) from None
+    except torch.OutOfMemoryError:
+        raise UserError(
+            f"{config.run_id} does not fit the device's memory: lower batch.micro (now {config.batch.micro}) to a "
+            f"smaller multiple of batch.ghost={config.batch.ghost}, or measure.batch_size={config.measure.batch_size}"
+        ) from None
+
+
+def _run_alone(config: Config, command: str, stop: StopSignal) -> Result:
+    """The run, by the one process that holds its lock."""
+    if store.is_over(config.directory):  # another process finished it meanwhile
+        return store.read(config.directory).result
+    store.write_text(config.directory / store.CONFIG, yaml.safe_dump(to_dict(config), sort_keys=False))
+    session = start(config)
+    title = f"{config.setting} {config.method.name} b{config.batch.size} s{config.seed}"
+    with Reporter(config.train.progress, config.directory, title, session.total) as reporter:
+        if session.step:
+            reporter.say(f"resumed at update {session.step} of {session.total}")
+        reason = _train(session, reporter, stop)
+        result = finish(session, reason, command)
+        reporter.say(_closing(result))
+    return result
 
 
 def _train(session: Session, reporter: Reporter, stop: StopSignal) -> str | None:

@@ -12,7 +12,7 @@ from sns import method, model
 from sns.config import Config, DataConfig
 from sns.data.dataset import Dataset, load
 from sns.data.order import BatchOrder
-from sns.errors import UserError
+from sns.errors import UserError, first_line
 from sns.method import Method
 from sns.seed import generator, stream_seed
 from sns.train import checkpoint, optim
@@ -92,6 +92,16 @@ class Session:
         state = checkpoint.load(self.directory)
         if state is None:
             return False
+        try:
+            self._apply(state)
+        except (KeyError, ValueError, RuntimeError, IndexError) as error:
+            raise UserError(
+                f"{self.directory} holds a checkpoint of another version ({first_line(error)}): "
+                "use the version that wrote it, or delete the run directory to start over"
+            ) from None
+        return True
+
+    def _apply(self, state: dict[str, Any]) -> None:
         if state["fingerprint"] != self.dataset.fingerprint:
             raise UserError(
                 f"{self.directory} was begun on other images than {self.dataset.name} holds now: "
@@ -107,7 +117,6 @@ class Session:
         self.step, self.rate = state["progress"]["step"], state["progress"]["rate"]
         self.sessions = state["progress"]["sessions"] + 1
         self.history, self.seconds = state["history"], state["seconds"]
-        return True
 
 
 def _dropout_state(device: torch.device) -> Tensor:

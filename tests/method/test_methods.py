@@ -127,6 +127,13 @@ def test_perturbation_has_length_epsilon_along_the_gradient() -> None:
     assert_close(cosine[[0, 1, 2, 4]], torch.ones(4, dtype=torch.float64))
 
 
+@pytest.mark.parametrize("scale", [1e-30, 1e-13, 1e20])
+def test_perturbation_does_not_depend_on_the_gradients_scale(scale: float) -> None:
+    """In fp32: the clean gradient carries alpha / B, and that of a confident image is smaller still."""
+    g = torch.randn(3, 2, 4, 4)
+    torch.testing.assert_close(perturbation(g * scale, 1.0), perturbation(g, 1.0), rtol=1e-5, atol=1e-6)
+
+
 def test_perturbation_raises_the_loss() -> None:
     model = network().eval()
     x, y = batch()

@@ -26,6 +26,9 @@ def test_same_options_measure_the_same_and_new_ones_are_kept(tiny: Callable[...,
     assert "lanczos_eigenvalue" in more.hessian["test"]
     assert more.environment["measured"]["hessian_samples"] == 50
     assert store.read(config.directory).result == more
+    none = remeasure(config.directory, ["measure.hessian=false", "measure.spectra=false"])
+    assert none.hessian == more.hessian  # what is not measured again is kept
+    assert none.lipschitz == more.lipschitz
     assert files == {name: (config.directory / name).read_bytes() for name in files}
 
 

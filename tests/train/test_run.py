@@ -28,7 +28,7 @@ from sns.train.epoch import train_step
 from sns.train.evaluate import history_row
 from sns.train.finish import final_measurements
 from sns.train.run import run
-from sns.train.session import start
+from sns.train.session import Session, start
 from sns.train.signals import Interrupted
 
 Make = Callable[..., Config]
@@ -323,6 +323,45 @@ def test_a_damaged_checkpoint_is_set_aside_and_the_run_starts_over(tiny: Make) -
     assert (config.directory / "checkpoint.pt.damaged").exists()
 
 
+def test_a_checkpoint_of_another_version_is_one_sentence(tiny: Make) -> None:
+    config = tiny("train.stop_after=3")
+    with pytest.raises(Interrupted):
+        run(config)
+    state = checkpoint.load(config.directory)
+    assert state is not None
+    del state["order"]
+    checkpoint.save(config.directory, state)
+    with pytest.raises(UserError, match="another version"):
+        run(config)
+
+
+def test_a_signal_during_the_last_measurements_ends_the_sweep_too(tiny: Make, monkeypatch: pytest.MonkeyPatch) -> None:
+    import sns.train.finish as finish
+
+    original = finish.final_measurements
+
+    def interrupted(session: Session) -> dict[str, object]:
+        os.kill(os.getpid(), signal.SIGTERM)
+        return original(session)
+
+    monkeypatch.setattr(finish, "final_measurements", interrupted)
+    config = tiny("measure.hessian=false")
+    with pytest.raises(Interrupted, match="is over"):
+        run(config)
+    assert store.is_over(config.directory)
+
+
+def test_too_little_device_memory_names_the_option(tiny: Make, monkeypatch: pytest.MonkeyPatch) -> None:
+    import sns.train.run as module
+
+    def full(*_: object) -> None:
+        raise torch.OutOfMemoryError("CUDA out of memory")
+
+    monkeypatch.setattr(module, "start", full)
+    with pytest.raises(UserError, match=r"lower batch\.micro"):
+        run(tiny())
+
+
 def test_a_run_in_flight_elsewhere_is_left_alone(tiny: Make, tmp_path: Path) -> None:
     config = tiny(*LIVE[len(TINY) :], "train.epochs=100000")
     process = subprocess.Popen(command(tmp_path, "train.epochs=100000"), stderr=subprocess.DEVNULL)
@@ -337,7 +376,7 @@ def test_a_run_in_flight_elsewhere_is_left_alone(tiny: Make, tmp_path: Path) -> 
 
 def test_an_unwritable_results_folder_is_one_sentence(tiny: Make, tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
-    with pytest.raises(UserError, match="cannot be written"):
+    with pytest.raises(UserError, match="cannot be used"):
         run(tiny(f"results={tmp_path / 'file'}"))
 
 

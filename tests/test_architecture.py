@@ -1,0 +1,117 @@
+"""Who may import whom, what the trainer may not know, and how long a thing may be: judged by the syntax trees."""
+
+import ast
+import re
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from conftest import ROOT
+
+LEAVES = {"config", "seed", "errors", "precision", "linalg"}
+RECORD = {"record"}
+MAY_IMPORT = {  # a package -> the others of sns that it may import, besides itself
+    "data": LEAVES,
+    "model": LEAVES | {"data"},
+    "method": LEAVES | {"data", "model"},
+    "measure": LEAVES | {"data", "model", "method"},
+    "train": LEAVES | RECORD | {"data", "model", "method", "measure"},
+    "launch": LEAVES | RECORD | {"data", "model", "method", "measure", "train"},
+    "record": {"errors"},
+    "analysis": RECORD | {"errors"},
+    "linalg": LEAVES,
+}
+FILES = sorted((ROOT / "sns").rglob("*.py"))
+NAMELESS = [path for path in FILES if path.relative_to(ROOT / "sns").parts[0] in ("train", "measure", "data", "model")]
+METHOD_WORDS = {"spectral", "decay", "adversarial"}
+LIMITS = {"function": 60, "file": 300}
+
+
+def name_of(path: Path) -> str:
+    return str(path.relative_to(ROOT))
+
+
+def imported(tree: ast.AST) -> Iterator[str]:
+    """Dotted names of all modules that `tree` imports, wherever the statement stands."""
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Import):
+            yield from (alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            assert node.level == 0, f"line {node.lineno}: a relative import hides its direction"
+            assert node.module is not None
+            yield from (f"{node.module}.{alias.name}" for alias in node.names)
+
+
+def package_of(path: Path) -> str:
+    parts = path.relative_to(ROOT / "sns").parts
+    return parts[0] if len(parts) > 1 else path.stem
+
+
+def forbidden_imports(package: str, source: str) -> list[str]:
+    """The sns modules that a module of `package` imports against the direction."""
+    known = MAY_IMPORT.get(package, LEAVES) | {package}
+    names = [name.split(".") for name in imported(ast.parse(source))]
+    return [".".join(n) for n in names if n[0] == "sns" and n[1] not in known and n[1] != "__version__"]
+
+
+@pytest.mark.parametrize("path", FILES, ids=name_of)
+def test_imports_go_one_way(path: Path) -> None:
+    assert forbidden_imports(package_of(path), path.read_text()) == []
+
+
+def test_every_package_has_its_rule() -> None:
+    assert {path.parent.name for path in (ROOT / "sns").glob("*/__init__.py")} == set(MAY_IMPORT)
+
+
+@pytest.mark.parametrize("path", [p for p in FILES if package_of(p) in ("analysis", "record")], ids=name_of)
+def test_records_are_read_without_torch(path: Path) -> None:
+    if path.name != "environment.py":
+        assert "torch" not in {name.split(".")[0] for name in imported(ast.parse(path.read_text()))}
+
+
+@pytest.mark.parametrize("path", FILES, ids=name_of)
+def test_slow_libraries_are_imported_where_they_are_used(path: Path) -> None:
+    top = [node for node in ast.parse(path.read_text()).body if isinstance(node, (ast.Import, ast.ImportFrom))]
+    roots = {name.split(".")[0] for node in top for name in imported(node)}
+    assert not roots & {"torchvision", "sklearn"}
+
+
+def method_names(source: str) -> set[str]:
+    """Names of methods that the code uses: a word of an identifier, of a module or of a text that is no docstring."""
+    tree = ast.parse(source)
+    docstrings = {id(node.value) for node in ast.walk(tree) if isinstance(node, ast.Expr)}
+    texts: list[str] = []
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Constant) and isinstance(node.value, str) and id(node) not in docstrings:
+            texts.append(node.value)
+        texts += [getattr(node, field) for field in ("id", "attr", "name", "arg", "module") if _text(node, field)]
+    words = {word for text in texts for word in re.split(r"[^a-z]+", text.lower())}
+    return words & METHOD_WORDS
+
+
+def _text(node: ast.AST, field: str) -> bool:
+    return isinstance(getattr(node, field, None), str)
+
+
+@pytest.mark.parametrize("path", NAMELESS, ids=name_of)
+def test_no_method_is_named_outside_its_package(path: Path) -> None:
+    """`norm`, `weight` and the like belong to the field and are free; only words that name a method count."""
+    assert method_names(path.read_text()) == set()
+
+
+@pytest.mark.parametrize("path", FILES, ids=name_of)
+def test_functions_and_files_stay_short(path: Path) -> None:
+    source = path.read_text()
+    assert len(source.splitlines()) <= LIMITS["file"]
+    for node in ast.walk(ast.parse(source)):
+        if isinstance(node, (ast.FunctionDef, ast.AsyncFunctionDef)):
+            assert node.end_lineno is not None
+            assert node.end_lineno - node.lineno < LIMITS["function"], node.name
+
+
+def test_the_rules_catch_what_they_are_for() -> None:
+    assert forbidden_imports("model", "from sns.method.base import Method") == ["sns.method.base.Method"]
+    assert forbidden_imports("analysis", "def f():\n    from sns import train") == ["sns.train"]
+    assert method_names("if name == 'spectral': pass") == {"spectral"}
+    assert method_names("def f():\n    'spectral'\n    # decay\n    return x.norm()") == set()
+    assert method_names("weight_decay = 1") == {"decay"}
