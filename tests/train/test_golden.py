@@ -1,0 +1,66 @@
+"""Training losses of ten updates, kept in tests/golden: a change of the mathematics cannot pass unnoticed.
+
+After a change that is meant to move them, run `python tests/train/test_golden.py` and commit the file alone, naming the
+cause. The tolerance covers what another CPU's kernels may round differently in ten updates; a changed formula moves the
+losses by far more.
+"""
+
+import json
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+
+from conftest import ROOT, TINY, compose_tree
+
+from sns.train.epoch import train_step
+from sns.train.run import configure
+from sns.train.session import start
+
+FILE = ROOT / "tests/golden/losses.json"
+METHODS = ("vanilla", "decay", "adversarial", "spectral")
+MODELS = {  # narrow enough for a second each; without dropout, whose draws depend on the machine's libraries
+    "digits_vgg": ["model.widths=[[4],[4],[4]]", "model.dropout=[[0.0],[0.0],[0.0]]", "model.head_dropout=0.0"],
+    "digits_nin": ["model.widths=[[6,4,4],[6,6,6],[6,6]]", "model.dropout=0.0"],
+    "digits_densenet": ["model.depth=7", "model.growth=4", "model.dropout=0.0"],
+}
+
+
+def losses(setting: str, method: str) -> list[float]:
+    """The training loss of each of ten updates, strengths raised so that every method shows."""
+    general = [text for text in TINY if not text.startswith(("setting=", "model."))]
+    strong = {"decay": ["method.factor=0.05"], "spectral": ["method.factor=0.5"]}.get(method, [])
+    session = start(
+        configure(compose_tree(*general, f"setting={setting}", f"method={method}", *MODELS[setting], *strong))
+    )
+    session.model.train()
+    found = []
+    for _ in range(10):
+        session.running.reset()
+        train_step(session)
+        found.append(session.running.loss.item() / session.running.count)
+    return found
+
+
+@pytest.mark.parametrize("setting", MODELS)
+@pytest.mark.parametrize("method", METHODS)
+def test_ten_updates(setting: str, method: str) -> None:
+    golden = json.loads(FILE.read_text())
+    assert losses(setting, method) == pytest.approx(golden[setting][method], rel=1e-3)
+
+
+def test_the_methods_differ_by_more_than_the_tolerance() -> None:
+    golden = json.loads(FILE.read_text())
+    for setting in MODELS:
+        for method in METHODS[1:]:
+            assert golden[setting][method] != pytest.approx(golden[setting]["vanilla"], rel=1e-2)
+
+
+if __name__ == "__main__":
+    torch.set_num_threads(1)
+    FILE.parent.mkdir(exist_ok=True)
+    table = {setting: {method: losses(setting, method) for method in METHODS} for setting in MODELS}
+    FILE.write_text(json.dumps(table, indent=1) + "\n")
