@@ -1,7 +1,8 @@
 """The configuration of one run: dataclasses that say what may be set, and the run's identity that follows from it.
 
 YAML files under configs/ hold the values; `parse` turns a composed tree into these classes once, after which nothing
-mutates. A field made with `free` cannot change the result (paths, device, pace) and stays out of the run_id.
+mutates. A field made with `free` cannot change the result (paths, device, pace) and stays out of the run_id; one made
+with `later` enters it only where it is not its default.
 """
 
 import difflib
@@ -27,6 +28,13 @@ PLANNER_KEYS = ("regimes",)  # read by interpolation in YAML only
 def free(default: Any) -> Any:
     """A field that cannot change the result of a run and therefore is not part of its identity."""
     return field(default=default, metadata={"identity": False})
+
+
+def later(default: Any) -> Any:
+    """A field added after records existed: part of the identity only where it differs from its default, so that the
+    run_ids of older records stand.
+    """
+    return field(default=default, metadata={"identity": "changed"})
 
 
 def require(condition: bool, message: str) -> None:
@@ -157,6 +165,16 @@ class MeasureConfig:
 
 
 @dataclass
+class LaunchConfig:
+    """How the runs of a grid are spread over processes and devices. Nothing here can change a result."""
+
+    per_gpu: int = free(1)  # runs that share one GPU at a time
+
+    def __post_init__(self) -> None:
+        require(self.per_gpu >= 1, f"launch.per_gpu={self.per_gpu} must be at least 1")
+
+
+@dataclass
 class Config:
     """Everything one run depends on. `model` and `method` are the dataclasses of the chosen model and method."""
 
@@ -172,6 +190,7 @@ class Config:
     optim: OptimConfig = field(default_factory=OptimConfig)
     train: TrainConfig = field(default_factory=TrainConfig)
     measure: MeasureConfig = field(default_factory=MeasureConfig)
+    launch: LaunchConfig = field(default_factory=LaunchConfig, metadata={"identity": False})
 
     @property
     def run_id(self) -> str:
@@ -202,7 +221,7 @@ def identity(node: Any) -> dict[str, Any]:
             value = identity(value)
         if keep == "name":
             value = None if value is None else Path(value).name
-        if keep:
+        if keep and not (keep == "changed" and value == entry.default):
             tree[entry.name] = value
     return tree
 
@@ -235,6 +254,7 @@ def parse(tree: Any, models: Mapping[str, type], methods: Mapping[str, type]) ->
         "optim": OptimConfig,
         "train": TrainConfig,
         "measure": MeasureConfig,
+        "launch": LaunchConfig,
         "model": _choose("model", values.get("model"), models),
         "method": _choose("method", values.get("method"), methods),
     }

@@ -8,7 +8,17 @@ import pytest
 import yaml
 from conftest import ROOT, TINY, compose_tree
 
-from sns.config import BatchConfig, Config, DataConfig, MeasureConfig, OptimConfig, TrainConfig
+from sns.config import (
+    BatchConfig,
+    Config,
+    DataConfig,
+    LaunchConfig,
+    MeasureConfig,
+    OptimConfig,
+    TrainConfig,
+    identity,
+    later,
+)
 from sns.errors import ConfigError
 from sns.method import METHODS
 from sns.model import MODELS
@@ -21,6 +31,7 @@ SECTIONS = {
     "optim": OptimConfig,
     "train": TrainConfig,
     "measure": MeasureConfig,
+    "launch": LaunchConfig,
 }
 
 
@@ -129,6 +140,15 @@ def test_identity_ignores_what_cannot_change_the_result_and_nothing_else() -> No
     other_seed = configure(compose_tree(*TINY, "seed=1"))
     assert other_seed.variant == base.variant
     assert configure(compose_tree(*TINY, "optim.lr=0.5")).variant != base.variant
+
+
+def test_a_field_added_later_leaves_old_run_ids_alone() -> None:
+    @dataclasses.dataclass
+    class Grown(OptimConfig):
+        warmup: int = later(0)
+
+    assert identity(Grown(lr=0.1)) == identity(OptimConfig(lr=0.1))
+    assert identity(Grown(lr=0.1, warmup=1)) == identity(OptimConfig(lr=0.1)) | {"warmup": 1}
 
 
 def test_run_id_is_the_same_on_every_machine() -> None:
