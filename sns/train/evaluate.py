@@ -5,13 +5,14 @@ import time
 
 from sns.measure.evaluation import evaluate, probe_indices
 from sns.measure.spectrum import sigma_and_frobenius
-from sns.train.session import NEVER, Session
+from sns.train.running import NEVER
+from sns.train.session import Session
 
 
 def history_row(session: Session) -> dict[str, float]:
     """The row of `record.schema.HISTORY` after the present step; starts the next stretch of running sums."""
     began = time.perf_counter()
-    config, images, running = session.config.measure, session.dataset, session.running
+    config, images, running = session.measure, session.dataset, session.running
     probe = probe_indices(len(images.train), config.gradient_samples, session.device)
     train = evaluate(session.model, images.train.x, images.train.y, config.batch_size, probe)
     test = evaluate(session.model, images.test.x, images.test.y, config.batch_size, None)

@@ -39,7 +39,7 @@ def final_measurements(session: Session) -> dict[str, Any]:
     """Gradient-norm quantiles, Hessian eigenvalues and spectra of the present weights; writes layers.csv and
     spectra.csv.
     """
-    config, images, net = session.config.measure, session.dataset, session.model
+    config, images, net = session.measure, session.dataset, session.model
     train, test, size = images.train, images.test, config.batch_size
     probe = probe_indices(len(train), config.gradient_samples, session.device)
     measured: dict[str, Any] = dict.fromkeys(MEASURED)
@@ -64,6 +64,8 @@ def _result(session: Session, reason: str | None, command: str, measured: dict[s
     environment = describe(session.device) | {
         "sns": __version__,
         "precision": config.train.precision,
+        "mode": session.mode,
+        "memory_format": str(session.memory_format).removeprefix("torch."),
         "data": {
             "name": session.dataset.name,
             "fingerprint": session.dataset.fingerprint,
@@ -99,7 +101,7 @@ def _result(session: Session, reason: str | None, command: str, measured: dict[s
             "images_per_second": session.step * config.batch.size / max(seconds["train"], 1e-9),
             "sessions": session.sessions,
         },
-        memory=peak_memory(session.device),
+        memory=peak_memory(session.device) | {"pass_images": float(session.pass_size)},
         environment=environment,
         command=command,
     )

@@ -5,10 +5,11 @@ import time
 import torch
 import yaml
 
-from sns.config import Config, parse, to_dict
+from sns.config import Config, to_dict
 from sns.errors import UserError
 from sns.method import METHODS
 from sns.model import MODELS
+from sns.parse import parse
 from sns.precision import training_precision
 from sns.record import store
 from sns.record.schema import HISTORY, Result
@@ -68,6 +69,8 @@ def _run_alone(config: Config, command: str, stop: StopSignal) -> Result:
     session = start(config)
     title = f"{config.setting} {config.method.name} b{config.batch.size} s{config.seed}"
     with Reporter(config.train.progress, config.directory, title, session.total) as reporter:
+        for note in session.notes:
+            reporter.say(note)
         if session.step:
             reporter.say(f"resumed at update {session.step} of {session.total}")
         reason = _train(session, reporter, stop)
