@@ -151,8 +151,8 @@ class MeasureConfig:
     """What is measured, how often and on how many images."""
 
     every: float = 1.0  # epochs between evaluations; the last update is always evaluated
-    gradient_samples: int = 10_000  # training images, fixed, whose input-gradient norms are averaged
-    batch_size: int = free(1_000)  # images an evaluation pass
+    gradient_samples: int = 10_000  # images of each split, fixed, whose input-gradient norms are averaged
+    batch_size: int | None = free(None)  # images an evaluation pass; None: by device, fewer where memory is short
     hessian: bool = True  # largest Hessian eigenvalue at the end of training (section 4.3)
     hessian_samples: int = 10_000  # images of each split it is computed on
     hessian_tolerance: float = 1e-3  # relative, on the eigenvalue between two iterations
@@ -163,7 +163,10 @@ class MeasureConfig:
 
     def __post_init__(self) -> None:
         require(self.every > 0, f"measure.every={self.every} must be positive")
-        for key in ("gradient_samples", "batch_size", "hessian_samples", "hessian_iterations", "jacobian_samples"):
+        require(
+            self.batch_size is None or self.batch_size > 0, f"measure.batch_size={self.batch_size} must be positive"
+        )
+        for key in ("gradient_samples", "hessian_samples", "hessian_iterations", "jacobian_samples"):
             require(getattr(self, key) > 0, f"measure.{key}={getattr(self, key)} must be positive")
         require(self.hessian_tolerance > 0, "measure.hessian_tolerance must be positive")
 

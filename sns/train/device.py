@@ -1,5 +1,6 @@
 """Where a run trains, in which mode and in which memory format."""
 
+import ctypes
 import os
 import shutil
 
@@ -47,3 +48,20 @@ def choose_memory_format(config: TrainConfig, device: torch.device) -> torch.mem
     if wanted == "auto":
         wanted = "channels_last" if device.type == "cuda" and config.precision != "fp32" else "contiguous"
     return torch.channels_last if wanted == "channels_last" else torch.contiguous_format
+
+
+TRIM_THRESHOLD, MMAP_MAX = -1, -4  # parameters of glibc's mallopt
+
+
+def keep_freed_memory() -> None:
+    """Lets this process keep the host memory that it frees, where the C library is glibc.
+
+    By default every large tensor is mapped afresh from the kernel, page by page, and handed back when it is freed: on
+    a CPU up to a quarter of a training step, half of an evaluation. The process holds its peak until it ends.
+    """
+    try:
+        mallopt = ctypes.CDLL(None).mallopt
+    except (OSError, AttributeError):  # not glibc
+        return
+    mallopt(MMAP_MAX, 0)
+    mallopt(TRIM_THRESHOLD, 2**31 - 1)

@@ -3,6 +3,9 @@
 import math
 import time
 
+from torch import Tensor
+
+from sns.data.dataset import Images
 from sns.measure.evaluation import evaluate, probe_indices
 from sns.measure.spectrum import sigma_and_frobenius
 from sns.train.running import NEVER
@@ -12,10 +15,11 @@ from sns.train.session import Session
 def history_row(session: Session) -> dict[str, float]:
     """The row of `record.schema.HISTORY` after the present step; starts the next stretch of running sums."""
     began = time.perf_counter()
-    config, images, running = session.measure, session.dataset, session.running
-    probe = probe_indices(len(images.train), config.gradient_samples, session.device)
-    train = evaluate(session.model, images.train.x, images.train.y, config.batch_size, probe)
-    test = evaluate(session.model, images.test.x, images.test.y, config.batch_size, None)
+    images, running = session.dataset, session.running
+    train, test = (
+        evaluate(session.model, split.x, split.y, session.measure_size, _probe(split, session))
+        for split in (images.train, images.test)
+    )
     count = max(running.count, 1)
     row = {
         "epoch": session.step * session.config.batch.size / len(images.train),
@@ -38,6 +42,11 @@ def history_row(session: Session) -> dict[str, float]:
     running.reset()
     session.seconds["measure"] += time.perf_counter() - began
     return row | {"train_seconds": session.seconds["train"], "measure_seconds": session.seconds["measure"]}
+
+
+def _probe(split: Images, session: Session) -> Tensor | None:
+    count = session.config.measure.gradient_samples
+    return probe_indices(len(split), count, session.device) if count < len(split) else None
 
 
 def divergence(session: Session, row: dict[str, float]) -> str | None:

@@ -1,5 +1,6 @@
 """The end of a run: the measurements made once, and the record."""
 
+import dataclasses
 import time
 from typing import Any
 
@@ -39,13 +40,14 @@ def final_measurements(session: Session) -> dict[str, Any]:
     """Gradient-norm quantiles, Hessian eigenvalues and spectra of the present weights; writes layers.csv and
     spectra.csv.
     """
-    config, images, net = session.measure, session.dataset, session.model
-    train, test, size = images.train, images.test, config.batch_size
-    probe = probe_indices(len(train), config.gradient_samples, session.device)
+    images, net, size = session.dataset, session.model, session.measure_size
+    config = dataclasses.replace(session.config.measure, batch_size=size)
+    train, test = images.train, images.test
     measured: dict[str, Any] = dict.fromkeys(MEASURED)
+    probes = [probe_indices(len(split), config.gradient_samples, session.device) for split in (train, test)]
     measured["gradient_quantiles"] = {
-        "train": quantiles(gradient_norms(net, train.x[probe], train.y[probe], size)),
-        "test": quantiles(gradient_norms(net, test.x, test.y, size)),
+        name: quantiles(gradient_norms(net, split.x[probe], split.y[probe], size))
+        for name, split, probe in zip(("train", "test"), (train, test), probes, strict=True)
     }
     if config.spectra:
         layers = layer_table(net, tuple(train.x.shape[1:]))

@@ -12,6 +12,11 @@ from sns.data.memory import GB, available_device_bytes
 
 SHARE = 0.8  # of the free memory that a pass may fill
 BF16 = 0.6  # bytes saved under bf16 autocast, relative to fp32: activations halve, masks and some copies do not
+MEASURING = {
+    "cpu": 1e9,
+    "cuda": 16e9,
+}  # bytes of an evaluation pass where its size is left open: enough to load the device
+MOST = 1_000  # images of such a pass
 PROBE = 2  # images of the counting pass; bytes grow in proportion to images
 
 
@@ -62,12 +67,15 @@ def choose(batch: BatchConfig, per_image: float, device: torch.device) -> tuple[
     )
 
 
-def choose_measuring(batch_size: int, per_image: float, device: torch.device) -> tuple[int, str | None]:
-    """Images an evaluation pass: `batch_size`, halved until it fits, and in one sentence why it is fewer."""
+def choose_measuring(asked: int | None, per_image: float, device: torch.device) -> tuple[int, str | None]:
+    """Images an evaluation pass: `asked`, by default what suits the device, halved until it fits; and in one sentence
+    why it is fewer.
+    """
+    first = max(1, min(MOST, int(MEASURING[device.type] / per_image))) if asked is None else asked
     free = available_device_bytes(device)
-    size = batch_size
+    size = first
     while free is not None and size > 1 and size * per_image > SHARE * free:
         size //= 2
-    if size == batch_size:
+    if size == first:
         return size, None
-    return size, f"measure.batch_size={batch_size} does not fit the free memory of {device}: {size} images a pass"
+    return size, f"measuring {first} images at once does not fit the free memory of {device}: {size} a pass"

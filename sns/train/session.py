@@ -1,6 +1,5 @@
 """One run while it lives: its parts, built from the configuration, and their state, saved and restored as one."""
 
-import dataclasses
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -11,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from sns import method, model
-from sns.config import Config, DataConfig, MeasureConfig
+from sns.config import Config, DataConfig
 from sns.data.augment import crop_and_flip
 from sns.data.dataset import Dataset, load
 from sns.data.order import BatchOrder
@@ -20,7 +19,7 @@ from sns.method import Method
 from sns.seed import generator, stream_seed
 from sns.train import checkpoint, passes
 from sns.train.capture import Replay
-from sns.train.device import choose_device, choose_memory_format, choose_mode
+from sns.train.device import choose_device, choose_memory_format, choose_mode, keep_freed_memory
 from sns.train.optim import NesterovSGD
 from sns.train.running import Running
 from sns.train.schedule import learning_rate, total_steps
@@ -44,7 +43,7 @@ class Session:
     mode: str  # eager | compile | graph
     memory_format: torch.memory_format
     pass_size: int  # images a pass
-    measure: MeasureConfig  # as configured, with a batch that fits
+    measure_size: int  # images an evaluation pass
     index: Tensor  # (B,) int64, the batch of the next update, at a fixed place
     execute: Callable[[], None] = lambda: None  # `update`, as it is or captured
     notes: list[str] = field(default_factory=list)  # what the user should be told before the first update
@@ -94,7 +93,7 @@ class Session:
             "dropout": _dropout_state(self.device),
             "running": self.running.state_dict(),
             "progress": {"step": self.step, "rate": self.rate, "sessions": self.sessions},
-            "sizes": {"pass": self.pass_size, "measure": self.measure.batch_size},
+            "sizes": {"pass": self.pass_size, "measure": self.measure_size},
             "history": self.history,
             "seconds": self.seconds,
         }
@@ -137,7 +136,7 @@ class Session:
         if saved["pass"] > self.pass_size:
             self.notes.append(f"passes of {self.pass_size} images from here on, {saved['pass']} before: other masks")
         self.pass_size = min(self.pass_size, saved["pass"])
-        self.measure = dataclasses.replace(self.measure, batch_size=min(self.measure.batch_size, saved["measure"]))
+        self.measure_size = min(self.measure_size, saved["measure"])
 
 
 def _dropout_state(device: torch.device) -> Tensor:
@@ -167,6 +166,7 @@ def start(config: Config, directory: Path | None = None) -> Session:
     began = time.perf_counter()
     device = choose_device(config.train.device)
     mode, memory_format = choose_mode(config.train, device), choose_memory_format(config.train, device)
+    keep_freed_memory()
     if config.train.threads is not None:
         torch.set_num_threads(config.train.threads)
     if device.type == "cuda":
@@ -196,7 +196,7 @@ def start(config: Config, directory: Path | None = None) -> Session:
         mode=mode,
         memory_format=memory_format,
         pass_size=pass_size,
-        measure=dataclasses.replace(config.measure, batch_size=measure_size),
+        measure_size=measure_size,
         index=torch.zeros(config.batch.size, dtype=torch.int64, device=device),
         notes=[reason for reason in (why_pass, why_measure) if reason is not None],
     )

@@ -91,9 +91,12 @@ def test_measuring_passes_are_halved_until_they_fit(monkeypatch: pytest.MonkeyPa
     size, reason = passes.choose_measuring(1000, 1.0, CPU)
     assert size == 250
     assert reason is not None
-    assert "measure.batch_size=1000" in reason
+    assert "measuring 1000 images at once" in reason
     monkeypatch.setattr(passes, "available_device_bytes", lambda device: None)
     assert passes.choose_measuring(1000, 1e9, CPU) == (1000, None)
+    assert passes.choose_measuring(None, 5e6, CPU) == (200, None)
+    assert passes.choose_measuring(None, 1.0, CPU) == (passes.MOST, None)
+    assert passes.choose_measuring(None, 1e12, CPU) == (1, None)
 
 
 def test_a_short_device_is_told_recorded_and_trained_on(
@@ -118,7 +121,7 @@ def test_a_resumed_run_keeps_its_pass_sizes(tiny: Callable[..., Config]) -> None
     first.directory.mkdir(parents=True)
     first.save()
     again = start(tiny(*options))
-    assert (again.pass_size, again.measure.batch_size) == (8, 10)
+    assert (again.pass_size, again.measure_size) == (8, 10)
     assert again.notes == []
     first.pass_size = 32
     first.save()
