@@ -170,6 +170,7 @@ def start(config: Config, directory: Path | None = None) -> Session:
     if config.train.threads is not None:
         torch.set_num_threads(config.train.threads)
     if device.type == "cuda":
+        torch.cuda.set_device(device)
         torch.cuda.reset_peak_memory_stats(device)  # of this run, not of the one before it in the sweep
         torch.backends.cudnn.benchmark = True  # shapes are static: the fastest kernels are worth choosing
     images = _dataset(config.data, device)
