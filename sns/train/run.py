@@ -1,6 +1,8 @@
 """A run, from its configuration to its record, on one screen."""
 
 import warnings
+from contextlib import nullcontext
+from functools import partial
 
 import torch
 import yaml
@@ -19,6 +21,7 @@ from sns.train.evaluate import divergence, history_row
 from sns.train.finish import finish
 from sns.train.lock import RunLock
 from sns.train.progress import Reporter
+from sns.train.ranks import Ranks, join
 from sns.train.saving import Saver
 from sns.train.schedule import evaluation_steps
 from sns.train.session import Session, start
@@ -40,14 +43,14 @@ def run(config: Config, command: str = "") -> Result:
     A run that is over is not touched again: its result is returned. Raises Interrupted when asked to stop, with a
     checkpoint on disk; UserError, one sentence, for anything the user can mend. A diverged run is a result, no error.
     """
-    directory = config.directory
-    if store.is_over(directory):
-        return store.read(directory).result
+    directory, ranks = config.directory, join(config.train.device)
+    if ranks.from_first(lambda: store.is_over(directory)):
+        return ranks.from_first(lambda: store.read(directory).result)
     try:
         directory.mkdir(parents=True, exist_ok=True)
-        with RunLock(directory) as lock, training_precision(config.train.precision):
+        with RunLock(directory) if ranks.first else nullcontext() as lock, training_precision(config.train.precision):
             with StopSignal(config.train.time_limit_minutes) as stop:
-                result = _run_alone(config, command, stop, lock)
+                result = _run_alone(config, command, stop, lock, ranks)
             if stop.received is not None:
                 raise Interrupted(
                     f"{config.run_id} is over, whatever else was to come is not ({stop.received})", stop.received
@@ -63,39 +66,43 @@ def run(config: Config, command: str = "") -> Result:
         ) from None
 
 
-def _run_alone(config: Config, command: str, stop: StopSignal, lock: RunLock) -> Result:
-    """The run, by the one process that holds its lock; once more in smaller passes if the device is too small."""
-    if store.is_over(config.directory):  # another process finished it meanwhile
-        return store.read(config.directory).result
-    store.clear_leftovers(config.directory)
+def _run_alone(config: Config, command: str, stop: StopSignal, lock: RunLock | None, ranks: Ranks) -> Result:
+    """The run, by those who hold its lock; once more in smaller passes if the device is too small."""
+    if ranks.from_first(lambda: store.is_over(config.directory)):  # another process finished it meanwhile
+        return ranks.from_first(lambda: store.read(config.directory).result)
+    if ranks.first:
+        store.clear_leftovers(config.directory)
     try:
-        return _attempt(config, command, stop, lock)
+        return _attempt(config, command, stop, lock, ranks)
     except memory.DoesNotFit as fault:
+        if ranks.world > 1:  # the others are waiting in the middle of an update
+            raise memory.no_room(config, fault) from None
         config, note = memory.smaller(config, fault)
     memory.release()
     try:
-        return _attempt(config, command, stop, lock, note)
+        return _attempt(config, command, stop, lock, ranks, note)
     except memory.DoesNotFit as fault:
         raise memory.no_room(config, fault) from None
 
 
-def _attempt(config: Config, command: str, stop: StopSignal, lock: RunLock, *notes: str) -> Result:
-    store.write_text(config.directory / store.CONFIG, yaml.safe_dump(to_dict(config), sort_keys=False))
+def _attempt(config: Config, command: str, stop: StopSignal, lock: RunLock | None, ranks: Ranks, *notes: str) -> Result:
+    if ranks.first:
+        store.write_text(config.directory / store.CONFIG, yaml.safe_dump(to_dict(config), sort_keys=False))
     sizes = config.batch.micro or config.batch.size, config.measure.batch_size
     try:
         with warnings.catch_warnings(record=True) as told:
             warnings.simplefilter("always", UserWarning)
-            session = start(config)
-        sizes = session.pass_size, session.measure.batch_size
+            session = start(config, ranks=ranks)
+        sizes = session.pass_size, session.measure_size
         title = f"{config.setting} {config.method.name} b{config.batch.size} s{config.seed}"
-        with Reporter(config.train.progress, config.directory, title, session.total) as reporter:
+        shown, where = (config.train.progress, config.directory) if ranks.first else ("none", None)
+        with Reporter(shown, where, title, session.total) as reporter:
             for line in [*notes, *session.notes, *(f"warning: {warning.message}" for warning in told)]:
                 reporter.say(line)
             if session.step:
                 reporter.say(f"resumed at update {session.step} of {session.total}")
             reason = _train(session, reporter, Saver(session, reporter, stop, lock))
-            lock.check()
-            result = finish(session, reason, command)
+            result = ranks.from_first(lambda: finish(session, reason, command))
             reporter.say(_closing(result))
         return result
     except torch.OutOfMemoryError as error:
@@ -111,7 +118,7 @@ def _train(session: Session, reporter: Reporter, saver: Saver) -> str | None:
             saver.save()
         saver.save_if_cheap()
         row = history_row(session)
-        reason = divergence(session, row)
+        reason = session.ranks.from_first(partial(divergence, session, row))
         if reason is not None:
             return reason
         session.history.append(row)
