@@ -88,7 +88,7 @@ def _run_alone(config: Config, command: str, stop: StopSignal, lock: RunLock | N
 def _attempt(config: Config, command: str, stop: StopSignal, lock: RunLock | None, ranks: Ranks, *notes: str) -> Result:
     if ranks.first:
         store.write_text(config.directory / store.CONFIG, yaml.safe_dump(to_dict(config), sort_keys=False))
-    sizes = config.batch.micro or config.batch.size, config.measure.batch_size
+    sizes = config.batch.micro or config.batch.size, config.measure.batch_size or config.batch.size
     try:
         with warnings.catch_warnings(record=True) as told:
             warnings.simplefilter("always", UserWarning)

@@ -2,7 +2,7 @@
 
 import time
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -180,7 +180,7 @@ def start(config: Config, directory: Path | None = None, ranks: Ranks = ALONE) -
     """Builds a run and, where its directory (`config.directory` unless given) holds a checkpoint, continues it."""
     began = time.perf_counter()
     device = choose_device(config.train.device, ranks.local if ranks.world > 1 else None)
-    part = dataclasses.replace(config.batch, size=ranks.part(config.batch))
+    part = replace(config.batch, size=ranks.part(config.batch))
     mode, memory_format = choose_mode(config.train, device, ranks.world), choose_memory_format(config.train, device)
     keep_freed_memory()
     if config.train.threads is not None:
