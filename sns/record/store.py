@@ -47,6 +47,12 @@ def atomic(path: Path) -> Iterator[Path]:
         aside.unlink(missing_ok=True)
 
 
+def clear_leftovers(directory: Path) -> None:
+    """Removes what a killed process had begun to write; only for the one that holds the directory's lock."""
+    for aside in directory.glob(".*.tmp"):
+        aside.unlink(missing_ok=True)
+
+
 def write_text(path: Path, text: str) -> None:
     """Writes `text` to `path` atomically."""
     with atomic(path) as aside:
@@ -125,6 +131,13 @@ class Record:
         """Columns `schema.SPECTRA`, or None where the run did not measure them."""
         file = self.path / SPECTRA_CSV
         return _table(file, SPECTRA) if file.is_file() else None
+
+
+def read_history(directory: Path) -> list[dict[str, float]]:
+    """The rows of history.csv, of a run that may not be over; [] where there is none, RecordError where damaged."""
+    file = directory / HISTORY_CSV
+    rows = _table(file, HISTORY).to_dict("records") if file.is_file() else []
+    return [{str(name): float(value) for name, value in row.items()} for row in rows]
 
 
 def _table(path: Path, columns: Sequence[str]) -> "pd.DataFrame":

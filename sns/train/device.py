@@ -10,10 +10,15 @@ from sns.config import TrainConfig
 from sns.errors import UserError
 
 
-def choose_device(name: str) -> torch.device:
-    """auto is CUDA where there is one; UserError where a device is asked for that is not there."""
+def choose_device(name: str, local: int | None = None) -> torch.device:
+    """auto is CUDA where there is one; UserError where a device is asked for that is not there.
+
+    `local`: of several processes on this machine, which one this is; each takes its own GPU.
+    """
     if name == "auto":
         name = "cuda" if torch.cuda.is_available() else "cpu"
+    if name == "cuda" and local is not None:
+        name = f"cuda:{local}"
     try:
         device = torch.device(name)
     except RuntimeError:
@@ -27,10 +32,12 @@ def choose_device(name: str) -> torch.device:
     return device
 
 
-def choose_mode(config: TrainConfig, device: torch.device) -> str:
+def choose_mode(config: TrainConfig, device: torch.device, processes: int = 1) -> str:
     """eager | compile | graph; auto is graph on CUDA and eager elsewhere. UserError where a mode cannot run here."""
     if config.mode == "auto":
-        return "graph" if device.type == "cuda" else "eager"
+        return "graph" if device.type == "cuda" and processes == 1 else "eager"
+    if config.mode == "graph" and processes > 1:
+        raise UserError("train.mode=graph captures the update of one process; use train.mode=auto for several")
     if config.mode == "graph" and device.type != "cuda":
         raise UserError(f"train.mode=graph needs a GPU, this run is on {device}; use train.mode=auto")
     if config.mode == "compile" and device.type == "cpu" and not _has_compiler():

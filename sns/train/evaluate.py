@@ -3,11 +3,10 @@
 import math
 import time
 
-from torch import Tensor
-
 from sns.data.dataset import Images
-from sns.measure.evaluation import evaluate, probe_indices
+from sns.measure.evaluation import Evaluation, evaluate, probe_indices
 from sns.measure.spectrum import sigma_and_frobenius
+from sns.train.ranks import Ranks
 from sns.train.running import NEVER
 from sns.train.session import Session
 
@@ -16,10 +15,8 @@ def history_row(session: Session) -> dict[str, float]:
     """The row of `record.schema.HISTORY` after the present step; starts the next stretch of running sums."""
     began = time.perf_counter()
     images, running = session.dataset, session.running
-    train, test = (
-        evaluate(session.model, split.x, split.y, session.measure_size, _probe(split, session))
-        for split in (images.train, images.test)
-    )
+    session.ranks.require_equal(session.model)
+    train, test = shared_evaluation(session, images.train), shared_evaluation(session, images.test)
     count = max(running.count, 1)
     row = {
         "epoch": session.step * session.config.batch.size / len(images.train),
@@ -44,9 +41,24 @@ def history_row(session: Session) -> dict[str, float]:
     return row | {"train_seconds": session.seconds["train"], "measure_seconds": session.seconds["measure"]}
 
 
-def _probe(split: Images, session: Session) -> Tensor | None:
-    count = session.config.measure.gradient_samples
-    return probe_indices(len(split), count, session.device) if count < len(split) else None
+def shared_evaluation(session: Session, split: Images) -> Evaluation:
+    """`evaluate` of all images of `split`, each rank doing its part."""
+    ranks, size, count = session.ranks, session.measure_size, session.config.measure.gradient_samples
+    whole = count >= len(split)  # every image is in the sample of gradient norms
+    sample = probe_indices(len(split), count, session.device)
+    if ranks.world == 1:
+        return evaluate(session.model, split.x, split.y, size, None if whole else sample)
+    parts = [Ranks(i, ranks.world).bounds(len(split)) for i in range(ranks.world)]
+    samples = [sample[(sample >= start) & (sample < stop)] for start, stop in parts]
+    if min(len(part) for part in samples) == 0:  # too few to share: everyone does it all
+        return evaluate(session.model, split.x, split.y, size, None if whole else sample)
+    start, stop = parts[ranks.rank]
+    own = samples[ranks.rank] - start
+    mine = evaluate(session.model, split.x[start:stop], split.y[start:stop], size, None if whole else own)
+    n, k = stop - start, len(own)
+    sums = ranks.sums([mine.loss * n, mine.accuracy * n, mine.gradient_norm * k, mine.gradient_norm_rms**2 * k])
+    n, k = len(split), len(sample)
+    return Evaluation(sums[0] / n, sums[1] / n, sums[2] / k, (sums[3] / k) ** 0.5)
 
 
 def divergence(session: Session, row: dict[str, float]) -> str | None:

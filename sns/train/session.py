@@ -2,7 +2,7 @@
 
 import time
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +21,7 @@ from sns.train import checkpoint, passes
 from sns.train.capture import Replay
 from sns.train.device import choose_device, choose_memory_format, choose_mode, keep_freed_memory
 from sns.train.optim import NesterovSGD
+from sns.train.ranks import ALONE, Exchange, Ranks
 from sns.train.running import Running
 from sns.train.schedule import learning_rate, total_steps
 
@@ -45,6 +46,8 @@ class Session:
     pass_size: int  # images a pass
     measure_size: int  # images an evaluation pass
     index: Tensor  # (B,) int64, the batch of the next update, at a fixed place
+    ranks: Ranks
+    exchange: Exchange
     execute: Callable[[], None] = lambda: None  # `update`, as it is or captured
     notes: list[str] = field(default_factory=list)  # what the user should be told before the first update
     step: int = 0
@@ -70,19 +73,25 @@ class Session:
         images, config = self.dataset.train, self.config.data
         x, y = images.x.index_select(0, self.index), images.y.index_select(0, self.index)
         x = crop_and_flip(x, config.crop_padding, config.flip, self.augmentation)
-        x = x.contiguous(memory_format=self.memory_format)
+        mine = slice(*self.ranks.bounds(len(y)))  # of the whole batch, so that every rank draws the same crops
+        x, own_y = x[mine].contiguous(memory_format=self.memory_format), y[mine]
         self.optimizer.zero_grad()
+        before = self.exchange.begin()
         loss, correct = torch.zeros_like(self.running.loss), torch.zeros_like(self.running.correct)
-        for part_x, part_y in zip(x.split(self.pass_size), y.split(self.pass_size), strict=True):
+        for part_x, part_y in zip(x.split(self.pass_size), own_y.split(self.pass_size), strict=True):
             shown = self.method.backward(part_x, part_y, len(part_y) / len(y))
             loss += shown.loss
             correct += shown.correct
+        loss, correct = self.exchange.end(before, loss, correct)
         penalty = self.method.regularize()
         self.optimizer.step()
         self.running.note(loss, correct, penalty)
 
     def save(self) -> None:
-        """Writes the checkpoint."""
+        """Writes the checkpoint; on every rank, for each has its own stream of dropout masks."""
+        dropout = self.ranks.gather(_dropout_state(self.device))
+        if not self.ranks.first:
+            return
         state = {
             "fingerprint": self.dataset.fingerprint,
             "model": self.model.state_dict(),
@@ -90,7 +99,7 @@ class Session:
             "optimizer": self.optimizer.state_dict(),
             "order": self.order.state_dict(),
             "augmentation": self.augmentation.get_state(),
-            "dropout": _dropout_state(self.device),
+            "dropout": dropout,
             "running": self.running.state_dict(),
             "progress": {"step": self.step, "rate": self.rate, "sessions": self.sessions},
             "sizes": {"pass": self.pass_size, "measure": self.measure_size},
@@ -101,7 +110,7 @@ class Session:
 
     def restore(self) -> bool:
         """Continues from the checkpoint if there is one; UserError if its data set is not the present one."""
-        state = checkpoint.load(self.directory)
+        state = self.ranks.from_first(lambda: checkpoint.load(self.directory))
         if state is None:
             return False
         try:
@@ -124,7 +133,7 @@ class Session:
         self.optimizer.load_state_dict(state["optimizer"])
         self.order.load_state_dict(state["order"])
         self.augmentation.set_state(state["augmentation"])
-        _set_dropout_state(self.device, state["dropout"])
+        self._take_dropout(state["dropout"])
         self.running.load_state_dict(state["running"])
         self.step, self.rate = state["progress"]["step"], state["progress"]["rate"]
         self.sessions = state["progress"]["sessions"] + 1
@@ -137,6 +146,12 @@ class Session:
             self.notes.append(f"passes of {self.pass_size} images from here on, {saved['pass']} before: other masks")
         self.pass_size = min(self.pass_size, saved["pass"])
         self.measure_size = min(self.measure_size, saved["measure"])
+
+    def _take_dropout(self, saved: list[Tensor]) -> None:
+        if len(saved) == self.ranks.world:
+            _set_dropout_state(self.device, saved[self.ranks.rank])
+        else:
+            self.notes.append(f"{self.ranks.world} processes from here on, {len(saved)} before: other dropout masks")
 
 
 def _dropout_state(device: torch.device) -> Tensor:
@@ -161,11 +176,12 @@ def _dataset(config: DataConfig, device: torch.device) -> Dataset:
     return _loaded[key]
 
 
-def start(config: Config, directory: Path | None = None) -> Session:
+def start(config: Config, directory: Path | None = None, ranks: Ranks = ALONE) -> Session:
     """Builds a run and, where its directory (`config.directory` unless given) holds a checkpoint, continues it."""
     began = time.perf_counter()
-    device = choose_device(config.train.device)
-    mode, memory_format = choose_mode(config.train, device), choose_memory_format(config.train, device)
+    device = choose_device(config.train.device, ranks.local if ranks.world > 1 else None)
+    part = replace(config.batch, size=ranks.part(config.batch))
+    mode, memory_format = choose_mode(config.train, device, ranks.world), choose_memory_format(config.train, device)
     keep_freed_memory()
     if config.train.threads is not None:
         torch.set_num_threads(config.train.threads)
@@ -178,10 +194,10 @@ def start(config: Config, directory: Path | None = None) -> Session:
     shape = images.channels, images.image_size, images.classes
     net = model.build(config.model, *shape, config.batch.ghost, init).to(device).to(memory_format=memory_format)
     per_image = passes.saved_bytes(net, *shape, config.train.precision)
-    pass_size, why_pass = passes.choose(config.batch, per_image, device)
+    pass_size, why_pass = passes.choose(part, per_image, device)
     measure_size, why_measure = passes.choose_measuring(config.measure.batch_size, per_image, device)
     iteration = generator(config.seed, "power_iteration")
-    torch.manual_seed(stream_seed(config.seed, "dropout"))  # dropout draws from torch's own stream
+    torch.manual_seed(stream_seed(config.seed, "dropout") + ranks.rank)  # dropout draws from torch's own stream
     session = Session(
         config=config,
         directory=config.directory if directory is None else directory,
@@ -199,6 +215,8 @@ def start(config: Config, directory: Path | None = None) -> Session:
         pass_size=pass_size,
         measure_size=measure_size,
         index=torch.zeros(config.batch.size, dtype=torch.int64, device=device),
+        ranks=ranks,
+        exchange=Exchange(ranks, net, part.size // (config.batch.ghost or part.size)),
         notes=[reason for reason in (why_pass, why_measure) if reason is not None],
     )
     session.restore()
@@ -213,6 +231,6 @@ def _executor(session: Session) -> Callable[[], None]:
         # The masks of dropout are to come from the same stream as in eager mode, hence no random numbers of its own.
         compiled = torch.compile(session.model, dynamic=False, options={"fallback_random": True})
         session.method.network = compiled
-    if session.mode == "eager" or session.device.type != "cuda":
+    if session.mode == "eager" or session.device.type != "cuda" or session.ranks.world > 1:
         return session.update
     return Replay(session.update, session.optimizer.zero_grad, [session.augmentation])
