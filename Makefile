@@ -14,6 +14,8 @@ SEEDS ?= 1
 EPOCHS ?=
 ARGS ?=
 DRY ?=
+DEVICE ?= cpu
+ROWS ?=
 
 ifneq ($(shell test "$(SEEDS)" -ge 1 2>/dev/null && echo yes),yes)
 $(error SEEDS=$(SEEDS) must be a whole number of at least 1)
@@ -25,12 +27,12 @@ SEED_LIST := $(subst $(space),$(comma),$(shell seq 0 $$(($(SEEDS) - 1))))
 GRID := results=$(RESULTS) seed=$(SEED_LIST) $(if $(EPOCHS),train.epochs=$(EPOCHS)) $(ARGS)
 WHERE := $(RESULTS) $(if $(EXPERIMENT),--experiment $(EXPERIMENT))
 
-.PHONY: help setup lint test test-gpu soak test-browser demo reproduce-table1 table1 figures claims report clean
+.PHONY: help setup lint test test-gpu soak test-browser demo reproduce-table1 table1 figures claims report bench clean
 
 help: ## this list
 	@grep -E '^[a-z0-9-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 20
 	@echo
-	@echo "Options: RESULTS=folder SEEDS=3 EPOCHS=300 EXPERIMENT=table1 ARGS='any Hydra overrides' DRY=1 (reproduce-table1)"
+	@echo "Options: RESULTS=folder SEEDS=3 EPOCHS=300 EXPERIMENT=table1 ARGS='any Hydra overrides' DRY=1 (reproduce-table1) DEVICE=cuda ROWS=1,5 (bench)"
 
 setup: $(STAMP) ## virtual environment with pinned versions in .venv
 
@@ -83,6 +85,11 @@ claims: $(STAMP) ## verdicts on the paper's claims from the records in RESULTS
 
 report: $(STAMP) ## one self-contained page from the records in RESULTS
 	$(PYTHON) scripts/report.py $(WHERE)
+
+bench: $(STAMP) ## paired measurements against peers and floors, bench/README.md; DEVICE=cuda on a GPU, ROWS=1,5 for some
+	@$(BIN)/uv pip install --quiet --python $(PYTHON) --no-deps -r bench/requirements.txt || \
+		echo "the peers of bench/requirements.txt could not be installed: their rows will say so" >&2
+	$(PYTHON) bench/run.py --device $(DEVICE) $(if $(ROWS),--rows $(ROWS)) $(ARGS)
 
 clean: ## caches and build products; records and .venv stay
 	rm -rf build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache

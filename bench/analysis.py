@@ -1,4 +1,4 @@
-"""Row 7: seconds from records to everything a reader sees, on a synthetic full grid: 32 cells x 5 seeds x 300 epochs."""
+"""Row 7: seconds from records to everything a reader sees: a synthetic full grid, 32 cells x 5 seeds x 300 epochs."""
 
 import contextlib
 import importlib

@@ -2,12 +2,14 @@
 
 import os
 from collections.abc import Iterator
+from functools import partial
 from typing import Any
 
 import torch
 from torch.nn import functional as F
 
 from bench.cells import NETWORKS, Plan, cell, sgd, update
+from bench.guard import guarded
 from bench.line import Line, faster
 from bench.pipeline import loader, pictures
 from bench.timing import Work, paired
@@ -16,23 +18,24 @@ from sns.train.session import Session
 
 def epoch(plan: Plan) -> Iterator[Line]:
     """A few updates a round, as many on both sides, for each network."""
-    regimes = plan.batches()
-    workers = min(8, os.cpu_count() or 1) if plan.cuda else min(2, os.cpu_count() or 1)
     for setting in NETWORKS:
-        for regime in regimes:
-            steps = 2 if regime == "small" and not plan.cuda else (30 if regime == "small" else 2)
-            ours, peer = cell(plan, setting, f"batch={regime}"), cell(plan, setting, f"batch={regime}")
-            one = update(ours)
-            works: dict[str, Work] = {"ours": _several(one, steps), "peer": Script(plan, peer, steps, workers)}
-            taken = paired(works, plan.device, plan.budget / len(NETWORKS) / len(regimes), rounds=5)
-            size = ours.config.batch.size
-            target = {"small": 5.0, "large": 2.0}[regime] if plan.cuda else None
-            note = f"{steps} updates a round; ours {ours.mode} {ours.config.train.precision}, DataLoader with {workers}"
-            name = f"{NETWORKS[setting][0]}{' (tiny)' if plan.tiny else ''}"
-            what = f"epoch, {name}, B = {size}"
-            yield faster(
-                4, what, "common-practice script", taken["ours"], taken["peer"], target=target, note=f"{note} workers"
-            )
+        for regime in plan.batches():
+            what = f"epoch, {NETWORKS[setting][0]}, {regime} batch"
+            yield from guarded(plan, 4, what, partial(_epoch, plan, setting, regime))
+
+
+def _epoch(plan: Plan, setting: str, regime: str) -> Iterator[Line]:
+    workers = min(8 if plan.cuda else 2, os.cpu_count() or 1)
+    steps = (30 if plan.cuda else 2) if regime == "small" else 2
+    ours, peer = cell(plan, setting, f"batch={regime}"), cell(plan, setting, f"batch={regime}", "train.mode=eager")
+    works: dict[str, Work] = {"ours": _several(update(ours), steps), "peer": Script(plan, peer, steps, workers)}
+    budget = plan.budget / len(NETWORKS) / len(plan.batches())
+    taken = paired(works, plan.device, budget, rounds=5, warm_up=2 if plan.device.type == "cuda" else 1)
+    target = {"small": 5.0, "large": 2.0}[regime] if plan.cuda else None
+    how = f"ours {ours.mode} {ours.config.train.precision}, DataLoader with {workers} workers"
+    name = f"{NETWORKS[setting][0]}{' (tiny)' if plan.tiny else ''}"
+    what = f"{steps} updates, {name}, B = {ours.config.batch.size}"
+    yield faster(4, what, "common-practice script", taken["ours"], taken["peer"], target=target, note=how)
 
 
 def _several(one: Work, steps: int) -> Work:

@@ -1,4 +1,7 @@
-"""Row 10, several processes: runs that share one device."""
+"""Row 10, several processes: runs that share one device.
+
+The processes are started once and told what to do line by line: "prepare SETTING", "run SECONDS".
+"""
 
 import subprocess
 import sys
@@ -10,81 +13,93 @@ from typing import IO
 import torch
 
 from bench.cells import NETWORKS, ROOT, Plan, cell, update
+from bench.guard import release
 from bench.line import FASTER, Line
-from bench.timing import seconds, spread
+from bench.timing import Spread, Work, seconds, spread
 
 ROW = 10
-SETTINGS = ("nin_cifar100", "densenet40_cifar100", "vgg_cifar10", "densenet22_stl10")
 WORTH = 1.3  # times the throughput of one run, or packing is not worth its trouble
 
 
 def packing(plan: Plan) -> Iterator[Line]:
-    """Images a second of k processes together, B = 64."""
+    """Images a second of k processes together, small batch."""
+    release(plan)
     counts = (1, 2) if plan.tiny else (1, 2, 4, 8)
-    each = plan.budget / len(SETTINGS) / len(counts)
-    for setting in SETTINGS:
-        alone = None
-        for count in counts:
-            rates = together(plan, setting, count, duration=max(0.3, min(3.0, each / 4)))
-            alone = sum(rates) if alone is None else alone
-            gain = spread([sum(rates) / alone])
-            name = f"{count} runs at a time, {NETWORKS[setting][0]}{' (tiny)' if plan.tiny else ''}, small batch"
-            target = WORTH if count == max(counts) else None
-            total = spread([sum(rates)])
-            yield Line(
-                ROW, name, "one run alone", "images/s", total, figure=gain, kind=FASTER, target=target, note="together"
-            )
-
-
-def together(plan: Plan, setting: str, count: int, duration: float) -> list[float]:
-    """Images a second of each of `count` processes that run at the same time."""
-    command = [sys.executable, "-m", "bench.packing", str(plan.device), str(plan.folder), setting, str(duration)]
-    command += ["tiny"] if plan.tiny else []
-    workers = [_launch(command) for _ in range(count)]
+    duration = max(0.2, min(3.0, plan.budget / 2 / len(NETWORKS) / len(counts)))
+    workers = [_launch(plan) for _ in range(max(counts))]
     try:
-        for worker in workers:
-            _expect(worker, "ready")
-        for worker in workers:
-            _pipe(worker.stdin).write("go\n")
-            _pipe(worker.stdin).flush()
-        return [float(_pipe(worker.stdout).readline()) for worker in workers]
+        for setting in NETWORKS:
+            for worker in workers:
+                _tell(worker, f"prepare {setting}")
+            sizes = [int(_answer(worker)) for worker in workers]
+            totals = {count: _together(workers[:count], duration) for count in counts}
+            for count in counts:
+                yield _line(plan, setting, sizes[0], count, totals[count] / totals[1], totals[count])
     finally:
         for worker in workers:
-            worker.communicate(timeout=120)
+            worker.kill()
+            worker.wait()
 
 
-def _launch(command: list[str]) -> "subprocess.Popen[str]":
+def _line(plan: Plan, setting: str, size: int, count: int, gain: float, total: float) -> Line:
+    what = f"{count} at a time, {NETWORKS[setting][0]}{' (tiny)' if plan.tiny else ''}, B = {size}"
+    figure: Spread = spread([gain])
+    target = WORTH if count > 1 else None
+    return Line(ROW, what, "one run alone", "images/s", spread([total]), None, figure, FASTER, target, "processes")
+
+
+def _together(workers: "list[subprocess.Popen[str]]", duration: float) -> float:
+    """Images a second of all `workers`, running at the same time."""
+    for worker in workers:
+        _tell(worker, f"run {duration}")
+    return sum(float(_answer(worker)) for worker in workers)
+
+
+def _launch(plan: Plan) -> "subprocess.Popen[str]":
+    command = [sys.executable, "-m", "bench.packing", str(plan.device), str(plan.folder), str(int(plan.tiny))]
     return subprocess.Popen(command, cwd=ROOT, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
 
 
-def _pipe(pipe: "IO[str] | None") -> "IO[str]":
+def _pipe(pipe: IO[str] | None) -> IO[str]:
     assert pipe is not None
     return pipe
 
 
-def _expect(worker: "subprocess.Popen[str]", word: str) -> None:
+def _tell(worker: "subprocess.Popen[str]", line: str) -> None:
+    _pipe(worker.stdin).write(line + "\n")
+    _pipe(worker.stdin).flush()
+
+
+def _answer(worker: "subprocess.Popen[str]") -> str:
     line = _pipe(worker.stdout).readline().strip()
-    if line != word:
-        raise RuntimeError(f"a packed run said {line!r} where {word!r} was due")
+    if not line:
+        raise RuntimeError("a packed run ended early")
+    return line
 
 
-def main(arguments: list[str]) -> None:
-    """One of the processes: warms up, waits for the word, runs for a while, prints its images a second."""
-    device, folder, setting, duration, *tiny = arguments
-    plan = Plan(torch.device(device), Path(folder), tiny=bool(tiny))
-    session = cell(plan, setting, "batch=small")
-    step = update(session)
-    for _ in range(6):
-        single = seconds(step, plan.device)
-    print("ready", flush=True)
-    sys.stdin.readline()
-    began, done = time.perf_counter(), 0
-    block = max(1, int(0.1 / single))
-    while time.perf_counter() - began < float(duration):
+def main(device: str, folder: str, tiny: str) -> None:
+    """One of the processes."""
+    plan = Plan(torch.device(device), Path(folder), tiny=bool(int(tiny)))
+    for line in sys.stdin:
+        word, argument = line.split()
+        if word == "prepare":
+            release(plan)
+            session = cell(plan, argument, "batch=small")
+            step, size = update(session), session.config.batch.size
+            single = [seconds(step, plan.device) for _ in range(6)][-1]
+            print(size, flush=True)
+        else:
+            print(_rate(plan, step, size, single, float(argument)), flush=True)
+
+
+def _rate(plan: Plan, step: Work, size: int, single: float, duration: float) -> float:
+    """Images a second over `duration` seconds of updates that each take about `single` alone."""
+    began, done, block = time.perf_counter(), 0, max(1, int(0.05 / single))
+    while time.perf_counter() - began < duration:
         seconds(step, plan.device, block)
         done += block
-    print(done * session.config.batch.size / (time.perf_counter() - began), flush=True)
+    return done * size / (time.perf_counter() - began)
 
 
 if __name__ == "__main__":
-    main(sys.argv[1:])
+    main(*sys.argv[1:])

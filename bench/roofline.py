@@ -1,6 +1,7 @@
 """Row 10: achieved arithmetic and memory traffic against what the device was measured to reach."""
 
 from collections.abc import Iterator
+from functools import partial
 from typing import Any
 
 import torch
@@ -9,8 +10,9 @@ from torch.utils._pytree import tree_leaves
 from torch.utils.flop_counter import FlopCounterMode
 
 from bench.cells import NETWORKS, Plan, batch_of, cell, mean_loss, update
+from bench.guard import guarded
 from bench.line import Line
-from bench.modes import ROW, release
+from bench.modes import ROW
 from bench.timing import Spread, Work, paired, spread
 from sns.precision import training_precision
 from sns.train.session import Session
@@ -74,11 +76,11 @@ def roofline(plan: Plan) -> Iterator[Line]:
     yield Line(ROW, "ceiling: copy, read and write", "", "B/s", top["copy"])
     for setting in NETWORKS:
         for regime in ("small", "large"):
-            release(plan)
-            yield _network(plan, setting, regime, top)
+            what = f"roofline, {NETWORKS[setting][0]}, {regime} batch"
+            yield from guarded(plan, ROW, what, partial(_network, plan, setting, regime, top))
 
 
-def _network(plan: Plan, setting: str, regime: str, top: dict[str, Spread]) -> Line:
+def _network(plan: Plan, setting: str, regime: str, top: dict[str, Spread]) -> Iterator[Line]:
     session = cell(plan, setting, f"batch={regime}")
     operations, traffic = work_of_a_step(session, min(64, session.config.batch.size))
     taken = paired({"ours": update(session)}, plan.device, plan.budget / len(NETWORKS) / 2, rounds=5)["ours"]
@@ -91,4 +93,4 @@ def _network(plan: Plan, setting: str, regime: str, top: dict[str, Spread]) -> L
         f"{100 * part[1]:.0f}% of the copy; {'compute' if part[0] > part[1] else 'memory'}-bound, {session.mode}"
     )
     name = f"{NETWORKS[setting][0]}{' (tiny)' if plan.tiny else ''}"
-    return Line(ROW, f"roofline, {name}, B = {session.config.batch.size}", "", "FLOP/s", flops, note=note)
+    yield Line(ROW, f"roofline, {name}, B = {session.config.batch.size}", "", "FLOP/s", flops, note=note)

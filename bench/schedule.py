@@ -2,8 +2,10 @@
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import partial
 
 from bench.cells import NETWORKS, Plan, cell, update
+from bench.guard import guarded
 from bench.line import Line, share
 from bench.timing import Work, paired, seconds
 from sns.config import MeasureConfig
@@ -28,22 +30,27 @@ class Pace:
 
 def schedule(plan: Plan) -> Iterator[Line]:
     """Row 8: the same images in the proportions of the whole data set."""
-    for setting, (name, _, _, train, test) in NETWORKS.items():
+    for setting in NETWORKS:
         for regime in plan.batches():
-            session = _scaled(plan, setting, regime, train, test)
-            pace = _pace(plan, session, plan.budget / len(NETWORKS) / len(plan.batches()))
-            every, epochs = session.config.measure.every, session.config.train.epochs
-            what = f"{name}{' (tiny)' if plan.tiny else ''}, B = {session.config.batch.size}"
-            between = pace.train * train * every
-            one = pace.evaluation * (train + test)
-            note = f"scaled from {len(session.dataset.train)} training images"
-            label = f"training and evaluation over {every:g} epochs"
-            yield share(8, f"evaluation, {what}", label, one, between, target=LIMIT, note=note)
-            samples = sum(min(session.config.measure.hessian_samples, n) for n in (train, test))
-            final = pace.product * samples * session.config.measure.hessian_iterations + pace.spectra
-            whole = (between + one) * epochs / every
-            note = f"{session.config.measure.hessian_iterations} Hessian products a split, the most allowed"
-            yield share(8, f"final measurements at most, {what}", "the whole run", final, whole, note=note)
+            what = f"evaluation, {NETWORKS[setting][0]}, {regime} batch"
+            yield from guarded(plan, 8, what, partial(_schedule, plan, setting, regime))
+
+
+def _schedule(plan: Plan, setting: str, regime: str) -> Iterator[Line]:
+    name, _, _, train, test = NETWORKS[setting]
+    session = _scaled(plan, setting, regime, train, test)
+    pace = _pace(plan, session, plan.budget / len(NETWORKS) / len(plan.batches()))
+    config = session.config
+    every, epochs, products = config.measure.every, config.train.epochs, config.measure.hessian_iterations
+    what = f"{name}{' (tiny)' if plan.tiny else ''}, B = {config.batch.size}"
+    between, one = pace.train * train * every, pace.evaluation * (train + test)
+    note = f"scaled from {len(session.dataset.train)} training images, passes of {session.measure.batch_size}"
+    yield share(8, f"evaluation, {what}", f"training over {every:g} epochs", one, between, target=LIMIT, note=note)
+    samples = sum(min(config.measure.hessian_samples, n) for n in (train, test))
+    final = pace.product * samples * products + pace.spectra
+    whole = (between + one) * epochs / every
+    note = f"{products} Hessian products a split, the most allowed"
+    yield share(8, f"final measurements at most, {what}", "training and evaluations", final, whole, note=note)
 
 
 def _scaled(plan: Plan, setting: str, regime: str, train: int, test: int) -> Session:
