@@ -27,7 +27,8 @@ def epoch(plan: Plan) -> Iterator[Line]:
 def _epoch(plan: Plan, setting: str, regime: str) -> Iterator[Line]:
     workers = min(8 if plan.cuda else 2, os.cpu_count() or 1)
     steps = (30 if plan.cuda else 2) if regime == "small" else 2
-    ours, peer = cell(plan, setting, f"batch={regime}"), cell(plan, setting, f"batch={regime}", "train.mode=eager")
+    plain = ["train.mode=eager", "train.precision=fp32", "train.memory_format=contiguous"]
+    ours, peer = cell(plan, setting, f"batch={regime}"), cell(plan, setting, f"batch={regime}", *plain)
     works: dict[str, Work] = {"ours": _several(update(ours), steps), "peer": Script(plan, peer, steps, workers)}
     budget = plan.budget / len(NETWORKS) / len(plan.batches())
     taken = paired(works, plan.device, budget, rounds=5, warm_up=2 if plan.device.type == "cuda" else 1)

@@ -90,7 +90,7 @@ def _evaluation(plan: Plan, setting: str, train: int, test: int) -> float:
     session = cell(plan, setting, train=2_048)
     x, y = session.dataset.train.x, session.dataset.train.y
     few = session.config.measure.gradient_samples
-    batch = min(session.measure.batch_size, len(x))
+    batch = min(session.measure_size, len(x))
 
     def both() -> None:
         evaluate(session.model, x, y, batch, None)

@@ -44,7 +44,7 @@ def _schedule(plan: Plan, setting: str, regime: str) -> Iterator[Line]:
     every, epochs, products = config.measure.every, config.train.epochs, config.measure.hessian_iterations
     what = f"{name}{' (tiny)' if plan.tiny else ''}, B = {config.batch.size}"
     between, one = pace.train * train * every, pace.evaluation * (train + test)
-    note = f"scaled from {len(session.dataset.train)} training images, passes of {session.measure.batch_size}"
+    note = f"scaled from {len(session.dataset.train)} training images, passes of {session.measure_size}"
     yield share(8, f"evaluation, {what}", f"training over {every:g} epochs", one, between, target=LIMIT, note=note)
     samples = sum(min(config.measure.hessian_samples, n) for n in (train, test))
     final = pace.product * samples * products + pace.spectra
@@ -68,7 +68,7 @@ def _pace(plan: Plan, session: Session, budget: float) -> Pace:
     taken = paired(works, plan.device, budget * 0.7, rounds=3)
     per_image = min(taken["train"]) / session.config.batch.size
     evaluation = min(taken["evaluation"]) / (len(images.train) + len(images.test))
-    options = MeasureConfig(hessian_iterations=1, batch_size=session.measure.batch_size)
+    options = MeasureConfig(hessian_iterations=1, batch_size=session.measure_size)
     x, y = images.train.x[:64], images.train.y[:64]
 
     def product() -> None:
