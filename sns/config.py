@@ -119,7 +119,7 @@ class TrainConfig:
     precision: str = "fp32"  # fp32 | tf32 | bf16
     device: str = free("auto")  # auto | cpu | cuda | cuda:N
     mode: str = free("auto")  # eager | compile | graph; auto: graph (captured CUDA graph) on a GPU, eager on a CPU
-    memory_format: str = free("auto")  # contiguous | channels_last; auto: channels_last on a GPU in tf32 and bf16
+    memory_format: str = free("auto")  # contiguous | channels_last; auto: channels_last in bf16, and in tf32 on a GPU
     threads: int | None = free(None)  # CPU threads; None: torch's choice
     checkpoint_minutes: float = free(5.0)  # between checkpoints; one is also written at a signal and at the end
     time_limit_minutes: float | None = free(None)  # of this process: it saves and ends a little before; None: no limit
