@@ -50,14 +50,11 @@ lint: $(STAMP) ## ruff and mypy --strict
 test: $(STAMP) lint ## lint and every test
 	$(BIN)/pytest -n auto --dist worksteal $(ARGS)
 
-<<<<<<< HEAD
 test-gpu: $(STAMP) ## the tests that need a CUDA device
 	$(BIN)/python -c 'import torch, sys; sys.exit(not torch.cuda.is_available() and "error: no CUDA device here")'
 	$(BIN)/pytest -m gpu $(ARGS)
-=======
 soak: $(STAMP) ## a small grid under a killer, compared to the bit with a quiet one
 	OMP_NUM_THREADS=1 $(PYTHON) tests/soak.py $(ARGS)
->>>>>>> 622681d (Soak: a grid under a killer equals the quiet one to the bit)
 
 test-browser: $(STAMP) ## install Chromium (Debian) and open the report page in it
 	command -v chromium >/dev/null || { apt-get update -qq && apt-get install -y -qq chromium chromium-driver >/dev/null; }
