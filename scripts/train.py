@@ -13,6 +13,7 @@ from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig
 
 from sns.errors import UserError, first_line
+from sns.launch import several
 from sns.train.run import configure, run
 from sns.train.signals import RESUMABLE, Interrupted
 
@@ -25,7 +26,12 @@ def train(tree: DictConfig) -> None:
     overrides = list(HydraConfig.get().overrides.task)
     command = shlex.join(["python", "scripts/train.py", *overrides])
     try:
-        run(configure(tree), command)
+        config = configure(tree)
+        if config.launch.gpus_per_run > 1 and not several.is_one_of_several():
+            code = several.start(config.launch.gpus_per_run, [sys.executable, __file__, *overrides])
+            failures.extend(["one of its processes failed"] if code else [])
+            return
+        run(config, command)
     except UserError as error:
         _fail(str(error), overrides)
     except Interrupted as stop:

@@ -181,9 +181,11 @@ class LaunchConfig:
     """How the runs of a grid are spread over processes and devices. Nothing here can change a result."""
 
     per_gpu: int = free(1)  # runs that share one GPU at a time
+    gpus_per_run: int = free(1)  # GPUs of one machine that share the batch of one run; over more machines: torchrun
 
     def __post_init__(self) -> None:
         require(self.per_gpu >= 1, f"launch.per_gpu={self.per_gpu} must be at least 1")
+        require(self.gpus_per_run >= 1, f"launch.gpus_per_run={self.gpus_per_run} must be at least 1")
 
 
 @dataclass
