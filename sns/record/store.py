@@ -47,6 +47,12 @@ def atomic(path: Path) -> Iterator[Path]:
         aside.unlink(missing_ok=True)
 
 
+def clear_leftovers(directory: Path) -> None:
+    """Removes what a killed process had begun to write; only for the one that holds the directory's lock."""
+    for aside in directory.glob(".*.tmp"):
+        aside.unlink(missing_ok=True)
+
+
 def write_text(path: Path, text: str) -> None:
     """Writes `text` to `path` atomically."""
     with atomic(path) as aside:
