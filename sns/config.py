@@ -122,6 +122,7 @@ class TrainConfig:
     memory_format: str = free("auto")  # contiguous | channels_last; auto: channels_last on a GPU in tf32 and bf16
     threads: int | None = free(None)  # CPU threads; None: torch's choice
     checkpoint_minutes: float = free(5.0)  # between checkpoints; one is also written at a signal and at the end
+    time_limit_minutes: float | None = free(None)  # of this process: it saves and ends a little before; None: no limit
     keep_checkpoint: bool = free(True)  # keep the final weights beside the record
     stop_after: int | None = free(None)  # end this session after so many updates, resumable; None: run to the end
     progress: str = free("auto")  # auto | bar | lines | none
@@ -140,6 +141,10 @@ class TrainConfig:
             self.stop_after is None or self.stop_after > 0, "train.stop_after must be positive, or null for the end"
         )
         require(self.checkpoint_minutes >= 0, "train.checkpoint_minutes must not be negative")
+        require(
+            self.time_limit_minutes is None or self.time_limit_minutes > 0,
+            "train.time_limit_minutes must be positive, or null for no limit",
+        )
         require(
             self.progress in ("auto", "bar", "lines", "none"),
             f"train.progress={self.progress} is unknown; choose one of auto, bar, lines, none",

@@ -133,6 +133,13 @@ class Record:
         return _table(file, SPECTRA) if file.is_file() else None
 
 
+def read_history(directory: Path) -> list[dict[str, float]]:
+    """The rows of history.csv, of a run that may not be over; [] where there is none, RecordError where damaged."""
+    file = directory / HISTORY_CSV
+    rows = _table(file, HISTORY).to_dict("records") if file.is_file() else []
+    return [{str(name): float(value) for name, value in row.items()} for row in rows]
+
+
 def _table(path: Path, columns: Sequence[str]) -> "pd.DataFrame":
     import pandas as pd
 

@@ -22,7 +22,7 @@ SEAL = b"sns-sealed-1"
 DIGEST = hashlib.sha256().digest_size
 
 
-class CannotSave(UserError):
+class CannotSave(UserError):  # noqa: N818  says what it is at the place of use
     """A checkpoint could not be written; the ones on disk are as before."""
 
 

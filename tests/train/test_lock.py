@@ -178,7 +178,7 @@ def test_a_claim_that_makes_no_sense_holds_only_while_it_may_be_being_written(tm
         pass
 
 
-def test_the_owner_beats_and_notices_that_it_was_taken_for_dead(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_owner_beats_and_notices_being_taken_for_dead(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     with RunLock(tmp_path) as mine:
         os.utime(mine.claim, (1, 1))
         mine.beat()
@@ -233,7 +233,9 @@ def test_few_files_stay_however_often_a_run_is_taken_up(tmp_path: Path) -> None:
 
 def test_asking_who_holds_a_folder_needs_no_torch() -> None:
     code = "import sys; from sns.train.lock import held; sys.exit('torch' in sys.modules)"
-    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, env=os.environ | {"PYTHONPATH": str(ROOT)}, check=False)
+    done = subprocess.run(
+        [sys.executable, "-c", code], cwd=ROOT, env=os.environ | {"PYTHONPATH": str(ROOT)}, check=False
+    )
     assert done.returncode == 0
 
 
