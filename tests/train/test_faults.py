@@ -20,10 +20,10 @@ from sns.record import store
 from sns.train import checkpoint, memory, saving
 from sns.train.finish import write_failed
 from sns.train.lock import RunLock
-from sns.train.progress import LOG
+from sns.train.progress import LOG, Reporter
 from sns.train.run import run
-from sns.train.session import Session
-from sns.train.signals import Interrupted
+from sns.train.session import Session, start
+from sns.train.signals import Interrupted, StopSignal
 
 Make = Callable[..., Config]
 SHORT = ("measure.hessian=false", "measure.spectra=false")
@@ -255,7 +255,14 @@ def test_out_of_memory_while_measuring_halves_the_measuring_batch(tiny: Make, mo
 
 @pytest.mark.parametrize(
     ("size", "ghost", "pass_size", "expected"),
-    [(4096, 64, 4096, 2048), (4096, 64, 100, None), (96, 8, 96, 48), (96, 32, 96, 32), (64, None, 64, None)],
+    [
+        (4096, 64, 4096, 2048),
+        (4096, 64, 100, None),
+        (96, 8, 96, 48),
+        (96, 32, 96, 32),
+        (160, 32, 160, 32),
+        (64, None, 64, None),
+    ],
 )
 def test_half_a_pass_is_whole_ghost_groups_that_divide_the_batch(
     size: int, ghost: int | None, pass_size: int, expected: int | None
@@ -304,6 +311,19 @@ def test_a_claim_that_was_lost_stops_the_run_before_it_writes(tiny: Make, monkey
     with pytest.raises(UserError, match="taken over: this one ends here"):
         run(config)
     assert not checkpoint.exists(config.directory)
+
+
+def test_a_claim_lost_while_measuring_stops_the_save(tiny: Make, tmp_path: Path) -> None:
+    session = start(tiny(*SHORT))
+    session.directory.mkdir(parents=True)
+    with RunLock(tmp_path) as lock, Reporter("none", session.directory, "x", 1) as reporter:
+        saver = saving.Saver(session, reporter, StopSignal(), lock)
+        saver.save()
+        (session.directory / checkpoint.FILE).unlink()
+        lock.lost = "taken over"
+        with pytest.raises(UserError, match="taken over"):
+            saver.save()
+    assert not checkpoint.exists(session.directory)
 
 
 def test_an_epoch_ends_with_a_checkpoint_where_that_is_cheap(tiny: Make, monkeypatch: pytest.MonkeyPatch) -> None:
