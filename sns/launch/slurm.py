@@ -45,6 +45,11 @@ class Options:
         for name in ("timeout_min", "array_parallelism", "cpus", "mem_gb", "signal_delay_s"):
             if getattr(self, name) <= 0:
                 raise UserError(f"hydra.launcher.{name}={getattr(self, name)} must be positive")
+        if self.timeout_min < 3:
+            raise UserError(
+                f"hydra.launcher.timeout_min={self.timeout_min} must be at least 3: Slurm's warning comes up to a "
+                "minute early"
+            )
         if self.gpus < 0:
             raise UserError(f"hydra.launcher.gpus={self.gpus} must not be negative")
 
