@@ -3,7 +3,7 @@
 # The run is a step of its own, so that this shell outlives it: whatever ends the run before its time (the warning
 # before the time limit, preemption, a kill, the memory limit), the job is put back into the queue from here.
 asked='' late='' child=''
-trap 'asked=1; [[ -n $child ]] && kill -TERM "$child" 2>/dev/null' USR2 TERM
+trap 'asked=1; [[ -n $child ]] && kill -USR2 "$child" 2>/dev/null' USR2 TERM   # srun passes USR2 on; TERM would end the step
 trap 'late=1' ALRM
 
 # settings
@@ -30,7 +30,7 @@ eval "words=(${line#* })"   # quoted by the launcher
 [[ -z $asked ]] || requeue 'told to stop before it began'
 srun --ntasks=1 "${words[@]}" &
 child=$!
-[[ -z $asked ]] || kill -TERM "$child"   # it came while the step was being started
+[[ -z $asked ]] || kill -USR2 "$child"   # it came while the step was being started
 timer=''
 while :; do
     wait "$child"; code=$?

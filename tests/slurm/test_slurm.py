@@ -2,6 +2,7 @@
 as it would have ended undisturbed, to the bit.
 """
 
+import math
 import os
 import subprocess
 import sys
@@ -90,7 +91,8 @@ def killed(sweep: Sweep) -> str:
 
 def timed_out(sweep: Sweep) -> str:
     run_id, task = sweep.victim()
-    slurm("scontrol", "update", f"JobId={task}", "TimeLimit=1")
+    spent = time.time() - attempts.load(sweep.folder / run_id).started
+    slurm("scontrol", "update", f"JobId={task}", f"TimeLimit={math.ceil((spent + 60) / 60)}")
     sweep.leaves(run_id)
     longer = ["scontrol", "update", f"JobId={task}", "TimeLimit=6"]  # refused until the old session is cleaned up
     until("the old limit", lambda: subprocess.run(longer, capture_output=True, check=False).returncode == 0)
