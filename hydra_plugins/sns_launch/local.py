@@ -24,8 +24,8 @@ class LocalLauncher(Launcher):
         """Trains every job to its end or to its fault; Interrupted when asked to stop."""
         import torch
 
-        from sns.parse import launch_section
         from sns.launch import pool
+        from sns.parse import launch_section
 
         train, launch = self.config.train, launch_section(self.config)
         gpus = [] if train.device == "cpu" else pool.visible_gpus(os.environ, torch.cuda.device_count())

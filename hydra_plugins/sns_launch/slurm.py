@@ -25,10 +25,10 @@ class SlurmLauncher(Launcher):
 
     def launch(self, job_overrides: Sequence[Sequence[str]], initial_job_idx: int) -> Sequence[JobReturn]:
         """Submits the array; Interrupted where it does not wait for its end."""
-        from sns.parse import checked
         from sns.errors import UserError
         from sns.launch import slurm
         from sns.launch.pool import Task
+        from sns.parse import checked
         from sns.train.signals import Interrupted
 
         options: slurm.Options = checked("hydra.launcher", slurm.Options, OmegaConf.to_container(self.options))

@@ -2,16 +2,14 @@
 
 import os
 
-import torch
-
 from sns.config import Config
 from sns.errors import UserError, first_line
 from sns.launch import attempts
 from sns.launch.attempts import Attempts
 from sns.record import store
-from sns.record.environment import describe
-from sns.record.schema import SCHEMA_VERSION, Result
+from sns.record.schema import Result
 from sns.train import lock
+from sns.train.finish import write_failed
 from sns.train.run import run
 from sns.train.signals import Interrupted
 
@@ -91,38 +89,8 @@ def _reopen(config: Config, counted: bool) -> None:
         (directory / store.RESULT).unlink()
 
 
-def give_up(config: Config, command: str) -> Result:
+def give_up(config: Config, command: str = "") -> Result:
     """Writes the record of a run whose retries are spent."""
-    directory = config.directory
-    state = attempts.load(directory)
-    reason = f"failed {state.failures} times in a row without a new checkpoint, the last time: {state.reason}"
-    result = Result(
-        schema=SCHEMA_VERSION,
-        run_id=config.run_id,
-        experiment=config.grid,
-        status="failed",
-        reason=reason,
-        setting=config.setting,
-        method=config.method.name,
-        regime=config.batch.regime,
-        batch_size=config.batch.size,
-        seed=config.seed,
-        variant=config.variant,
-        epochs=config.train.epochs,
-        steps=0,
-        alpha=config.alpha,
-        final={},
-        best={},
-        gap_at_alpha=None,
-        gap_at_alpha_epoch=None,
-        dose={"learning_rate_sum": None, "e_folds": None},
-        hessian=None,
-        gradient_quantiles=None,
-        lipschitz=None,
-        timings={"train_seconds": 0.0, "measure_seconds": 0.0},
-        memory={"peak_bytes": None, "peak_host_bytes": None},
-        environment=describe(torch.device("cpu")) | {"data": None},
-        command=command,
-    )
-    store.write_result(directory, result)
-    return result
+    state = attempts.load(config.directory)
+    times = "once" if state.failures == 1 else f"{state.failures} times in a row without a new checkpoint"
+    return write_failed(config, f"failed {times}: {state.reason}", command)

@@ -52,7 +52,7 @@ def state_of(cell: Cell) -> tuple[str, str | None]:
             return "to do", result.reason  # launch.retries was raised: `attempt` takes the record back
         return ("done" if result.status == "ok" else result.status), result.reason
     if state.state in ("failed", "died") and state.failures > config.launch.retries:
-        return "failed", give_up(config, "").reason
+        return "failed", give_up(config).reason
     if state.state in ("stopped", "refused"):
         return state.state, state.reason
     return "to do", state.reason
