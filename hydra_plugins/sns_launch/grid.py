@@ -42,6 +42,7 @@ class GridSweeper(BasicSweeper):
         from sns.train.run import configure
 
         assert self.hydra_context is not None
+        assert self.config is not None
         loader = self.hydra_context.config_loader
         cells: list[Cell] = []
         known: dict[tuple[str, ...], Any] = {}

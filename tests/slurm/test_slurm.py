@@ -40,7 +40,7 @@ def until(what: str, found: Callable[[], bool]) -> None:
     end = time.monotonic() + PATIENCE
     while not found():
         assert time.monotonic() < end, f"{what}: not within {PATIENCE} s"
-        time.sleep(0.3)
+        time.sleep(0.5)
 
 
 @dataclass
@@ -126,7 +126,11 @@ def ends(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path, list[str
         sweep = Sweep(place / "slurm/runs/shaken")
         until("the manifest", lambda: (sweep.folder / "manifest.json").is_file())
         assert {line.state for line in status.lines(sweep.folder)} <= {"queued", "running"}
-        victims = [disturb(sweep) for disturb in (timed_out, requeued, killed, preempted)]
+        victims = [timed_out(sweep), requeued(sweep)]
+        second = train(place / "slurm", *SLURM)  # the same command while the first still waits
+        victims += [killed(sweep), preempted(sweep)]
+        said = second.communicate(timeout=300)[0]
+        assert (second.returncode, "launching 0" in said) == (75, True), said
         said, code = disturbed.communicate(timeout=300)[0], disturbed.returncode
         assert code == 0, said
         said, code = calm.communicate(timeout=300)[0], calm.returncode
