@@ -15,6 +15,7 @@ from sns.errors import UserError
 from sns.train import lock
 
 FILE = "attempts.json"
+ELSEWHERE = 120.0  # seconds until what another machine wrote is surely seen on a shared file system
 LAUNCHER = "SNS_LAUNCHER"  # set by the launchers that start a process for each run
 
 
@@ -92,12 +93,15 @@ def settle(directory: Path) -> Attempts:
 
 
 def alive(directory: Path, attempts: Attempts) -> bool:
-    """Whether a process is at this run now."""
+    """Whether a process is at this run now, or was about to take its lock a moment ago."""
     if lock.held(directory):
         return True
-    if attempts.state != "open" or attempts.host != socket.gethostname() or attempts.pid == os.getpid():
+    age = time.time() - attempts.started
+    if attempts.state != "open" or attempts.pid == os.getpid():
         return False
-    return time.time() - attempts.started < 5 and Path(f"/proc/{attempts.pid}").exists()  # about to take the lock
+    if attempts.host != socket.gethostname():
+        return age < ELSEWHERE
+    return age < 5 and Path(f"/proc/{attempts.pid}").exists()
 
 
 def job_name() -> str:

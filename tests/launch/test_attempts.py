@@ -5,6 +5,7 @@ import os
 import signal
 import subprocess
 import sys
+import time
 from collections.abc import Callable
 from pathlib import Path
 
@@ -15,6 +16,7 @@ from sns.errors import UserError
 from sns.launch import attempt as module
 from sns.launch import attempts
 from sns.launch.attempt import Fault, attempt
+from sns.launch.attempts import Attempts
 from sns.record import store
 from sns.train.lock import RunLock
 from sns.train.signals import Interrupted
@@ -116,6 +118,14 @@ def test_a_run_under_way_is_left_alone(tiny: Make) -> None:
         with pytest.raises(UserError, match="is being trained"):
             attempt(config, "", counted=True)
         assert (config.directory / attempts.FILE).read_bytes() == before
+
+
+def test_a_run_begun_elsewhere_a_moment_ago_is_not_taken_for_dead(tmp_path: Path) -> None:
+    """A shared file system may show its lock late."""
+    attempts.save(tmp_path, Attempts("open", begun=1, host="another", pid=1, started=time.time() - 30))
+    assert attempts.settle(tmp_path).state == "open"
+    attempts.save(tmp_path, Attempts("open", begun=1, host="another", pid=1, started=time.time() - 300))
+    assert attempts.settle(tmp_path).state == "died"
 
 
 @pytest.mark.parametrize("content", ["{", "[]", '{"state": "open", "begun": 1, "newer": 3}'])

@@ -21,10 +21,10 @@ from sns.train import checkpoint
 
 pytestmark = pytest.mark.slurm
 GRID = [*TINY, "grid=shaken", "measure.every=20", "train.threads=1", "measure.hessian=false"]
-GRID += ["train.epochs=2000,400", "method=vanilla,spectral", "seed=0,1"]  # the long ones first
+GRID += ["train.epochs=1600", "method=vanilla,spectral", "seed=0,1,2,3"]  # each long enough to be met on its way
 SLURM = ["hydra/launcher=slurm", "hydra.launcher.gpus=0", "hydra.launcher.cpus=1", "hydra.launcher.mem_gb=2"]
 SLURM += ["hydra.launcher.timeout_min=6", "hydra.launcher.array_parallelism=2"]
-PATIENCE = 150.0  # seconds
+PATIENCE = 240.0  # seconds
 
 
 def train(results: Path, *more: str) -> subprocess.Popen[str]:
@@ -106,8 +106,12 @@ def timed_out(sweep: Sweep) -> str:
 
 
 def preempted(sweep: Sweep) -> str:
-    until("two runs in the middle of training", lambda: len(sweep.midway()) == 2)
-    before = {line.run_id: attempts.load(sweep.folder / line.run_id) for line in sweep.midway()}
+    def both() -> list[str]:
+        lines = status.lines(sweep.folder)
+        return [line.run_id for line in lines if line.state == "running" and 0 < (line.percent or 0) < 60]
+
+    until("two runs in the middle of training", lambda: len(both()) == 2)
+    before = both()
     slurm("sbatch", "--partition=high", "--mem=100M", "--output=/dev/null", "--wrap=sleep 4")
     until("one of them gives way", lambda: any(sweep.line(run_id).state != "running" for run_id in before))
     (run_id,) = [run_id for run_id in before if sweep.line(run_id).state != "running"]
@@ -129,11 +133,11 @@ def ends(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path, list[str
         victims = [timed_out(sweep), requeued(sweep)]
         second = train(place / "slurm", *SLURM)  # the same command while the first still waits
         victims += [killed(sweep), preempted(sweep)]
-        said = second.communicate(timeout=300)[0]
+        said = second.communicate(timeout=900)[0]
         assert (second.returncode, "launching 0" in said) == (75, True), said
-        said, code = disturbed.communicate(timeout=300)[0], disturbed.returncode
+        said, code = disturbed.communicate(timeout=900)[0], disturbed.returncode
         assert code == 0, said
-        said, code = calm.communicate(timeout=300)[0], calm.returncode
+        said, code = calm.communicate(timeout=900)[0], calm.returncode
         assert code == 0, said
     finally:
         for process in (disturbed, calm):
@@ -147,7 +151,7 @@ def test_every_run_is_done_and_says_how_often_it_was_stopped(ends: tuple[Path, P
     lines = {line.run_id: line for line in status.lines(folder)}
     assert {line.state for line in lines.values()} == {"done"}
     assert len(lines) == 8
-    assert len(set(victims)) == 4
+    assert len(set(victims)) >= 3  # preemption chooses its own
     assert all(lines[run_id].stops >= 1 for run_id in victims)
 
 
