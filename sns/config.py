@@ -180,12 +180,19 @@ class MeasureConfig:
 class LaunchConfig:
     """How the runs of a grid are spread over processes and devices. Nothing here can change a result."""
 
-    per_gpu: int = free(1)  # runs that share one GPU at a time
+    per_gpu: int = free(1)  # runs that share one GPU at a time (hydra/launcher=local)
     gpus_per_run: int = free(1)  # GPUs of one machine that share the batch of one run; over more machines: torchrun
+    processes: int | None = free(None)  # runs at a time on CPUs (hydra/launcher=local); None: one a core
+    retries: int = free(2)  # more attempts at a run that dies or ends with an error before it counts as failed
 
     def __post_init__(self) -> None:
         require(self.per_gpu >= 1, f"launch.per_gpu={self.per_gpu} must be at least 1")
         require(self.gpus_per_run >= 1, f"launch.gpus_per_run={self.gpus_per_run} must be at least 1")
+        require(
+            self.processes is None or self.processes >= 1,
+            f"launch.processes={self.processes} must be at least 1, or null for one a core",
+        )
+        require(self.retries >= 0, f"launch.retries={self.retries} must not be negative")
 
 
 @dataclass
