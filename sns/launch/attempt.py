@@ -35,11 +35,11 @@ def attempt(config: Config, command: str, counted: bool) -> Result:
     if int(os.environ.get("RANK", "0")) > 0 or lock.held(directory):
         return run(config, command)  # another process keeps the count
     _reopen(config, counted)
-    if store.is_over(directory):
-        return store.read(directory).result
     state = attempts.settle(directory)
-    if counted and state.failures > config.launch.retries:
-        return give_up(config, command)
+    if counted and state.failures > config.launch.retries and not store.is_over(directory):
+        give_up(config, command)
+    if store.is_over(directory):
+        return run(config, command)  # which says so to all processes of the run alike
     if not counted:
         state.failures = 0
         attempts.save(directory, state)
