@@ -4,6 +4,7 @@ A run is judged by its own directory alone, never by what a launcher or a schedu
 """
 
 import json
+import os
 import sys
 from collections import Counter
 from collections.abc import Callable, Sequence
@@ -69,6 +70,8 @@ class Grid:
         """Launches what is to do, round after round; 0 if all runs are over, 75 if a later call can go on, 1 if
         one failed.
         """
+        if int(os.environ.get("WORLD_SIZE", "1")) > 1:
+            return self._run_shared(launch)
         states = {cell: state_of(cell) for cell in self.cells}
         queued = self._queued()
         todo = [cell for cell, (state, _) in states.items() if state not in (*OVER, "failed", "damaged", "running")]
@@ -88,6 +91,14 @@ class Grid:
             todo = [c for c in todo if after[c][0] == "to do" and attempts.load(c.config.directory).begun > begun[c]]
             asked_to_stop |= any(state == "stopped" for state, _ in after.values())
         return self._report(states)
+
+    def _run_shared(self, launch: Launch) -> int:
+        """Under torchrun every process goes through the same runs in the same order; `run` skips what is over."""
+        first = os.environ.get("RANK", "0") == "0"
+        if first:
+            self._write_manifests()
+        launch(self.cells)
+        return self._report({cell: state_of(cell) for cell in self.cells}) if first else 0
 
     def _report(self, states: dict[Cell, tuple[str, str | None]]) -> int:
         for cell, (state, reason) in states.items():

@@ -21,7 +21,7 @@ from sns.train import checkpoint
 
 pytestmark = pytest.mark.slurm
 GRID = [*TINY, "grid=shaken", "measure.every=20", "train.threads=1", "measure.hessian=false"]
-GRID += ["train.epochs=1600", "method=vanilla,spectral", "seed=0,1,2,3"]  # each long enough to be met on its way
+GRID += ["train.epochs=1200", "method=vanilla,spectral", "seed=0,1,2,3"]  # each long enough to be met on its way
 SLURM = ["hydra/launcher=slurm", "hydra.launcher.gpus=0", "hydra.launcher.cpus=1", "hydra.launcher.mem_gb=2"]
 SLURM += ["hydra.launcher.timeout_min=6", "hydra.launcher.array_parallelism=2"]
 PATIENCE = 240.0  # seconds
