@@ -69,6 +69,7 @@ test-browser: $(STAMP) ## install Chromium (Debian) and open the report page in 
 
 test-slurm: $(STAMP) ## start a Slurm on this machine (Debian, root), disturb a grid on it, stop it again
 	@set -e; tool=tools/slurm_single_node.sh; trap "$$tool down" EXIT; \
+		$(BIN)/uv pip install --quiet --python $(PYTHON) -c constraints.txt -e '.[dev,cluster]'; \
 		export SLURM_CI_CPUS=2; $$tool up; eval "$$($$tool env)"; \
 		OMP_NUM_THREADS=1 SNS_TEST_SLURM=1 $(BIN)/pytest tests/slurm $(ARGS)
 

@@ -34,6 +34,7 @@ class SlurmLauncher(Launcher):
         options: slurm.Options = checked("hydra.launcher", slurm.Options, OmegaConf.to_container(self.options))
         if not self.cells:
             raise UserError("hydra/launcher=slurm needs hydra/sweeper=grid")
+        options.gpus = max(options.gpus, self.cells[0].config.launch.gpus_per_run if options.gpus else 0)
         folder = Path(self.cells[0].config.directory.parent)
         tasks = [Task(cell.config.run_id, command(cell.overrides)) for cell in self.cells]
         job = slurm.submit(folder, tasks, options)

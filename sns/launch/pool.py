@@ -47,7 +47,8 @@ def visible_gpus(environment: Mapping[str, str], count: int) -> list[str]:
 def slots_for(
     device: str, threads: int | None, launch: LaunchConfig, gpus: Sequence[str], cores: int, runs: int
 ) -> list[Slot]:
-    """One slot for each GPU, or `launch.per_gpu`; on CPUs `launch.processes`, the cores divided between them.
+    """One slot for each GPU, or `launch.per_gpu`; for each `launch.gpus_per_run` GPUs where a run takes several; on CPUs
+    `launch.processes`, the cores divided between them.
 
     `device` and `threads` are train.device and train.threads; `gpus` names the visible ones; no more slots than `runs`
     are made. UserError for a device that cannot be shared out.
@@ -56,9 +57,12 @@ def slots_for(
         raise UserError(f"train.device={device} cannot be shared out by hydra/launcher=local: leave it at auto")
     if device == "cuda" and not gpus:
         raise UserError("train.device=cuda asks for a GPU, but none is visible; use train.device=cpu")
-    on_gpus = bool(gpus) and device != "cpu"
-    if on_gpus:
-        places = [(f"GPU {gpu}", gpu) for _ in range(launch.per_gpu) for gpu in gpus][:runs]
+    each = launch.gpus_per_run
+    if bool(gpus) and device != "cpu":
+        if len(gpus) < each:
+            raise UserError(f"launch.gpus_per_run={each} asks for more GPUs than the {len(gpus)} that are visible")
+        groups = [",".join(gpus[i : i + each]) for i in range(0, len(gpus) - each + 1, each)]
+        places = [(f"GPU {group}", group) for _ in range(launch.per_gpu) for group in groups][:runs]
     else:
         wanted = launch.processes or max(1, cores // (threads or 1))
         places = [(f"CPU slot {index}", "") for index in range(min(wanted, runs))]

@@ -39,6 +39,13 @@ def test_one_slot_a_gpu_or_as_many_as_asked_spread_before_they_are_stacked() -> 
     assert dict(two[0].environment)["OMP_NUM_THREADS"] == "2"
 
 
+def test_a_run_over_several_gpus_gets_them_together() -> None:
+    pairs = slots_for("auto", None, LaunchConfig(gpus_per_run=2), ["0", "3", "5"], cores=8, runs=99)
+    assert gpus(pairs) == ["0,3"]
+    with pytest.raises(UserError, match="more GPUs than the 1"):
+        slots_for("auto", None, LaunchConfig(gpus_per_run=2), ["0"], cores=8, runs=1)
+
+
 def test_cpus_divide_the_cores() -> None:
     def threads(launch: LaunchConfig, count: int | None = None, runs: int = 99) -> tuple[int, str]:
         slots = slots_for("cpu", count, launch, ["0"], cores=8, runs=runs)

@@ -182,3 +182,23 @@ def test_the_same_command_again_submits_nothing(ends: tuple[Path, Path, list[str
     assert again.returncode == 0, said
     assert "launching 0" in said
     assert list((folder / "slurm").iterdir()) == before
+
+
+def test_submitit_requeues_a_run_that_was_warned(tmp_path: Path) -> None:
+    """Two runs through hydra-submitit-launcher, one told to stop on its way by submitit's own signal."""
+    options = ["hydra/launcher=submitit", "hydra.launcher.gpus_per_node=null", "hydra.launcher.cpus_per_task=1"]
+    options += ["hydra.launcher.mem_gb=2", "hydra.launcher.timeout_min=5", "seed=0,1", "method=spectral"]
+    sweep = train(tmp_path / "warned", *options, "train.epochs=600")
+    folder = Sweep(tmp_path / "warned/runs/shaken")
+    try:
+        run_id, task = folder.victim()
+        slurm("scancel", "--signal=USR2", task)
+        until("it has saved", lambda: attempts.load(folder.folder / run_id).stopped == 1)
+        said = sweep.communicate(timeout=600)[0]
+        assert sweep.returncode == 0, said
+    finally:
+        sweep.kill()
+        subprocess.run(["scancel", "--user", str(os.getuid())], check=False)
+    lines = status.lines(folder.folder)
+    assert [(line.state, line.stops) for line in lines if line.run_id == run_id] == [("done", 1)]
+    assert {line.state for line in lines} == {"done"}
