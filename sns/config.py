@@ -56,6 +56,10 @@ class DataConfig:
     gcn: str = "std"  # std: subtract mean, divide by deviation; l2: to L2 norm 55; none: bytes / 255
     crop_padding: int = 0  # zero padding in pixels before a random crop to the original size; 0: no crop
     flip: bool = False  # horizontal flip with probability 1/2
+    resolution: int | None = later(None)  # pixels a side after area averaging of the bytes; None: as they come
+    # Training images kept out of training to be the test split, balanced and the same for every run; the real test
+    # set then stays untouched: for choosing hyper-parameters only.
+    holdout: int | None = later(None)
 
     def __post_init__(self) -> None:
         require(self.name in DATASETS, f"data.name={self.name} is unknown; choose one of {', '.join(DATASETS)}")
@@ -64,6 +68,14 @@ class DataConfig:
         require(self.name != "npz" or self.path is not None, "data.name=npz needs data.path=FILE.npz")
         for key, value in (("subset", self.subset), ("test_subset", self.test_subset)):
             require(value is None or value > 0, f"data.{key}={value} must be positive, or null for all images")
+        require(
+            self.resolution is None or self.resolution > 0,
+            f"data.resolution={self.resolution} must be positive, or null for the images' own",
+        )
+        require(
+            self.holdout is None or self.holdout > 0,
+            f"data.holdout={self.holdout} must be positive, or null to evaluate on the test set",
+        )
 
 
 @dataclass
