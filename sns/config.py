@@ -66,16 +66,10 @@ class DataConfig:
         require(self.gcn in GCN_VARIANTS, f"data.gcn={self.gcn} is unknown; choose one of {', '.join(GCN_VARIANTS)}")
         require(self.crop_padding >= 0, f"data.crop_padding={self.crop_padding} must not be negative")
         require(self.name != "npz" or self.path is not None, "data.name=npz needs data.path=FILE.npz")
-        for key, value in (("subset", self.subset), ("test_subset", self.test_subset)):
-            require(value is None or value > 0, f"data.{key}={value} must be positive, or null for all images")
-        require(
-            self.resolution is None or self.resolution > 0,
-            f"data.resolution={self.resolution} must be positive, or null for the images' own",
-        )
-        require(
-            self.holdout is None or self.holdout > 0,
-            f"data.holdout={self.holdout} must be positive, or null to evaluate on the test set",
-        )
+        unset = {"subset": "all images", "test_subset": "all images", "resolution": "theirs", "holdout": "the test set"}
+        for key, meaning in unset.items():
+            value = getattr(self, key)
+            require(value is None or value > 0, f"data.{key}={value} must be positive, or null for {meaning}")
 
 
 @dataclass

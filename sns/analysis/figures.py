@@ -1,11 +1,11 @@
-"""The six figures by name, and their files: PNG, PDF, caption and plotted numbers."""
+"""The six figures, and the dose figure, by name, and their files: PNG, PDF, caption and plotted numbers."""
 
 from pathlib import Path
 from types import ModuleType
 
 import pandas as pd
 
-from sns.analysis import figure1, figure2, figure3, figure4, figure5, figure6, style
+from sns.analysis import dose, figure1, figure2, figure3, figure4, figure5, figure6, style
 from sns.analysis.grid import Grid
 from sns.errors import UserError
 from sns.record.store import atomic, write_text
@@ -15,11 +15,14 @@ FIGURES: dict[str, ModuleType] = {
 }
 
 
+BESIDE: dict[str, ModuleType] = {"figdose": dose}  # not the paper's: drawn when asked for by name
+
+
 def resolve(name: str) -> str:
-    """`fig1`, `figure1` or `1` as `fig1`; UserError for anything else."""
+    """`fig1`, `figure1` or `1` as `fig1`, `dose` as `figdose`; UserError for anything else."""
     key = "fig" + name.lower().removeprefix("figure").removeprefix("fig")
-    if key not in FIGURES:
-        raise UserError(f"there is no figure {name}; choose from {', '.join(FIGURES)} or all")
+    if key not in FIGURES | BESIDE:
+        raise UserError(f"there is no figure {name}; choose from {', '.join(FIGURES)}, dose or all")
     return key
 
 
@@ -29,7 +32,7 @@ def render(name: str, grid: Grid, out: Path, setting: str | None = None) -> list
     `setting` is the main setting: the one Figures 1 to 4 show and 5 and 6 leave out. Raises RecordError where the
     records hold nothing to draw.
     """
-    module = FIGURES[resolve(name)]
+    module = (FIGURES | BESIDE)[resolve(name)]
     frame: pd.DataFrame = module.compute(grid, setting)
     out.mkdir(parents=True, exist_ok=True)
     stem = out / f"figure{module.NUMBER}"
