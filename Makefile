@@ -14,6 +14,7 @@ SEEDS ?= 1
 EPOCHS ?=
 ARGS ?=
 DRY ?=
+RUN ?= $(firstword $(wildcard results/runs/pocket/nin_pocket__spectral__b64__s0__*))
 
 ifneq ($(shell test "$(SEEDS)" -ge 1 2>/dev/null && echo yes),yes)
 $(error SEEDS=$(SEEDS) must be a whole number of at least 1)
@@ -25,7 +26,8 @@ SEED_LIST := $(subst $(space),$(comma),$(shell seq 0 $$(($(SEEDS) - 1))))
 GRID := results=$(RESULTS) seed=$(SEED_LIST) $(if $(EPOCHS),train.epochs=$(EPOCHS)) $(ARGS)
 WHERE := $(RESULTS) $(if $(EXPERIMENT),--experiment $(EXPERIMENT))
 
-.PHONY: help setup lint test test-browser demo reproduce-table1 table1 figures claims report clean
+.PHONY: help setup lint test test-browser demo pocket reproduce-table1 table1 figures claims report verify-results \
+	verify-retrain clean
 
 help: ## this list
 	@grep -E '^[a-z0-9-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 20
@@ -58,6 +60,10 @@ demo: $(STAMP) ## the whole grid in minutes on the 8x8 digits, with its table, f
 	$(PYTHON) scripts/train.py -m experiment=demo $(GRID)
 	$(PYTHON) scripts/publish.py $(RESULTS) --experiment demo
 
+pocket: $(STAMP) ## small networks on 5,000 real images, 72 runs of about a minute of one core, and everything from them
+	$(PYTHON) scripts/train.py -m experiment=pocket results=$(RESULTS) $(ARGS)
+	$(PYTHON) scripts/publish.py $(RESULTS) --experiment pocket
+
 reproduce-table1: $(STAMP) ## the paper's 32 cells on this device, finished runs skipped; DRY=1 lists and estimates
 ifneq ($(DRY),)
 	$(PYTHON) scripts/plan.py experiment=table1 $(GRID)
@@ -77,6 +83,12 @@ claims: $(STAMP) ## verdicts on the paper's claims from the records in RESULTS
 
 report: $(STAMP) ## one self-contained page from the records in RESULTS
 	$(PYTHON) scripts/report.py $(WHERE)
+
+verify-results: $(STAMP) ## records whole and what their names say; tables, figures, claims and report what records give
+	$(PYTHON) scripts/verify.py $(RESULTS)
+
+verify-retrain: $(STAMP) ## one recorded run trained again: RUN=directory ARGS=data.path=FILE (default: a pocket run)
+	$(PYTHON) scripts/verify.py --retrain $(RUN) $(ARGS)
 
 clean: ## caches and build products; records and .venv stay
 	rm -rf build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache

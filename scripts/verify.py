@@ -1,7 +1,7 @@
 """Checks what results/ states: records against the schema and their own configuration, pages against the records.
 
 python scripts/verify.py [RESULTS]                                   # records, then everything computed from them
-python scripts/verify.py --retrain RUN_DIRECTORY [data.root=FOLDER]  # trains one run again and compares its history
+python scripts/verify.py --retrain RUN_DIRECTORY [data.path=FILE]    # trains one run again and compares its history
 
 Retraining on the same kind of processor with the same versions repeats every digit; elsewhere rounding grows over
 training, so that the last evaluation's accuracies may differ by TOLERANCE.
@@ -23,6 +23,7 @@ import report
 import table1
 from omegaconf import OmegaConf
 
+from sns.config import DataConfig
 from sns.errors import RecordError, UserError
 from sns.record import store
 from sns.train.run import configure, run
@@ -86,7 +87,8 @@ def retrain(directory: Path, overrides: list[str]) -> str:
     """
     record = store.read(directory)
     with tempfile.TemporaryDirectory() as aside:
-        free: dict[str, Any] = {"results": aside, "train": {"keep_checkpoint": False}}
+        places = {"root": DataConfig.root, "download": True}  # not where the machine that trained it had them
+        free: dict[str, Any] = {"results": aside, "data": places, "train": {"keep_checkpoint": False}}
         config = configure(OmegaConf.merge(record.config, free, OmegaConf.from_dotlist(overrides)))
         if config.run_id != record.result.run_id:
             raise RecordError(f"{directory}: with {' '.join(overrides)} it would be another run, {config.run_id}")
