@@ -26,8 +26,8 @@ def resolve(name: str) -> str:
     return key
 
 
-def render(name: str, grid: Grid, out: Path, setting: str | None = None) -> list[Path]:
-    """Writes figureN.png, .pdf, .csv (every plotted number) and .txt (the caption) to `out` and returns their paths.
+def numbers(name: str, grid: Grid, out: Path, setting: str | None = None) -> pd.DataFrame:
+    """Writes figureN.csv (every plotted number) and figureN.txt (the caption) to `out`; the numbers, for drawing.
 
     `setting` is the main setting: the one Figures 1 to 4 show and 5 and 6 leave out. Raises RecordError where the
     records hold nothing to draw.
@@ -36,10 +36,17 @@ def render(name: str, grid: Grid, out: Path, setting: str | None = None) -> list
     frame: pd.DataFrame = module.compute(grid, setting)
     out.mkdir(parents=True, exist_ok=True)
     stem = out / f"figure{module.NUMBER}"
+    with atomic(stem.with_suffix(".csv")) as aside:
+        frame.to_csv(aside, index=False)
+    write_text(stem.with_suffix(".txt"), frame.attrs["caption"] + "\n")
+    return frame
+
+
+def render(name: str, grid: Grid, out: Path, setting: str | None = None) -> list[Path]:
+    """Writes figureN.png and .pdf beside what `numbers` writes, and returns the four paths."""
+    module = (FIGURES | BESIDE)[resolve(name)]
+    frame = numbers(name, grid, out, setting)
+    stem = out / f"figure{module.NUMBER}"
     with style.context():
         files = style.save(module.draw(frame), stem)
-    files += [stem.with_suffix(".csv"), stem.with_suffix(".txt")]
-    with atomic(files[2]) as aside:
-        frame.to_csv(aside, index=False)
-    write_text(files[3], frame.attrs["caption"] + "\n")
-    return files
+    return [*files, stem.with_suffix(".csv"), stem.with_suffix(".txt")]
