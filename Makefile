@@ -26,8 +26,8 @@ SEED_LIST := $(subst $(space),$(comma),$(shell seq 0 $$(($(SEEDS) - 1))))
 GRID := results=$(RESULTS) seed=$(SEED_LIST) $(if $(EPOCHS),train.epochs=$(EPOCHS)) $(ARGS)
 WHERE := $(RESULTS) $(if $(EXPERIMENT),--experiment $(EXPERIMENT))
 
-.PHONY: help setup lint test test-browser demo pocket reproduce-table1 table1 figures claims report verify-results \
-	verify-retrain clean
+.PHONY: help setup lint test test-gpu soak test-browser demo pocket reproduce-table1 table1 figures claims report \
+	verify-results verify-retrain clean
 
 help: ## this list
 	@grep -E '^[a-z0-9-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 20
@@ -51,6 +51,12 @@ lint: $(STAMP) ## ruff and mypy --strict
 
 test: $(STAMP) lint ## lint and every test
 	$(BIN)/pytest -n auto --dist worksteal $(ARGS)
+
+test-gpu: $(STAMP) ## the tests that need a CUDA device
+	$(BIN)/python -c 'import torch, sys; sys.exit(not torch.cuda.is_available() and "error: no CUDA device here")'
+	$(BIN)/pytest -m gpu $(ARGS)
+soak: $(STAMP) ## a small grid under a killer, compared to the bit with a quiet one
+	OMP_NUM_THREADS=1 $(PYTHON) tests/soak.py $(ARGS)
 
 test-browser: $(STAMP) ## install Chromium (Debian) and open the report page in it
 	command -v chromium >/dev/null || { apt-get update -qq && apt-get install -y -qq chromium chromium-driver >/dev/null; }

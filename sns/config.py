@@ -1,11 +1,10 @@
 """The configuration of one run: dataclasses that say what may be set, and the run's identity that follows from it.
 
-YAML files under configs/ hold the values; `parse` turns a composed tree into these classes once, after which nothing
-mutates. A field made with `free` cannot change the result (paths, device, pace) and stays out of the run_id; one made
-with `later` enters it only where it is not its default.
+YAML files under configs/ hold the values; `sns.parse` turns a composed tree into these classes once, after which
+nothing mutates. A field made with `free` cannot change the result (paths, device, pace) and stays out of the run_id;
+one made with `later` enters it only where it is not its default.
 """
 
-import difflib
 import hashlib
 import json
 from collections.abc import Mapping
@@ -13,16 +12,16 @@ from dataclasses import asdict, dataclass, field, fields, is_dataclass
 from pathlib import Path
 from typing import Any
 
-from omegaconf import MISSING, OmegaConf
-from omegaconf.errors import ConfigKeyError, MissingMandatoryValue, OmegaConfBaseException, ValidationError
+from omegaconf import MISSING
 
-from sns.errors import ConfigError, first_line
+from sns.errors import ConfigError
 
 REGIMES = ("small", "large")
 PRECISIONS = ("fp32", "tf32", "bf16")
+MODES = ("auto", "eager", "compile", "graph")
+MEMORY_FORMATS = ("auto", "contiguous", "channels_last")
 DATASETS = ("digits", "cifar10", "cifar100", "stl10", "npz")
 GCN_VARIANTS = ("std", "l2", "none")
-PLANNER_KEYS = ("regimes",)  # read by interpolation in YAML only
 
 
 def free(default: Any) -> Any:
@@ -79,7 +78,7 @@ class BatchConfig:
     regime: str = MISSING  # small | large: which column of the paper's grid this is
     size: int = MISSING  # B, images an update
     ghost: int | None = None  # images that share batch-norm statistics; None: the whole batch
-    micro: int | None = free(None)  # images a forward pass when B does not fit the device; None: B at once
+    micro: int | None = free(None)  # images a pass, at most; fewer, with a printed reason, where memory is short
 
     def __post_init__(self) -> None:
         require(self.regime in REGIMES, f"batch.regime={self.regime} is unknown; choose one of {', '.join(REGIMES)}")
@@ -125,8 +124,11 @@ class TrainConfig:
     epochs: float = MISSING  # one epoch is as many images as the training set holds
     precision: str = "fp32"  # fp32 | tf32 | bf16
     device: str = free("auto")  # auto | cpu | cuda | cuda:N
+    mode: str = free("auto")  # eager | compile | graph; auto: graph (captured CUDA graph) on a GPU, eager on a CPU
+    memory_format: str = free("auto")  # contiguous | channels_last; auto: channels_last on a GPU in tf32 and bf16
     threads: int | None = free(None)  # CPU threads; None: torch's choice
     checkpoint_minutes: float = free(5.0)  # between checkpoints; one is also written at a signal and at the end
+    time_limit_minutes: float | None = free(None)  # of this process: it saves and ends a little before; None: no limit
     keep_checkpoint: bool = free(True)  # keep the final weights beside the record
     stop_after: int | None = free(None)  # end this session after so many updates, resumable; None: run to the end
     progress: str = free("auto")  # auto | bar | lines | none
@@ -137,11 +139,18 @@ class TrainConfig:
             self.precision in PRECISIONS,
             f"train.precision={self.precision} is unknown; choose one of {', '.join(PRECISIONS)}",
         )
+        for key, known in (("mode", MODES), ("memory_format", MEMORY_FORMATS)):
+            value = getattr(self, key)
+            require(value in known, f"train.{key}={value} is unknown; choose one of {', '.join(known)}")
         require(self.threads is None or self.threads > 0, f"train.threads={self.threads} must be positive or null")
         require(
             self.stop_after is None or self.stop_after > 0, "train.stop_after must be positive, or null for the end"
         )
         require(self.checkpoint_minutes >= 0, "train.checkpoint_minutes must not be negative")
+        require(
+            self.time_limit_minutes is None or self.time_limit_minutes > 0,
+            "train.time_limit_minutes must be positive, or null for no limit",
+        )
         require(
             self.progress in ("auto", "bar", "lines", "none"),
             f"train.progress={self.progress} is unknown; choose one of auto, bar, lines, none",
@@ -153,8 +162,8 @@ class MeasureConfig:
     """What is measured, how often and on how many images."""
 
     every: float = 1.0  # epochs between evaluations; the last update is always evaluated
-    gradient_samples: int = 10_000  # training images, fixed, whose input-gradient norms are averaged
-    batch_size: int = free(1_000)  # images an evaluation pass
+    gradient_samples: int = 10_000  # images of each split, fixed, whose input-gradient norms are averaged
+    batch_size: int | None = free(None)  # images an evaluation pass; None: by device, fewer where memory is short
     hessian: bool = True  # largest Hessian eigenvalue at the end of training (section 4.3)
     hessian_samples: int = 10_000  # images of each split it is computed on
     hessian_tolerance: float = 1e-3  # relative, on the eigenvalue between two iterations
@@ -165,7 +174,10 @@ class MeasureConfig:
 
     def __post_init__(self) -> None:
         require(self.every > 0, f"measure.every={self.every} must be positive")
-        for key in ("gradient_samples", "batch_size", "hessian_samples", "hessian_iterations", "jacobian_samples"):
+        require(
+            self.batch_size is None or self.batch_size > 0, f"measure.batch_size={self.batch_size} must be positive"
+        )
+        for key in ("gradient_samples", "hessian_samples", "hessian_iterations", "jacobian_samples"):
             require(getattr(self, key) > 0, f"measure.{key}={getattr(self, key)} must be positive")
         require(self.hessian_tolerance > 0, "measure.hessian_tolerance must be positive")
 
@@ -239,77 +251,3 @@ def _digest(tree: Mapping[str, Any]) -> str:
 def to_dict(config: Config) -> dict[str, Any]:
     """The configuration as plain containers, for config.yaml."""
     return asdict(config)
-
-
-def parse(tree: Any, models: Mapping[str, type], methods: Mapping[str, type]) -> Config:
-    """A composed tree (DictConfig or nested dicts) as a checked Config.
-
-    `models` and `methods` map a name to the dataclass of its options. Raises ConfigError, one sentence, on an unknown
-    key (with the nearest name), a wrong type, a missing value or an impossible combination.
-    """
-    try:
-        plain = OmegaConf.to_container(OmegaConf.create(tree), resolve=True, throw_on_missing=False)
-    except OmegaConfBaseException as error:
-        raise ConfigError(f"the configuration cannot be resolved: {first_line(error)}") from None
-    assert isinstance(plain, dict)
-    values = {str(key): value for key, value in plain.items() if key not in PLANNER_KEYS}
-    _known_keys(values, {entry.name for entry in fields(Config)}, "")
-    sections: dict[str, type] = {
-        "data": DataConfig,
-        "batch": BatchConfig,
-        "optim": OptimConfig,
-        "train": TrainConfig,
-        "measure": MeasureConfig,
-        "launch": LaunchConfig,
-        "model": _choose("model", values.get("model"), models),
-        "method": _choose("method", values.get("method"), methods),
-    }
-    built: dict[str, Any] = {name: _section(name, cls, values.pop(name, {})) for name, cls in sections.items()}
-    top = _section("", _Top, values)
-    return Config(**vars(top), **built)
-
-
-@dataclass
-class _Top:
-    setting: str = MISSING
-    grid: str = "single"
-    results: str = "results"
-    seed: int = 0
-    alpha: float | None = None
-
-
-def _choose(group: str, values: Any, known: Mapping[str, type]) -> type:
-    name = values.get("name") if isinstance(values, dict) else None
-    if name not in known:
-        hint = _nearest(str(name), known)
-        raise ConfigError(f"{group}.name={name} is unknown{hint}; choose one of {', '.join(sorted(known))}")
-    return known[str(name)]
-
-
-def _nearest(name: str, known: Any) -> str:
-    close = difflib.get_close_matches(name, list(known), n=1)
-    return f" (did you mean {close[0]}?)" if close else ""
-
-
-def _known_keys(values: Mapping[str, Any], known: set[str], prefix: str) -> None:
-    for key in values:
-        if key not in known:
-            raise ConfigError(f"unknown key {prefix}{key}{_nearest(key, known)}; known: {', '.join(sorted(known))}")
-
-
-def _section(name: str, cls: type, values: Any) -> Any:
-    prefix = f"{name}." if name else ""
-    require(isinstance(values, dict), f"{name}={values!r} must be a mapping of options")
-    _known_keys(values, {entry.name for entry in fields(cls)}, prefix)
-    try:
-        return OmegaConf.to_object(OmegaConf.merge(OmegaConf.structured(cls), values))
-    except MissingMandatoryValue as error:
-        raise ConfigError(
-            f"{prefix}{_key(error)} has no value: set it on the command line or in its YAML file"
-        ) from None
-    except (ValidationError, ConfigKeyError, OmegaConfBaseException) as error:
-        raise ConfigError(f"{prefix}{_key(error)} has a wrong value: {first_line(error)}") from None
-
-
-def _key(error: Exception) -> str:
-    return str(getattr(error, "full_key", None) or getattr(error, "key", None) or "?")

@@ -22,6 +22,8 @@ ENVIRONMENT: dict[str, Any] = {
     "dirty": False,
     "sns": "0.1.0",
     "precision": "fp32",
+    "mode": "eager",
+    "memory_format": "contiguous",
     "data": {"name": "synthetic", "fingerprint": "00000000", "note": None},
 }
 LEVELS = {"0.05": 0.1, "0.25": 0.3, "0.5": 0.6, "0.75": 1.0, "0.95": 2.0, "1.0": 4.0}  # of the mean gradient norm
@@ -32,7 +34,7 @@ TIMINGS = {
     "images_per_second": 1000.0,
     "sessions": 1,
 }
-MEMORY = {"peak_bytes": 2e9, "peak_host_bytes": 1e9}
+MEMORY = {"peak_bytes": 2e9, "peak_host_bytes": 1e9, "pass_images": 64.0}
 
 
 def measured_at_end(

@@ -24,21 +24,27 @@ class BatchOrder:
 
     def _set(self, permutation: Tensor, position: int) -> None:
         self._permutation = permutation  # on the CPU, for state_dict
-        self._on_device = permutation.to(self._device)  # moved once a permutation, not once a batch
+        # Moved once a permutation, not once a batch, and from pinned memory, so that the device is not waited for.
+        here = permutation.pin_memory() if self._device.type == "cuda" else permutation
+        self._on_device = here.to(self._device, non_blocking=True)
         self._position = position
 
     def next(self) -> Tensor:
         """The indices of the next batch: (size,) int64 on the device."""
-        pieces: list[Tensor] = []
-        missing = self.size
-        while missing > 0:
+        batch = torch.empty(self.size, dtype=torch.int64, device=self._device)
+        self.fill(batch)
+        return batch
+
+    def fill(self, batch: Tensor) -> None:
+        """Writes the indices of the next batch into `batch`, (size,) int64 on the device."""
+        done = 0
+        while done < self.size:
             if self._position == len(self._permutation):
                 self._set(torch.randperm(self.n, generator=self._generator), 0)
-            piece = self._on_device[self._position : self._position + missing]
-            pieces.append(piece)
+            piece = self._on_device[self._position : self._position + self.size - done]
+            batch[done : done + len(piece)].copy_(piece)
             self._position += len(piece)
-            missing -= len(piece)
-        return torch.cat(pieces)
+            done += len(piece)
 
     def state_dict(self) -> dict[str, Any]:
         """Everything that the following batches depend on, as tensors and plain numbers."""

@@ -11,8 +11,8 @@ from sns.config import Config
 from sns.measure.evaluation import evaluate
 from sns.precision import training_precision
 from sns.seed import generator
-from sns.train import optim
-from sns.train.session import choose_device
+from sns.train.device import choose_device
+from sns.train.optim import NesterovSGD
 
 # data set: training images, test images, channels, pixels a side, classes
 SIZES = {
@@ -60,14 +60,14 @@ def _time(config: Config, device: torch.device, count: int) -> Pace:
     *_, channels, side, classes = SIZES.get(config.data.name, SIZES["cifar10"])
     net = model.build(config.model, channels, side, classes, None, generator(0, "init")).to(device)
     problem = method.build(config.method, net, generator(0, "power_iteration"), config.train.precision)
-    optimizer = optim.build(net, config.optim)
+    optimizer = NesterovSGD(net.parameters(), config.optim)
     x = torch.randn(count, channels, side, side, device=device)
     y = torch.randint(classes, (count,), device=device)
 
     def update() -> None:
         problem.regularize()
         optimizer.step()
-        optimizer.zero_grad(set_to_none=False)
+        optimizer.set_rate(config.optim.lr)
 
     image = _seconds(lambda: problem.backward(x, y, 1.0), device) / count
     evaluation = _seconds(lambda: evaluate(net, x, y, count, None), device) / count

@@ -83,7 +83,7 @@ def state_of(config: Config) -> Planned:
             return Planned(config, "damaged", None)
         seconds = result.timings["train_seconds"] + result.timings["measure_seconds"]
         return Planned(config, "done" if result.status == "ok" else result.status, seconds)
-    return Planned(config, "begun" if (directory / checkpoint.FILE).is_file() else "to do", None)
+    return Planned(config, "begun" if checkpoint.exists(directory) else "to do", None)
 
 
 def remaining(plan: Sequence[Planned], estimate: Callable[[Config], float]) -> dict[str, float]:

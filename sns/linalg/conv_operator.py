@@ -12,7 +12,6 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 import torch
-from scipy.sparse.linalg import ArpackError, LinearOperator, eigsh
 from torch import Tensor
 from torch.nn import functional as F
 
@@ -123,6 +122,8 @@ def _dense(operator: Convolution) -> Tensor:
 def _lanczos(
     operator: Convolution, input_side: bool, tolerance: float, iterations: int, generator: torch.Generator | None
 ) -> float:
+    from scipy.sparse.linalg import ArpackError, LinearOperator, eigsh  # here: a run needs it at its end, if at all
+
     shape = operator.input_shape if input_side else operator.output_shape
     first, second = (operator.apply, operator.adjoint) if input_side else (operator.adjoint, operator.apply)
     size = math.prod(shape)

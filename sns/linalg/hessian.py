@@ -7,7 +7,6 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 import torch
-from scipy.sparse.linalg import ArpackError, LinearOperator, eigsh
 from torch import Tensor
 
 BatchLosses = Callable[
@@ -135,6 +134,7 @@ def _lanczos(
     product: Callable[[Tensor], Tensor], start: Tensor, tolerance: float, iterations: int
 ) -> tuple[float | None, float | None]:
     """Largest algebraic eigenvalue and its relative residual by scipy's Lanczos; None, None without convergence."""
+    from scipy.sparse.linalg import ArpackError, LinearOperator, eigsh  # here: only a cross-check needs it
 
     def matvec(vector: npt.NDArray[np.floating]) -> npt.NDArray[np.floating]:
         image: npt.NDArray[np.floating] = product(torch.from_numpy(vector.copy()).to(start)).cpu().numpy()

@@ -38,7 +38,7 @@ def evaluate(model: nn.Module, x: Tensor, y: Tensor, batch_size: int, gradient_s
         for index in _batches(sample, batch_size):
             loss, correct, norms = _forward_backward(model, x[index], y[index])
             sums += torch.stack([loss, correct, norms.sum(), norms.square().sum()])
-        with torch.no_grad():
+        with torch.inference_mode():
             for index in _batches(others, batch_size):
                 loss, correct = _loss_and_correct(model(x[index]), y[index])
                 sums[:2] += torch.stack([_total(loss), correct])

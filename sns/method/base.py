@@ -46,11 +46,12 @@ class Method:
         """`generator` is the run's stream for the method's own randomness, on the CPU."""
         self.options = options
         self.model = model
+        self.network: Callable[[Tensor], Tensor] = model  # what a pass calls: the model, or its compiled form
 
     def logits(self, x: Tensor) -> Tensor:
         """The model at the run's training precision: (N, C, H, W) to (N, classes), fp32."""
         with autocast(self.precision, x.device):
-            out: Tensor = self.model(x)
+            out = self.network(x)
         return out.float()
 
     def risk(self, x: Tensor, y: Tensor, share: float) -> Step:
@@ -104,6 +105,25 @@ def weight_parameters(model: nn.Module) -> list[Tensor]:
 def as_matrix(weight: Tensor) -> Tensor:
     """(out, in, kh, kw) or (out, in) as the (out, in * kh * kw) matrix of section 3.2, a view.
 
-    RuntimeError if the memory layout allows no view, so that adding to it can never be lost in a copy.
+    A channels_last kernel is viewed as (out, kh * kw * in): the same matrix with its columns in another order, so with
+    the same singular values; see `paper_order`. RuntimeError if the memory layout allows no view, so that adding to it
+    can never be lost in a copy.
     """
+    if weight.dim() == 4 and not weight.is_contiguous():
+        weight = weight.permute(0, 2, 3, 1)
     return weight.view(weight.shape[0], -1)
+
+
+def paper_order(weight: Tensor, v: Tensor) -> Tensor:
+    """A right vector (n,) of `as_matrix(weight)`, its entries in the column order of section 3.2."""
+    if weight.dim() == 4 and not weight.is_contiguous():
+        _, channels, height, width = weight.shape
+        return v.view(height, width, channels).permute(2, 0, 1).reshape(-1)
+    return v
+
+
+def memory_order(weight: Tensor, v: Tensor) -> Tensor:
+    """The inverse of `paper_order`."""
+    if weight.dim() == 4 and not weight.is_contiguous():
+        return v.view(weight.shape[1:]).permute(1, 2, 0).reshape(-1)
+    return v

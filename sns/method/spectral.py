@@ -8,7 +8,7 @@ from torch.nn.utils.rnn import pad_sequence
 
 from sns.config import later, require
 from sns.linalg.power_iteration import PaddedStack, group_by_rows, power_iteration, random_unit_vectors
-from sns.method.base import Method, as_matrix, register, weight_parameters
+from sns.method.base import Method, as_matrix, memory_order, paper_order, register, weight_parameters
 from sns.precision import full_precision
 
 
@@ -51,6 +51,7 @@ class Spectral(Method):
             PaddedStack([shapes[i] for i in group], like) if len(group) > 1 else None for group in self.groups
         ]
         starts = random_unit_vectors([columns for _, columns in shapes], generator)
+        starts = [memory_order(w, start) for w, start in zip(self.weights, starts, strict=True)]
         groups = [pad_sequence([starts[i] for i in group], batch_first=True) for group in self.groups]
         self.v = [v.to(like) for v in groups]  # one (L, n_max) tensor a group
 
@@ -77,15 +78,19 @@ class Spectral(Method):
             matrix.addr_(scaled[place], v[place, : matrix.shape[1]])
 
     def state_dict(self) -> dict[str, Tensor]:
-        """v of every weight matrix in model order, so that a checkpoint does not depend on the device's grouping."""
+        """v of every weight matrix in model order, in the paper's column order: a checkpoint depends neither
+        on the device's grouping nor on the memory format.
+        """
         vectors: dict[str, Tensor] = {}
         for group, v in zip(self.groups, self.v, strict=True):
             for place, i in enumerate(group):
-                vectors[f"v{i}"] = v[place, : as_matrix(self.weights[i]).shape[1]].clone()
+                weight = self.weights[i]
+                vectors[f"v{i}"] = paper_order(weight, v[place, : weight[0].numel()]).clone()
         return dict(sorted(vectors.items(), key=lambda item: int(item[0][1:])))
 
     def load_state_dict(self, state: dict[str, Tensor]) -> None:
         """Restores every v."""
         for group, v in zip(self.groups, self.v, strict=True):
             for place, i in enumerate(group):
-                v[place, : state[f"v{i}"].shape[0]].copy_(state[f"v{i}"])
+                saved = memory_order(self.weights[i], state[f"v{i}"])
+                v[place, : len(saved)].copy_(saved)

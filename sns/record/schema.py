@@ -85,6 +85,6 @@ class Result:
     gradient_quantiles: dict[str, dict[str, float]] | None  # {train|test: {"0.05": value, ...}} at the end of training
     lipschitz: dict[str, float] | None  # bound of section 3.1 beside the measured lower bound
     timings: dict[str, float]  # train, measure, setup seconds; images_per_second; sessions
-    memory: dict[str, float | None]  # peak_bytes on the training device (None on CPU), peak_host_bytes
+    memory: dict[str, float | None]  # peak_bytes on the device (None on CPU), peak_host_bytes, pass_images
     environment: dict[str, Any]  # versions, device, threads, precision, commit, data fingerprint and note
     command: str  # repeats this run

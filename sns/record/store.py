@@ -1,5 +1,6 @@
 """Writing run directories so that nothing is ever half there, and reading them with every doubt named."""
 
+import csv
 import json
 import math
 import os
@@ -8,14 +9,16 @@ from contextlib import contextmanager
 from dataclasses import asdict, dataclass, fields
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-import pandas as pd
 import yaml
 
 from sns.errors import RecordError, first_line
 from sns.record.check import check_types
 from sns.record.schema import HISTORY, LAYERS, SCHEMA_VERSION, SPECTRA, STATUSES, Result
+
+if TYPE_CHECKING:  # pandas is imported where tables are read: a process that trains does without
+    import pandas as pd
 
 RESULT, CONFIG, HISTORY_CSV, LAYERS_CSV, SPECTRA_CSV = (
     "result.json",
@@ -44,6 +47,12 @@ def atomic(path: Path) -> Iterator[Path]:
         aside.unlink(missing_ok=True)
 
 
+def clear_leftovers(directory: Path) -> None:
+    """Removes what a killed process had begun to write; only for the one that holds the directory's lock."""
+    for aside in directory.glob(".*.tmp"):
+        aside.unlink(missing_ok=True)
+
+
 def write_text(path: Path, text: str) -> None:
     """Writes `text` to `path` atomically."""
     with atomic(path) as aside:
@@ -52,8 +61,17 @@ def write_text(path: Path, text: str) -> None:
 
 def write_rows(path: Path, columns: Sequence[str], rows: Sequence[Mapping[str, Any]]) -> None:
     """Writes `rows` as CSV with exactly `columns`; floats keep every digit, so that reading gives the same bits."""
-    with atomic(path) as aside:
-        pd.DataFrame(list(rows), columns=list(columns)).to_csv(aside, index=False, float_format="%.17g")
+    with atomic(path) as aside, aside.open("w", encoding="utf-8", newline="") as file:
+        writer = csv.writer(file, lineterminator="\n")
+        writer.writerow(columns)
+        writer.writerows([_cell(row.get(name)) for name in columns] for row in rows)
+
+
+def _cell(value: Any) -> Any:
+    """Empty where there is no number."""
+    if isinstance(value, float):
+        return "" if math.isnan(value) else format(value, ".17g")
+    return value
 
 
 def write_result(directory: Path, result: Result) -> None:
@@ -98,24 +116,33 @@ class Record:
         return content
 
     @cached_property
-    def history(self) -> pd.DataFrame:
+    def history(self) -> "pd.DataFrame":
         """Columns `schema.HISTORY`, one row an evaluation; RecordError if missing or damaged."""
         return _table(self.path / HISTORY_CSV, HISTORY)
 
     @cached_property
-    def layers(self) -> pd.DataFrame | None:
+    def layers(self) -> "pd.DataFrame | None":
         """Columns `schema.LAYERS`, or None where the run did not measure them."""
         file = self.path / LAYERS_CSV
         return _table(file, LAYERS) if file.is_file() else None
 
     @cached_property
-    def spectra(self) -> pd.DataFrame | None:
+    def spectra(self) -> "pd.DataFrame | None":
         """Columns `schema.SPECTRA`, or None where the run did not measure them."""
         file = self.path / SPECTRA_CSV
         return _table(file, SPECTRA) if file.is_file() else None
 
 
-def _table(path: Path, columns: Sequence[str]) -> pd.DataFrame:
+def read_history(directory: Path) -> list[dict[str, float]]:
+    """The rows of history.csv, of a run that may not be over; [] where there is none, RecordError where damaged."""
+    file = directory / HISTORY_CSV
+    rows = _table(file, HISTORY).to_dict("records") if file.is_file() else []
+    return [{str(name): float(value) for name, value in row.items()} for row in rows]
+
+
+def _table(path: Path, columns: Sequence[str]) -> "pd.DataFrame":
+    import pandas as pd
+
     try:
         frame = pd.read_csv(path)
     except FileNotFoundError:

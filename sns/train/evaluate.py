@@ -3,18 +3,20 @@
 import math
 import time
 
-from sns.measure.evaluation import evaluate, probe_indices
+from sns.data.dataset import Images
+from sns.measure.evaluation import Evaluation, evaluate, probe_indices
 from sns.measure.spectrum import sigma_and_frobenius
-from sns.train.session import NEVER, Session
+from sns.train.ranks import Ranks
+from sns.train.running import NEVER
+from sns.train.session import Session
 
 
 def history_row(session: Session) -> dict[str, float]:
     """The row of `record.schema.HISTORY` after the present step; starts the next stretch of running sums."""
     began = time.perf_counter()
-    config, images, running = session.config.measure, session.dataset, session.running
-    probe = probe_indices(len(images.train), config.gradient_samples, session.device)
-    train = evaluate(session.model, images.train.x, images.train.y, config.batch_size, probe)
-    test = evaluate(session.model, images.test.x, images.test.y, config.batch_size, None)
+    images, running = session.dataset, session.running
+    session.ranks.require_equal(session.model)
+    train, test = shared_evaluation(session, images.train), shared_evaluation(session, images.test)
     count = max(running.count, 1)
     row = {
         "epoch": session.step * session.config.batch.size / len(images.train),
@@ -37,6 +39,26 @@ def history_row(session: Session) -> dict[str, float]:
     running.reset()
     session.seconds["measure"] += time.perf_counter() - began
     return row | {"train_seconds": session.seconds["train"], "measure_seconds": session.seconds["measure"]}
+
+
+def shared_evaluation(session: Session, split: Images) -> Evaluation:
+    """`evaluate` of all images of `split`, each rank doing its part."""
+    ranks, size, count = session.ranks, session.measure_size, session.config.measure.gradient_samples
+    whole = count >= len(split)  # every image is in the sample of gradient norms
+    sample = probe_indices(len(split), count, session.device)
+    if ranks.world == 1:
+        return evaluate(session.model, split.x, split.y, size, None if whole else sample)
+    parts = [Ranks(i, ranks.world).bounds(len(split)) for i in range(ranks.world)]
+    samples = [sample[(sample >= start) & (sample < stop)] for start, stop in parts]
+    if min(len(part) for part in samples) == 0:  # too few to share: everyone does it all
+        return evaluate(session.model, split.x, split.y, size, None if whole else sample)
+    start, stop = parts[ranks.rank]
+    own = samples[ranks.rank] - start
+    mine = evaluate(session.model, split.x[start:stop], split.y[start:stop], size, None if whole else own)
+    n, k = stop - start, len(own)
+    sums = ranks.sums([mine.loss * n, mine.accuracy * n, mine.gradient_norm * k, mine.gradient_norm_rms**2 * k])
+    n, k = len(split), len(sample)
+    return Evaluation(sums[0] / n, sums[1] / n, sums[2] / k, (sums[3] / k) ** 0.5)
 
 
 def divergence(session: Session, row: dict[str, float]) -> str | None:

@@ -1,9 +1,15 @@
 """The end of a run: the measurements made once, and the record."""
 
+import dataclasses
 import time
 from typing import Any
 
+import torch
+import yaml
+
 from sns import __version__
+from sns.config import Config, to_dict
+from sns.errors import RecordError, first_line
 from sns.measure.evaluation import gradient_norms, probe_indices, quantiles
 from sns.measure.hessian import hessian_summary
 from sns.measure.lipschitz import lipschitz_summary
@@ -13,6 +19,7 @@ from sns.record.environment import describe, peak_memory
 from sns.record.gap import gap_at_alpha
 from sns.record.schema import HISTORY, LAYERS, SCHEMA_VERSION, SPECTRA, Result
 from sns.train import checkpoint
+from sns.train.lock import RunLock
 from sns.train.schedule import learning_rate_sum
 from sns.train.session import Session
 
@@ -22,30 +29,72 @@ def finish(session: Session, reason: str | None, command: str) -> Result:
     diverged.
     """
     began = time.perf_counter()
-    measured = final_measurements(session) if reason is None else dict.fromkeys(MEASURED)
+    measured = final_measurements(session) if reason is None else dict(NOTHING)
     session.seconds["measure"] += time.perf_counter() - began
     store.write_rows(session.directory / store.HISTORY_CSV, HISTORY, session.history)
     result = _result(session, reason, command, measured)
     store.write_result(session.directory, result)
-    if not session.config.train.keep_checkpoint:
-        (session.directory / checkpoint.FILE).unlink(missing_ok=True)
+    checkpoint.tidy(session.directory, session.config.train.keep_checkpoint)
     return result
 
 
+def write_failed(config: Config, reason: str, command: str = "") -> Result:
+    """Leaves a record with status failed and the first line of `reason`, for a run that is not to be tried again.
+
+    What the run measured before stays, and so does its checkpoint: without result.json it goes on. A run that is over
+    keeps its record, which is returned; UserError if a live process holds the run.
+    """
+    directory = config.directory
+    directory.mkdir(parents=True, exist_ok=True)
+    with RunLock(directory):
+        if store.is_over(directory):
+            return store.read(directory).result
+        if not (directory / store.CONFIG).is_file():
+            store.write_text(directory / store.CONFIG, yaml.safe_dump(to_dict(config), sort_keys=False))
+        result = _failed(config, reason, command)
+        if not (directory / store.HISTORY_CSV).is_file():
+            store.write_rows(directory / store.HISTORY_CSV, HISTORY, [])
+        store.write_result(directory, result)
+    return result
+
+
+def _failed(config: Config, reason: str, command: str) -> Result:
+    try:
+        rows = store.read_history(config.directory)
+    except RecordError:
+        rows = []
+    last = rows[-1] if rows else {}
+    return Result(
+        **_identity(config),
+        status="failed",
+        reason=first_line(Exception(reason)),
+        steps=int(last.get("step", 0)),
+        **_outcome(rows, config.alpha),
+        dose={"learning_rate_sum": None, "e_folds": None},
+        **NOTHING,
+        timings={name: float(last.get(name, 0.0)) for name in ("train_seconds", "measure_seconds")},
+        memory={"peak_bytes": None, "peak_host_bytes": None},
+        environment=describe(torch.device("cpu")) | {"sns": __version__, "device": None, "device_type": None},
+        command=command,
+    )
+
+
 MEASURED = ("hessian", "gradient_quantiles", "lipschitz")
+NOTHING: dict[str, Any] = dict.fromkeys(MEASURED)
 
 
 def final_measurements(session: Session) -> dict[str, Any]:
     """Gradient-norm quantiles, Hessian eigenvalues and spectra of the present weights; writes layers.csv and
     spectra.csv.
     """
-    config, images, net = session.config.measure, session.dataset, session.model
-    train, test, size = images.train, images.test, config.batch_size
-    probe = probe_indices(len(train), config.gradient_samples, session.device)
-    measured: dict[str, Any] = dict.fromkeys(MEASURED)
+    images, net, size = session.dataset, session.model, session.measure_size
+    config = dataclasses.replace(session.config.measure, batch_size=size)
+    train, test = images.train, images.test
+    measured: dict[str, Any] = dict(NOTHING)
+    probes = [probe_indices(len(split), config.gradient_samples, session.device) for split in (train, test)]
     measured["gradient_quantiles"] = {
-        "train": quantiles(gradient_norms(net, train.x[probe], train.y[probe], size)),
-        "test": quantiles(gradient_norms(net, test.x, test.y, size)),
+        name: quantiles(gradient_norms(net, split.x[probe], split.y[probe], size))
+        for name, split, probe in zip(("train", "test"), (train, test), probes, strict=True)
     }
     if config.spectra:
         layers = layer_table(net, tuple(train.x.shape[1:]))
@@ -59,37 +108,24 @@ def final_measurements(session: Session) -> dict[str, Any]:
 
 
 def _result(session: Session, reason: str | None, command: str, measured: dict[str, Any]) -> Result:
-    config, history = session.config, session.history
-    at_alpha = gap_at_alpha(history, config.alpha)
+    config, history, seconds = session.config, session.history, session.seconds
     environment = describe(session.device) | {
         "sns": __version__,
         "precision": config.train.precision,
+        "mode": session.mode,
+        "memory_format": str(session.memory_format).removeprefix("torch."),
         "data": {
             "name": session.dataset.name,
             "fingerprint": session.dataset.fingerprint,
             "note": session.dataset.note,
         },
     }
-    seconds = session.seconds
     return Result(
-        schema=SCHEMA_VERSION,
-        run_id=config.run_id,
-        experiment=config.grid,
+        **_identity(config),
         status="ok" if reason is None else "diverged",
         reason=reason,
-        setting=config.setting,
-        method=config.method.name,
-        regime=config.batch.regime,
-        batch_size=config.batch.size,
-        seed=config.seed,
-        variant=config.variant,
-        epochs=config.train.epochs,
         steps=session.step,
-        alpha=config.alpha,
-        final=dict(history[-1]) if history else {},
-        best=dict(max(history, key=lambda row: row["test_accuracy"])) if history else {},
-        gap_at_alpha=None if at_alpha is None else at_alpha[0],
-        gap_at_alpha_epoch=None if at_alpha is None else at_alpha[1],
+        **_outcome(history, config.alpha),
         dose=_dose(session),
         **measured,
         timings={
@@ -99,10 +135,38 @@ def _result(session: Session, reason: str | None, command: str, measured: dict[s
             "images_per_second": session.step * config.batch.size / max(seconds["train"], 1e-9),
             "sessions": session.sessions,
         },
-        memory=peak_memory(session.device),
+        memory=peak_memory(session.device) | {"pass_images": float(session.pass_size)},
         environment=environment,
         command=command,
     )
+
+
+def _identity(config: Config) -> dict[str, Any]:
+    """The fields of a record that the configuration alone decides."""
+    return {
+        "schema": SCHEMA_VERSION,
+        "run_id": config.run_id,
+        "experiment": config.grid,
+        "setting": config.setting,
+        "method": config.method.name,
+        "regime": config.batch.regime,
+        "batch_size": config.batch.size,
+        "seed": config.seed,
+        "variant": config.variant,
+        "epochs": config.train.epochs,
+        "alpha": config.alpha,
+    }
+
+
+def _outcome(history: list[dict[str, float]], alpha: float | None) -> dict[str, Any]:
+    """The fields of a record that follow from the history."""
+    at_alpha = gap_at_alpha(history, alpha)
+    return {
+        "final": dict(history[-1]) if history else {},
+        "best": dict(max(history, key=lambda row: row["test_accuracy"])) if history else {},
+        "gap_at_alpha": None if at_alpha is None else at_alpha[0],
+        "gap_at_alpha_epoch": None if at_alpha is None else at_alpha[1],
+    }
 
 
 def _dose(session: Session) -> dict[str, float | None]:

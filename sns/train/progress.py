@@ -1,5 +1,6 @@
 """What the user sees while a run trains: a live bar on a terminal, one plain line an evaluation elsewhere."""
 
+import contextlib
 import sys
 from pathlib import Path
 from types import TracebackType
@@ -12,15 +13,15 @@ LOG = "train.log"
 
 
 class Reporter:
-    """Prints to stdout as `mode` says (auto | bar | lines | none) and appends every line to train.log in
-    `directory`.
+    """Prints to stdout as `mode` says (auto | bar | lines | none) and appends every line to train.log in `directory`,
+    if one is given.
     """
 
-    def __init__(self, mode: str, directory: Path, title: str, total: int) -> None:
+    def __init__(self, mode: str, directory: Path | None, title: str, total: int) -> None:
         if mode == "auto":
             mode = "bar" if sys.stdout.isatty() else "lines"
         self.mode, self.title, self.total = mode, title, total
-        self.log: TextIO = (directory / LOG).open("a", encoding="utf-8")
+        self.log: TextIO | None = None if directory is None else (directory / LOG).open("a", encoding="utf-8")
         self.bar: Progress | None = None
 
     def __enter__(self) -> Self:
@@ -36,7 +37,9 @@ class Reporter:
     ) -> None:
         if self.bar is not None:
             self.bar.stop()
-        self.log.close()
+        if self.log is not None:
+            with contextlib.suppress(OSError):  # of a full disk: the line is lost, the run is not
+                self.log.close()
 
     def step(self, done: int) -> None:
         """Moves the bar to update `done`."""
@@ -60,8 +63,10 @@ class Reporter:
         self._write(f"{self.title} {line}", shown=self.mode != "none")
 
     def _write(self, line: str, shown: bool) -> None:
-        self.log.write(line + "\n")
-        self.log.flush()
+        if self.log is not None:
+            with contextlib.suppress(OSError):
+                self.log.write(line + "\n")
+                self.log.flush()
         if shown:
             if self.bar is not None:
                 self.bar.console.print(line, highlight=False, markup=False)

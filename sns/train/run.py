@@ -1,25 +1,31 @@
 """A run, from its configuration to its record, on one screen."""
 
-import time
+import warnings
+from contextlib import nullcontext
+from functools import partial
 
 import torch
 import yaml
 
-from sns.config import Config, parse, to_dict
+from sns.config import Config, to_dict
 from sns.errors import UserError
 from sns.method import METHODS
 from sns.model import MODELS
+from sns.parse import parse
 from sns.precision import training_precision
 from sns.record import store
-from sns.record.schema import HISTORY, Result
+from sns.record.schema import Result
+from sns.train import memory
 from sns.train.epoch import train_until
 from sns.train.evaluate import divergence, history_row
 from sns.train.finish import finish
 from sns.train.lock import RunLock
 from sns.train.progress import Reporter
+from sns.train.ranks import Ranks, join
+from sns.train.saving import Saver
 from sns.train.schedule import evaluation_steps
 from sns.train.session import Session, start
-from sns.train.signals import Interrupted, StopSignal
+from sns.train.signals import Interrupted, StopSignal, hand_over
 
 
 def configure(tree: object) -> Config:
@@ -35,85 +41,89 @@ def run(config: Config, command: str = "") -> Result:
     """Trains one cell to its end and leaves its record, resuming where an earlier session stopped.
 
     A run that is over is not touched again: its result is returned. Raises Interrupted when asked to stop, with a
-    checkpoint on
-    disk; UserError, one sentence, for anything the user can mend. A diverged run is a result, not an error.
+    checkpoint on disk; UserError, one sentence, for anything the user can mend. A diverged run is a result, no error.
     """
-    directory = config.directory
-    if store.is_over(directory):
-        return store.read(directory).result
+    directory, ranks = config.directory, join(config.train.device)
+    if ranks.from_first(lambda: store.is_over(directory)):
+        return ranks.from_first(lambda: store.read(directory).result)
     try:
         directory.mkdir(parents=True, exist_ok=True)
-        with RunLock(directory), training_precision(config.train.precision), StopSignal() as stop:
-            result = _run_alone(config, command, stop)
+        with RunLock(directory) if ranks.first else nullcontext() as lock, training_precision(config.train.precision):
+            with StopSignal(config.train.time_limit_minutes) as stop:
+                result = _run_alone(config, command, stop, lock, ranks)
             if stop.received is not None:
-                raise Interrupted(f"{config.run_id} is over, whatever else was to come is not ({stop.received})")
+                raise Interrupted(
+                    f"{config.run_id} is over, whatever else was to come is not ({stop.received})", stop.received
+                )
             return result
+    except Interrupted as interrupted:
+        hand_over(interrupted.cause)
+        raise
     except OSError as error:
         where = error.filename or directory
         raise UserError(
             f"{where} cannot be used ({error.strerror}): make room or name another folder by results=..."
         ) from None
-    except torch.OutOfMemoryError:
-        raise UserError(
-            f"{config.run_id} does not fit the device's memory: lower batch.micro (now {config.batch.micro}) to a "
-            f"smaller multiple of batch.ghost={config.batch.ghost}, or measure.batch_size={config.measure.batch_size}"
-        ) from None
 
 
-def _run_alone(config: Config, command: str, stop: StopSignal) -> Result:
-    """The run, by the one process that holds its lock."""
-    if store.is_over(config.directory):  # another process finished it meanwhile
-        return store.read(config.directory).result
-    store.write_text(config.directory / store.CONFIG, yaml.safe_dump(to_dict(config), sort_keys=False))
-    session = start(config)
-    title = f"{config.setting} {config.method.name} b{config.batch.size} s{config.seed}"
-    with Reporter(config.train.progress, config.directory, title, session.total) as reporter:
-        if session.step:
-            reporter.say(f"resumed at update {session.step} of {session.total}")
-        reason = _train(session, reporter, stop)
-        result = finish(session, reason, command)
-        reporter.say(_closing(result))
-    return result
+def _run_alone(config: Config, command: str, stop: StopSignal, lock: RunLock | None, ranks: Ranks) -> Result:
+    """The run, by those who hold its lock; once more in smaller passes if the device is too small."""
+    if ranks.from_first(lambda: store.is_over(config.directory)):  # another process finished it meanwhile
+        return ranks.from_first(lambda: store.read(config.directory).result)
+    if ranks.first:
+        store.clear_leftovers(config.directory)
+    try:
+        return _attempt(config, command, stop, lock, ranks)
+    except memory.DoesNotFit as fault:
+        if ranks.world > 1:  # the others are waiting in the middle of an update
+            raise memory.no_room(config, fault) from None
+        config, note = memory.smaller(config, fault)
+    memory.release()
+    try:
+        return _attempt(config, command, stop, lock, ranks, note)
+    except memory.DoesNotFit as fault:
+        raise memory.no_room(config, fault) from None
 
 
-def _train(session: Session, reporter: Reporter, stop: StopSignal) -> str | None:
-    """Updates and evaluations to the end; the reason if the run diverged. Saves and raises Interrupted if asked to
-    stop.
-    """
+def _attempt(config: Config, command: str, stop: StopSignal, lock: RunLock | None, ranks: Ranks, *notes: str) -> Result:
+    if ranks.first:
+        store.write_text(config.directory / store.CONFIG, yaml.safe_dump(to_dict(config), sort_keys=False))
+    sizes = config.batch.micro or config.batch.size, config.measure.batch_size or config.batch.size
+    try:
+        with warnings.catch_warnings(record=True) as told:
+            warnings.simplefilter("always", UserWarning)
+            session = start(config, ranks=ranks)
+        sizes = session.pass_size, session.measure_size
+        title = f"{config.setting} {config.method.name} b{config.batch.size} s{config.seed}"
+        shown, where = (config.train.progress, config.directory) if ranks.first else ("none", None)
+        with Reporter(shown, where, title, session.total) as reporter:
+            for line in [*notes, *session.notes, *(f"warning: {warning.message}" for warning in told)]:
+                reporter.say(line)
+            if session.step:
+                reporter.say(f"resumed at update {session.step} of {session.total}")
+            reason = _train(session, reporter, Saver(session, reporter, stop, lock))
+            result = ranks.from_first(lambda: finish(session, reason, command))
+            reporter.say(_closing(result))
+        return result
+    except torch.OutOfMemoryError as error:
+        raise memory.DoesNotFit(*sizes, error) from None
+
+
+def _train(session: Session, reporter: Reporter, saver: Saver) -> str | None:
+    """Updates and evaluations to the end; the reason if the run diverged. Raises what `Saver.save` raises."""
     config = session.config
-    limit = session.total
-    if config.train.stop_after is not None:
-        limit = min(limit, session.step + config.train.stop_after)
-    saved = time.monotonic()
-
-    def pause() -> bool:
-        reporter.step(session.step)
-        late = time.monotonic() - saved > config.train.checkpoint_minutes * 60
-        return late or stop.received is not None or session.step >= limit
-
-    def save_and_leave_if_asked() -> None:
-        nonlocal saved
-        session.save()
-        saved = time.monotonic()
-        if stop.received is not None or session.step >= limit < session.total:
-            why = stop.received or f"train.stop_after={config.train.stop_after}"
-            raise Interrupted(
-                f"stopped at update {session.step} of {session.total} ({why}); the same command resumes it"
-            )
-
     steps = evaluation_steps(config.train.epochs, config.measure.every, len(session.dataset.train), config.batch.size)
     for target in steps[len(session.history) :]:
-        while not train_until(session, target, pause):
-            save_and_leave_if_asked()
+        while not train_until(session, target, saver.due):
+            saver.save()
+        saver.save_if_cheap()
         row = history_row(session)
-        reason = divergence(session, row)
+        reason = session.ranks.from_first(partial(divergence, session, row))
         if reason is not None:
             return reason
         session.history.append(row)
-        store.write_rows(session.directory / store.HISTORY_CSV, HISTORY, session.history)
         reporter.evaluation(row, *_pace(session))
-        if pause() or session.step == session.total:
-            save_and_leave_if_asked()
+        saver.evaluated()
     return None
 
 

@@ -1,7 +1,8 @@
 """One run while it lives: its parts, built from the configuration, and their state, saved and restored as one."""
 
 import time
-from dataclasses import dataclass, field
+from collections.abc import Callable
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -10,43 +11,19 @@ from torch import Tensor, nn
 
 from sns import method, model
 from sns.config import Config, DataConfig
+from sns.data.augment import crop_and_flip
 from sns.data.dataset import Dataset, load
 from sns.data.order import BatchOrder
 from sns.errors import UserError, first_line
 from sns.method import Method
 from sns.seed import generator, stream_seed
-from sns.train import checkpoint, optim
-from sns.train.schedule import total_steps
-
-NEVER = torch.iinfo(torch.int64).max
-
-
-class Running:
-    """Sums over the training images seen since the last evaluation, kept on the device."""
-
-    def __init__(self, device: torch.device) -> None:
-        self.loss = torch.zeros((), dtype=torch.float64, device=device)
-        self.correct = torch.zeros((), dtype=torch.int64, device=device)
-        self.count = 0
-        self.penalty = torch.zeros((), device=device)
-        self.bad_step = torch.full((), NEVER, device=device)  # first update whose loss was not finite
-
-    def state_dict(self) -> dict[str, Any]:
-        """Tensors and counts."""
-        return {name: value.clone() if isinstance(value, Tensor) else value for name, value in vars(self).items()}
-
-    def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Restores what `state_dict` gave."""
-        for name, value in vars(self).items():
-            if isinstance(value, Tensor):
-                value.copy_(state[name])
-        self.count = state["count"]
-
-    def reset(self) -> None:
-        """Starts the next stretch; the first bad step is never forgotten."""
-        self.loss.zero_()
-        self.correct.zero_()
-        self.count = 0
+from sns.train import checkpoint, passes
+from sns.train.capture import Replay
+from sns.train.device import choose_device, choose_memory_format, choose_mode, keep_freed_memory
+from sns.train.optim import NesterovSGD
+from sns.train.ranks import ALONE, Exchange, Ranks
+from sns.train.running import Running
+from sns.train.schedule import learning_rate, total_steps
 
 
 @dataclass
@@ -59,19 +36,62 @@ class Session:
     dataset: Dataset
     model: nn.Module
     method: Method
-    optimizer: torch.optim.Optimizer
+    optimizer: NesterovSGD
     order: BatchOrder
     augmentation: torch.Generator
     running: Running
     total: int
+    mode: str  # eager | compile | graph
+    memory_format: torch.memory_format
+    pass_size: int  # images a pass
+    measure_size: int  # images an evaluation pass
+    index: Tensor  # (B,) int64, the batch of the next update, at a fixed place
+    ranks: Ranks
+    exchange: Exchange
+    execute: Callable[[], None] = lambda: None  # `update`, as it is or captured
+    notes: list[str] = field(default_factory=list)  # what the user should be told before the first update
     step: int = 0
     rate: float = 0.0
     history: list[dict[str, float]] = field(default_factory=list)
     seconds: dict[str, float] = field(default_factory=lambda: {"train": 0.0, "measure": 0.0, "setup": 0.0})
     sessions: int = 1
 
+    def advance(self) -> None:
+        """One update: the host chooses batch and learning rate, the device does the rest without being waited for."""
+        self.order.fill(self.index)
+        self.rate = learning_rate(self.step, self.total, self.config.optim)
+        self.optimizer.set_rate(self.rate)
+        self.execute()
+        self.running.count += len(self.index)
+        self.step += 1
+
+    def update(self) -> None:
+        """The device's part: a full batch in one or several passes, the penalty, Nesterov SGD, the running sums.
+
+        Static shapes, fixed addresses and no wait, so that it can be captured as a CUDA graph.
+        """
+        images, config = self.dataset.train, self.config.data
+        x, y = images.x.index_select(0, self.index), images.y.index_select(0, self.index)
+        x = crop_and_flip(x, config.crop_padding, config.flip, self.augmentation)
+        mine = slice(*self.ranks.bounds(len(y)))  # of the whole batch, so that every rank draws the same crops
+        x, own_y = x[mine].contiguous(memory_format=self.memory_format), y[mine]
+        self.optimizer.zero_grad()
+        before = self.exchange.begin()
+        loss, correct = torch.zeros_like(self.running.loss), torch.zeros_like(self.running.correct)
+        for part_x, part_y in zip(x.split(self.pass_size), own_y.split(self.pass_size), strict=True):
+            shown = self.method.backward(part_x, part_y, len(part_y) / len(y))
+            loss += shown.loss
+            correct += shown.correct
+        loss, correct = self.exchange.end(before, loss, correct)
+        penalty = self.method.regularize()
+        self.optimizer.step()
+        self.running.note(loss, correct, penalty)
+
     def save(self) -> None:
-        """Writes the checkpoint."""
+        """Writes the checkpoint; on every rank, for each has its own stream of dropout masks."""
+        dropout = self.ranks.gather(_dropout_state(self.device))
+        if not self.ranks.first:
+            return
         state = {
             "fingerprint": self.dataset.fingerprint,
             "model": self.model.state_dict(),
@@ -79,9 +99,10 @@ class Session:
             "optimizer": self.optimizer.state_dict(),
             "order": self.order.state_dict(),
             "augmentation": self.augmentation.get_state(),
-            "dropout": _dropout_state(self.device),
+            "dropout": dropout,
             "running": self.running.state_dict(),
             "progress": {"step": self.step, "rate": self.rate, "sessions": self.sessions},
+            "sizes": {"pass": self.pass_size, "measure": self.measure_size},
             "history": self.history,
             "seconds": self.seconds,
         }
@@ -89,7 +110,7 @@ class Session:
 
     def restore(self) -> bool:
         """Continues from the checkpoint if there is one; UserError if its data set is not the present one."""
-        state = checkpoint.load(self.directory)
+        state = self.ranks.from_first(lambda: checkpoint.load(self.directory))
         if state is None:
             return False
         try:
@@ -112,11 +133,25 @@ class Session:
         self.optimizer.load_state_dict(state["optimizer"])
         self.order.load_state_dict(state["order"])
         self.augmentation.set_state(state["augmentation"])
-        _set_dropout_state(self.device, state["dropout"])
+        self._take_dropout(state["dropout"])
         self.running.load_state_dict(state["running"])
         self.step, self.rate = state["progress"]["step"], state["progress"]["rate"]
         self.sessions = state["progress"]["sessions"] + 1
+        self._take_sizes(state["sizes"])
         self.history, self.seconds = state["history"], state["seconds"]
+
+    def _take_sizes(self, saved: dict[str, int]) -> None:
+        """The pass sizes that the run began with, for they decide the last digits; or what fits here."""
+        if saved["pass"] > self.pass_size:
+            self.notes.append(f"passes of {self.pass_size} images from here on, {saved['pass']} before: other masks")
+        self.pass_size = min(self.pass_size, saved["pass"])
+        self.measure_size = min(self.measure_size, saved["measure"])
+
+    def _take_dropout(self, saved: list[Tensor]) -> None:
+        if len(saved) == self.ranks.world:
+            _set_dropout_state(self.device, saved[self.ranks.rank])
+        else:
+            self.notes.append(f"{self.ranks.world} processes from here on, {len(saved)} before: other dropout masks")
 
 
 def _dropout_state(device: torch.device) -> Tensor:
@@ -130,23 +165,6 @@ def _set_dropout_state(device: torch.device, state: Tensor) -> None:
         torch.set_rng_state(state)
 
 
-def choose_device(name: str) -> torch.device:
-    """auto is CUDA where there is one; UserError where a device is asked for that is not there."""
-    if name == "auto":
-        name = "cuda" if torch.cuda.is_available() else "cpu"
-    try:
-        device = torch.device(name)
-    except RuntimeError:
-        raise UserError(f"train.device={name} is unknown; choose auto, cpu, cuda or cuda:N") from None
-    if device.type not in ("cpu", "cuda"):
-        raise UserError(f"train.device={name} is not supported; choose auto, cpu, cuda or cuda:N")
-    if device.type == "cuda" and (device.index or 0) >= torch.cuda.device_count():
-        raise UserError(
-            f"train.device={name} asks for a GPU, but {torch.cuda.device_count()} are visible; use train.device=cpu"
-        )
-    return device
-
-
 _loaded: dict[str, Dataset] = {}  # the last data set used in this process: the runs of a sweep share it
 
 
@@ -158,19 +176,28 @@ def _dataset(config: DataConfig, device: torch.device) -> Dataset:
     return _loaded[key]
 
 
-def start(config: Config, directory: Path | None = None) -> Session:
+def start(config: Config, directory: Path | None = None, ranks: Ranks = ALONE) -> Session:
     """Builds a run and, where its directory (`config.directory` unless given) holds a checkpoint, continues it."""
     began = time.perf_counter()
-    device = choose_device(config.train.device)
+    device = choose_device(config.train.device, ranks.local if ranks.world > 1 else None)
+    part = replace(config.batch, size=ranks.part(config.batch))
+    mode, memory_format = choose_mode(config.train, device, ranks.world), choose_memory_format(config.train, device)
+    keep_freed_memory()
     if config.train.threads is not None:
         torch.set_num_threads(config.train.threads)
+    if device.type == "cuda":
+        torch.cuda.set_device(device)
+        torch.cuda.reset_peak_memory_stats(device)  # of this run, not of the one before it in the sweep
+        torch.backends.cudnn.benchmark = True  # shapes are static: the fastest kernels are worth choosing
     images = _dataset(config.data, device)
     init = generator(config.seed, "init")
-    net = model.build(config.model, images.channels, images.image_size, images.classes, config.batch.ghost, init).to(
-        device
-    )
+    shape = images.channels, images.image_size, images.classes
+    net = model.build(config.model, *shape, config.batch.ghost, init).to(device).to(memory_format=memory_format)
+    per_image = passes.saved_bytes(net, *shape, config.train.precision)
+    pass_size, why_pass = passes.choose(part, per_image, device)
+    measure_size, why_measure = passes.choose_measuring(config.measure.batch_size, per_image, device)
     iteration = generator(config.seed, "power_iteration")
-    torch.manual_seed(stream_seed(config.seed, "dropout"))  # dropout draws from torch's own stream
+    torch.manual_seed(stream_seed(config.seed, "dropout") + ranks.rank)  # dropout draws from torch's own stream
     session = Session(
         config=config,
         directory=config.directory if directory is None else directory,
@@ -178,12 +205,32 @@ def start(config: Config, directory: Path | None = None) -> Session:
         dataset=images,
         model=net,
         method=method.build(config.method, net, iteration, config.train.precision),
-        optimizer=optim.build(net, config.optim),
+        optimizer=NesterovSGD(net.parameters(), config.optim),
         order=BatchOrder(len(images.train), config.batch.size, generator(config.seed, "order"), device),
         augmentation=generator(config.seed, "augmentation", device),
         running=Running(device),
         total=total_steps(config.train.epochs, len(images.train), config.batch.size),
+        mode=mode,
+        memory_format=memory_format,
+        pass_size=pass_size,
+        measure_size=measure_size,
+        index=torch.zeros(config.batch.size, dtype=torch.int64, device=device),
+        ranks=ranks,
+        exchange=Exchange(ranks, net, part.size // (config.batch.ghost or part.size)),
+        notes=[reason for reason in (why_pass, why_measure) if reason is not None],
     )
     session.restore()
+    session.execute = _executor(session)
     session.seconds["setup"] += time.perf_counter() - began
     return session
+
+
+def _executor(session: Session) -> Callable[[], None]:
+    """`session.update` in its mode. On a GPU both compiled and plain steps are captured; eager runs op by op."""
+    if session.mode == "compile":
+        # The masks of dropout are to come from the same stream as in eager mode, hence no random numbers of its own.
+        compiled = torch.compile(session.model, dynamic=False, options={"fallback_random": True})
+        session.method.network = compiled
+    if session.mode == "eager" or session.device.type != "cuda" or session.ranks.world > 1:
+        return session.update
+    return Replay(session.update, session.optimizer.zero_grad, [session.augmentation])

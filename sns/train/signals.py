@@ -1,31 +1,68 @@
-"""Being asked to stop: a handler that only takes note, so that a step always ends whole."""
+"""Being asked to stop, by a signal or by the clock: it is only noted, so that a step always ends whole."""
 
 import os
 import signal
 import threading
+import time
 from collections.abc import Callable
 from types import FrameType, TracebackType
 from typing import Self
 
 RESUMABLE = 75  # exit code, EX_TEMPFAIL of sysexits: the same command goes on where this one stopped
+TIME_LIMIT = "time limit"
+STARTED = time.monotonic()  # of this process, nearly; monotonic throughout, so that a wall clock that jumps is harmless
 
 
 class Interrupted(Exception):  # noqa: N818  not an error: the run is saved
-    """The run stopped early with its checkpoint on disk; the same command resumes it."""
+    """The run stopped early with its checkpoint on disk; the same command resumes it. `cause`: what asked for it."""
+
+    def __init__(self, message: str, cause: str = "") -> None:
+        super().__init__(message)
+        self.cause = cause
+
+
+class Deadline:
+    """The moment by which this process has to be done: `minutes` after its start, or where Slurm ends the job."""
+
+    MARGIN = 60.0  # seconds left for the checkpoint and the way out; less where the whole time is short
+
+    def __init__(self, minutes: float | None = None) -> None:
+        self._last, self._longest = time.monotonic(), 0.0
+        ends = [] if minutes is None else [STARTED + minutes * 60]
+        slurm = os.environ.get("SLURM_JOB_END_TIME", "")
+        if slurm.isdigit():
+            ends.append(self._last + int(slurm) - time.time())  # the only look at the wall clock
+        self.end = min(ends, default=None)
+        self.margin = 0.0 if self.end is None else min(self.MARGIN, 0.1 * max(self.end - STARTED, 0.0))
+
+    def near(self) -> bool:
+        """Whether to stop now: the longest time yet between two looks, spent once more, would end too late."""
+        now = time.monotonic()
+        self._longest, self._last = max(self._longest, now - self._last), now
+        return self.end is not None and now + self._longest + self.margin >= self.end
 
 
 class StopSignal:
-    """Within the context SIGINT, SIGTERM and SIGUSR2 set `received`; a second SIGINT interrupts at once.
+    """Within the context SIGINT, SIGTERM and SIGUSR2 are noted; a second SIGINT interrupts at once.
 
-    Forks inherit the handler and ignore it: only the process that entered takes note.
+    Forks inherit the handlers and ignore the signals: only the process that entered takes note. On the way out every
+    handler is again what it was.
     """
 
     NAMES = ("SIGINT", "SIGTERM", "SIGUSR2")
 
-    def __init__(self) -> None:
+    def __init__(self, minutes: float | None = None) -> None:
+        """`minutes`: time limit of this process, None for none but Slurm's."""
         self.received: str | None = None
+        self._deadline = Deadline(minutes)
         self._pid = os.getpid()
         self._before: dict[int, Callable[[int, FrameType | None], object] | int | None] = {}
+
+    def asked(self) -> str | None:
+        """What asks for an end of this session (SIGTERM, say, or the time limit), or None."""
+        if self.received is None and self._deadline.near():
+            self.received = TIME_LIMIT
+        return self.received
 
     def __enter__(self) -> Self:
         if threading.current_thread() is not threading.main_thread():
@@ -47,3 +84,14 @@ class StopSignal:
         if number == signal.SIGINT and self.received == "SIGINT":
             raise KeyboardInterrupt
         self.received = signal.Signals(number).name
+
+
+def hand_over(cause: str) -> None:
+    """Lets whoever started this process have its turn, now that the checkpoint is on disk.
+
+    submitit puts a handler on SIGUSR2 that requeues the job and ends the process. It is called for that signal and
+    for the time limit, of which it is the early warning; SIGTERM may be a user's scancel, which must not come back.
+    """
+    handler = signal.getsignal(signal.SIGUSR2)
+    if cause in ("SIGUSR2", TIME_LIMIT) and callable(handler):
+        handler(signal.SIGUSR2, None)

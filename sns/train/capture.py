@@ -1,0 +1,51 @@
+"""Running the same device work again and again without asking Python for it: CUDA graphs."""
+
+from collections.abc import Callable, Sequence
+
+import torch
+
+WARM_UP = 3  # real calls before the capture: lazy initialisation and the choice of kernels must be over by then
+
+
+class Replay:
+    """Calls `work` a few times as it is, then captures it once as a CUDA graph and from there on replays the graph.
+
+    `work` must read and write tensors at fixed addresses, have static shapes and never wait for the device. Every call
+    is one real execution: the warm-up is not thrown away, and capturing executes nothing. Random numbers drawn by the
+    default generator and by `generators` move on with every replay, as they would without a graph.
+    """
+
+    def __init__(self, work: Callable[[], None], before: Callable[[], None], generators: Sequence[torch.Generator]):
+        """`before` runs once, just before the capture, to drop what the graph must own itself."""
+        self.work, self.before = work, before
+        self.generators = [generator for generator in generators if generator.device.type == "cuda"]
+        self.calls = 0
+        self.graph: torch.cuda.CUDAGraph | None = None
+        self.stream = torch.cuda.Stream()
+
+    def __call__(self) -> None:
+        """One execution of the work."""
+        if self.graph is None and self.calls < WARM_UP:
+            self.calls += 1
+            self._on_the_side()
+            return
+        if self.graph is None:
+            self.graph = self._capture()
+        self.graph.replay()
+
+    def _on_the_side(self) -> None:
+        """Outside the default stream, as the capture will be."""
+        here = torch.cuda.current_stream()
+        self.stream.wait_stream(here)
+        with torch.cuda.stream(self.stream):
+            self.work()
+        here.wait_stream(self.stream)
+
+    def _capture(self) -> torch.cuda.CUDAGraph:
+        self.before()
+        graph = torch.cuda.CUDAGraph()
+        for generator in self.generators:
+            graph.register_generator_state(generator)
+        with torch.cuda.graph(graph, stream=self.stream, capture_error_mode="thread_local"):
+            self.work()
+        return graph

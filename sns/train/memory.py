@@ -1,0 +1,76 @@
+"""What to do when the device's memory does not suffice after all: the same mathematics in smaller passes, once."""
+
+import dataclasses
+import gc
+from types import TracebackType
+
+import torch
+
+from sns.config import BatchConfig, Config
+from sns.errors import UserError
+
+
+class DoesNotFit(Exception):  # noqa: N818  the run goes on from its last checkpoint
+    """The device ran out of memory in a pass of `pass_size` images, or of `measure_size` if `measuring`."""
+
+    def __init__(self, pass_size: int, measure_size: int, error: BaseException) -> None:
+        super().__init__(str(error))
+        self.pass_size, self.measure_size = pass_size, measure_size
+        self.measuring = _went_through(error.__traceback__, "sns.measure")
+
+
+def _went_through(trace: TracebackType | None, package: str) -> bool:
+    while trace is not None:
+        if str(trace.tb_frame.f_globals.get("__name__")).startswith(package):
+            return True
+        trace = trace.tb_next
+    return False
+
+
+def smaller(config: Config, fault: DoesNotFit) -> tuple[Config, str]:
+    """`config` with smaller passes of the kind that did not fit, and one sentence about it for the log.
+
+    The run_id is the same. UserError, one sentence, where they cannot be smaller.
+    """
+    if fault.measuring:
+        size = fault.measure_size // 2
+        if size == 0:
+            raise no_room(config, fault)
+        measure = dataclasses.replace(config.measure, batch_size=size)
+        note = f"out of device memory while measuring: measure.batch_size={size} from here on"
+        return dataclasses.replace(config, measure=measure), note
+    micro = half_pass(config.batch, fault.pass_size)
+    if micro is None:
+        raise no_room(config, fault)
+    batch = dataclasses.replace(config.batch, micro=micro)
+    note = f"out of device memory with passes of {fault.pass_size} images: batch.micro={micro} from here on"
+    return dataclasses.replace(config, batch=batch), note
+
+
+def half_pass(batch: BatchConfig, pass_size: int) -> int | None:
+    """The largest pass of whole ghost groups that divides B and is at most half as large; None if there is none."""
+    if batch.ghost is None or batch.ghost >= batch.size:
+        return None
+    sizes = range(batch.ghost, pass_size // 2 + 1, batch.ghost)
+    return max((size for size in sizes if batch.size % size == 0), default=None)
+
+
+def no_room(config: Config, fault: DoesNotFit) -> UserError:
+    """The sentence for a run that does not fit however it is cut."""
+    if fault.measuring:
+        fix = f"passes of {fault.measure_size} images (measure.batch_size) are too large still"
+    elif config.batch.ghost is None or config.batch.ghost >= config.batch.size:
+        fix = (
+            f"its batch of {config.batch.size} shares batch-norm statistics and cannot be cut; set batch.ghost to a "
+            "part of it (another run, by its run_id), or use a larger device"
+        )
+    else:
+        fix = f"passes of {fault.pass_size} images with batch.ghost={config.batch.ghost} are too large still"
+    return UserError(f"{config.run_id} does not fit the device's memory: {fix}")
+
+
+def release() -> None:
+    """Gives back what the failed attempt still held."""
+    gc.collect()
+    if torch.cuda.is_available():
+        torch.cuda.empty_cache()

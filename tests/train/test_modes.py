@@ -1,0 +1,143 @@
+"""eager, compile and graph run the same update; channels_last changes nothing but the layout."""
+
+import shutil
+from collections.abc import Callable
+
+import pytest
+import torch
+from conftest import TINY, compose_tree
+from torch import Tensor
+
+from sns.config import Config, TrainConfig
+from sns.errors import UserError
+from sns.train.device import choose_memory_format, choose_mode
+from sns.train.epoch import train_step
+from sns.train.run import configure
+from sns.train.session import Session, start
+
+Make = Callable[..., Config]
+METHODS = ("vanilla", "decay", "adversarial", "spectral")
+DEVICES = ["cpu", pytest.param("cuda", marks=pytest.mark.gpu)]
+SPLIT = ("batch=large", "batch.size=32", "batch.ghost=8", "batch.micro=16")
+AUGMENT = ("data.crop_padding=1", "data.flip=true")
+HEAD = {"digits_vgg": ["model.head_dropout=0.0"], "digits_densenet": []}
+needs_compiler = pytest.mark.skipif(shutil.which("g++") is None, reason="no C++ compiler")
+
+
+def small(setting: str, *overrides: str) -> Config:
+    """The setting as it is, trained on few images."""
+    general = [text for text in TINY if not text.startswith(("setting=", "model."))]
+    return configure(compose_tree(*general, f"setting={setting}", *overrides))
+
+
+def trained(config: Config, updates: int = 6) -> Session:
+    session = start(config)
+    session.model.train()
+    for _ in range(updates):
+        train_step(session)
+    return session
+
+
+def state(session: Session) -> dict[str, Tensor]:
+    tensors = dict(session.model.state_dict()) | {f"method {k}": v for k, v in session.method.state_dict().items()}
+    tensors |= {f"momentum {i}": b for i, b in enumerate(session.optimizer.buffers)}
+    return tensors | {"loss": session.running.loss, "correct": session.running.correct, "step": session.running.step}
+
+
+def assert_alike(a: Session, b: Session, rtol: float, atol: float) -> None:
+    for (name, x), y in zip(state(a).items(), state(b).values(), strict=True):
+        torch.testing.assert_close(x, y, rtol=rtol, atol=atol, msg=lambda text, name=name: f"{name}: {text}")
+
+
+@needs_compiler
+def test_compiled_equals_eager_dropout_included(tiny: Make) -> None:
+    """Six updates in passes of half the batch, on the CPU: the compiler may only round differently."""
+    for method in METHODS:  # in one test, so that one process compiles once
+        options = (f"method={method}", *SPLIT)
+        eager, compiled = (trained(tiny(*options, f"train.mode={mode}")) for mode in ("eager", "compile"))
+        assert compiled.mode == "compile"
+        assert compiled.method.network is not compiled.model
+        assert_alike(eager, compiled, rtol=1e-3, atol=1e-5)
+
+
+@pytest.mark.gpu
+@pytest.mark.parametrize("mode", ["graph", "compile"])
+@pytest.mark.parametrize("method", METHODS)
+@pytest.mark.parametrize("setting", ["digits_vgg", "digits_nin", "digits_densenet"])
+def test_captured_equals_eager(setting: str, method: str, mode: str) -> None:
+    """Ten updates, of which seven are replays, with augmentation, dropout and a drop of the learning rate between."""
+    options = ("train.device=cuda", f"method={method}", *AUGMENT, *SPLIT, "train.epochs=4")
+    eager, captured = (trained(small(setting, *options, f"train.mode={name}"), 10) for name in ("eager", mode))
+    assert_alike(eager, captured, rtol=1e-2, atol=1e-4)
+
+
+@pytest.mark.gpu
+@pytest.mark.parametrize("method", METHODS)
+def test_cpu_equals_gpu(tiny: Make, method: str) -> None:
+    """Without dropout, whose streams differ by device."""
+    still = ("model.dropout=[[0.0],[0.0],[0.0]]", "model.head_dropout=0", f"method={method}", "train.mode=eager")
+    cpu, gpu = (trained(tiny(*still, f"train.device={device}")) for device in ("cpu", "cuda"))
+    moved = {name: tensor.cpu() for name, tensor in state(gpu).items()}
+    for name, tensor in state(cpu).items():
+        torch.testing.assert_close(tensor, moved[name], rtol=1e-2, atol=1e-4, msg=lambda text, n=name: f"{n}: {text}")
+
+
+@pytest.mark.gpu
+def test_a_captured_step_waits_for_nothing(tiny: Make) -> None:
+    session = trained(tiny("train.device=cuda", "method=spectral"), 5)
+    torch.cuda.set_sync_debug_mode("error")
+    try:
+        train_step(session)
+    finally:
+        torch.cuda.set_sync_debug_mode("default")
+
+
+@pytest.mark.gpu
+def test_a_captured_run_resumes(tiny: Make) -> None:
+    """Checkpoint after replays, restore, go on: the random streams are where they would have been."""
+    config = tiny("train.device=cuda", "method=spectral", *AUGMENT)
+    whole, first = trained(config, 10), trained(config, 6)
+    first.directory.mkdir(parents=True)
+    first.save()
+    again = start(config)
+    assert again.step == 6
+    again.model.train()
+    for _ in range(4):
+        train_step(again)
+    assert_alike(whole, again, rtol=1e-2, atol=1e-4)
+
+
+@pytest.mark.parametrize("device", DEVICES)
+@pytest.mark.parametrize("method", METHODS)
+@pytest.mark.parametrize("setting", ["digits_vgg", "digits_densenet"])
+def test_channels_last_changes_only_rounding(setting: str, method: str, device: str) -> None:
+    """Two updates: from the third on, rounding may carry a ReLU over its threshold, after which the paths part."""
+    still = "model.dropout=0.0" if setting == "digits_densenet" else "model.dropout=[[0.0,0.0],[0.0,0.0],[0.0,0.0]]"
+    options = (f"method={method}", f"train.device={device}", *SPLIT, still)
+    a, b = (
+        trained(small(setting, *options, f"train.memory_format={name}", *HEAD[setting]), 2)
+        for name in ("contiguous", "channels_last")
+    )
+    kernels = [p for p in b.model.parameters() if p.dim() == 4 and p.shape[1] > 1 and p.shape[2] > 1]
+    assert kernels
+    assert not any(p.is_contiguous() for p in kernels)
+    assert_alike(a, b, rtol=1e-3, atol=1e-5)
+
+
+def test_modes_and_formats_are_chosen_by_device() -> None:
+    cpu, gpu = torch.device("cpu"), torch.device("cuda")
+    train = TrainConfig(epochs=1)
+    assert (choose_mode(train, cpu), choose_mode(train, gpu)) == ("eager", "graph")
+    assert choose_memory_format(train, gpu) is torch.contiguous_format
+    bf16 = TrainConfig(epochs=1, precision="bf16")
+    assert choose_memory_format(bf16, gpu) is torch.channels_last
+    assert choose_memory_format(bf16, cpu) is torch.contiguous_format
+    with pytest.raises(UserError, match=r"train\.mode=graph needs a GPU"):
+        choose_mode(TrainConfig(epochs=1, mode="graph"), cpu)
+
+
+def test_compile_without_a_compiler_is_one_sentence(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PATH", "")
+    monkeypatch.delenv("CXX", raising=False)
+    with pytest.raises(UserError, match=r"needs a C\+\+ compiler"):
+        choose_mode(TrainConfig(epochs=1, mode="compile"), torch.device("cpu"))
