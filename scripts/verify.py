@@ -113,7 +113,8 @@ def compare(recorded: pd.DataFrame, again: pd.DataFrame) -> str:
     text = ", ".join(f"{name} differs by {value:.4f}" for name, value in last.items())
     if not all(value <= TOLERANCE for value in last.values()):
         raise RecordError(f"{text}, more than {TOLERANCE}")
-    return f"{text}, within {TOLERANCE}"
+    moved = [name for name in first.columns if not first[name].equals(second[name])]
+    return f"{text}, within {TOLERANCE}; not the same to the digit: {', '.join(moved)}"
 
 
 def main(arguments: list[str] | None = None) -> int:
