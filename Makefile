@@ -18,6 +18,7 @@ DEVICE ?= cpu
 ROWS ?=
 LAUNCHER ?= basic
 WATCH ?=
+RUN ?= $(firstword $(wildcard results/runs/pocket/nin_pocket__spectral__b64__s0__*))
 
 ifneq ($(shell test "$(SEEDS)" -ge 1 2>/dev/null && echo yes),yes)
 $(error SEEDS=$(SEEDS) must be a whole number of at least 1)
@@ -29,8 +30,8 @@ SEED_LIST := $(subst $(space),$(comma),$(shell seq 0 $$(($(SEEDS) - 1))))
 GRID := results=$(RESULTS) seed=$(SEED_LIST) $(if $(EPOCHS),train.epochs=$(EPOCHS)) $(ARGS)
 WHERE := $(RESULTS) $(if $(EXPERIMENT),--experiment $(EXPERIMENT))
 
-.PHONY: help setup lint test test-gpu test-browser test-slurm soak demo reproduce-table1 status table1 figures claims
-.PHONY: report bench clean
+.PHONY: help setup lint test test-gpu test-browser test-slurm soak demo pocket reproduce-table1 status table1 figures
+.PHONY: claims report bench verify-results verify-retrain clean
 
 help: ## this list
 	@grep -E '^[a-z0-9-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 20
@@ -77,6 +78,10 @@ demo: $(STAMP) ## the whole grid in minutes on the 8x8 digits, with its table, f
 	$(PYTHON) scripts/train.py -m experiment=demo $(GRID)
 	$(PYTHON) scripts/publish.py $(RESULTS) --experiment demo
 
+pocket: $(STAMP) ## small networks on 5,000 real images, 72 runs of about a minute of one core, and everything from them
+	$(PYTHON) scripts/train.py -m experiment=pocket results=$(RESULTS) $(ARGS)
+	$(PYTHON) scripts/publish.py $(RESULTS) --experiment pocket
+
 reproduce-table1: $(STAMP) ## the paper's 32 cells, finished runs skipped; DRY=1 estimates; LAUNCHER=local or slurm
 ifneq ($(DRY),)
 	$(PYTHON) scripts/plan.py experiment=table1 $(GRID)
@@ -104,6 +109,12 @@ bench: $(STAMP) ## paired measurements against peers and floors, bench/README.md
 	@$(BIN)/uv pip install --quiet --python $(PYTHON) --no-deps -r bench/requirements.txt || \
 		echo "the peers of bench/requirements.txt could not be installed: their rows will say so" >&2
 	$(PYTHON) bench/run.py --device $(DEVICE) $(if $(ROWS),--rows $(ROWS)) $(ARGS)
+
+verify-results: $(STAMP) ## records whole and what their names say; tables, figures, claims and report what records give
+	$(PYTHON) scripts/verify.py $(RESULTS)
+
+verify-retrain: $(STAMP) ## one recorded run trained again: RUN=directory ARGS=data.path=FILE (default: a pocket run)
+	$(PYTHON) scripts/verify.py --retrain $(RUN) $(ARGS)
 
 clean: ## caches and build products; records and .venv stay
 	rm -rf build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache

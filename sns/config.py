@@ -55,14 +55,20 @@ class DataConfig:
     gcn: str = "std"  # std: subtract mean, divide by deviation; l2: to L2 norm 55; none: bytes / 255
     crop_padding: int = 0  # zero padding in pixels before a random crop to the original size; 0: no crop
     flip: bool = False  # horizontal flip with probability 1/2
+    resolution: int | None = later(None)  # pixels a side after area averaging of the bytes; None: as they come
+    # Training images kept out of training to be the test split, balanced and the same for every run; the real test
+    # set then stays untouched: for choosing hyper-parameters only.
+    holdout: int | None = later(None)
 
     def __post_init__(self) -> None:
         require(self.name in DATASETS, f"data.name={self.name} is unknown; choose one of {', '.join(DATASETS)}")
         require(self.gcn in GCN_VARIANTS, f"data.gcn={self.gcn} is unknown; choose one of {', '.join(GCN_VARIANTS)}")
         require(self.crop_padding >= 0, f"data.crop_padding={self.crop_padding} must not be negative")
         require(self.name != "npz" or self.path is not None, "data.name=npz needs data.path=FILE.npz")
-        for key, value in (("subset", self.subset), ("test_subset", self.test_subset)):
-            require(value is None or value > 0, f"data.{key}={value} must be positive, or null for all images")
+        unset = {"subset": "all images", "test_subset": "all images", "resolution": "theirs", "holdout": "the test set"}
+        for key, meaning in unset.items():
+            value = getattr(self, key)
+            require(value is None or value > 0, f"data.{key}={value} must be positive, or null for {meaning}")
 
 
 @dataclass

@@ -3,10 +3,12 @@
 import dataclasses
 import re
 from pathlib import Path
+from typing import Any
 
 import pytest
 import yaml
 from conftest import ROOT, TINY, compose_tree
+from omegaconf import OmegaConf
 
 from sns.config import (
     BatchConfig,
@@ -55,13 +57,20 @@ def test_every_experiment_composes(path: Path) -> None:
     assert config.grid == path.stem
 
 
+def offered(path: Path) -> dict[str, Any]:
+    """The options of a YAML file of configs/model or configs/method, in a setting that has nothing to say of them."""
+    tree = OmegaConf.create({"batch": {"regime": "small"}, "regimes": {"small": {}}, "options": OmegaConf.load(path)})
+    options: dict[str, Any] = OmegaConf.to_container(tree.options, resolve=True)
+    return options
+
+
 def test_yaml_offers_exactly_the_fields_of_the_dataclasses() -> None:
     tree = compose_tree("setting=vgg_cifar10")
     for name, cls in SECTIONS.items():
         assert set(tree[name]) == {field.name for field in dataclasses.fields(cls)}, name
     for group, known in (("model", MODELS), ("method", METHODS)):
         for path in (ROOT / f"configs/{group}").glob("*.yaml"):
-            options = yaml.safe_load(path.read_text())
+            options = offered(path)
             cls = known[options["name"]].Config
             assert options == dataclasses.asdict(cls(**options)), path
             assert set(options) == {field.name for field in dataclasses.fields(cls)}, path
@@ -73,7 +82,7 @@ def test_yaml_defaults_are_the_papers_networks_and_methods() -> None:
         for name, cls in known.items():
             path = ROOT / f"configs/{group}/{name}.yaml"
             if path.exists():
-                assert yaml.safe_load(path.read_text()) == dataclasses.asdict(cls.Config(name=name))
+                assert offered(path) == dataclasses.asdict(cls.Config(name=name))
 
 
 def unread(cls: type, owners: str, files: list[Path]) -> list[str]:
@@ -149,6 +158,30 @@ def test_a_field_added_later_leaves_old_run_ids_alone() -> None:
 
     assert identity(Grown(lr=0.1)) == identity(OptimConfig(lr=0.1))
     assert identity(Grown(lr=0.1, warmup=1)) == identity(OptimConfig(lr=0.1)) | {"warmup": 1}
+
+
+@pytest.mark.parametrize(
+    ("override", "says"),
+    [
+        ("data.resolution=0", "data.resolution=0 must be positive"),
+        ("data.holdout=-1", "data.holdout=-1 must be positive"),
+        ("method=decay method.scale=-1", "method.scale=-1.0 must not be negative"),
+        ("method=spectral method.scale=-1", "method.scale=-1.0 must not be negative"),
+    ],
+)
+def test_later_fields_are_checked_and_count_only_where_they_are_set(override: str, says: str) -> None:
+    plain = configure(compose_tree(*TINY, *override.split()[:-1])).run_id
+    key = override.split()[-1].split("=")[0]
+    assert configure(compose_tree(*TINY, *override.split()[:-1], f"{key}=2")).run_id != plain
+    with pytest.raises(ConfigError, match=re.escape(says)):
+        configure(compose_tree(*TINY, *override.split()))
+
+
+def test_a_setting_scales_every_penalty_by_its_regimes_dose_factor() -> None:
+    for method in ("decay", "spectral"):
+        for regime, factor in (("small", 7.0), ("large", 1.0)):
+            tree = compose_tree(*TINY, f"method={method}", f"batch={regime}", "+regimes.small.dose_factor=7")
+            assert configure(tree).method.scale == factor
 
 
 def test_run_id_is_the_same_on_every_machine() -> None:

@@ -1,11 +1,11 @@
-"""The six figures by name, and their files: PNG, PDF, caption and plotted numbers."""
+"""The six figures, and the dose figure, by name, and their files: PNG, PDF, caption and plotted numbers."""
 
 from pathlib import Path
 from types import ModuleType
 
 import pandas as pd
 
-from sns.analysis import figure1, figure2, figure3, figure4, figure5, figure6, style
+from sns.analysis import dose, figure1, figure2, figure3, figure4, figure5, figure6, style
 from sns.analysis.grid import Grid
 from sns.errors import UserError
 from sns.record.store import atomic, write_text
@@ -15,28 +15,38 @@ FIGURES: dict[str, ModuleType] = {
 }
 
 
+BESIDE: dict[str, ModuleType] = {"figdose": dose}  # not the paper's: drawn when asked for by name
+
+
 def resolve(name: str) -> str:
-    """`fig1`, `figure1` or `1` as `fig1`; UserError for anything else."""
+    """`fig1`, `figure1` or `1` as `fig1`, `dose` as `figdose`; UserError for anything else."""
     key = "fig" + name.lower().removeprefix("figure").removeprefix("fig")
-    if key not in FIGURES:
-        raise UserError(f"there is no figure {name}; choose from {', '.join(FIGURES)} or all")
+    if key not in FIGURES | BESIDE:
+        raise UserError(f"there is no figure {name}; choose from {', '.join(FIGURES)}, dose or all")
     return key
 
 
-def render(name: str, grid: Grid, out: Path, setting: str | None = None) -> list[Path]:
-    """Writes figureN.png, .pdf, .csv (every plotted number) and .txt (the caption) to `out` and returns their paths.
+def numbers(name: str, grid: Grid, out: Path, setting: str | None = None) -> pd.DataFrame:
+    """Writes figureN.csv (every plotted number) and figureN.txt (the caption) to `out`; the numbers, for drawing.
 
     `setting` is the main setting: the one Figures 1 to 4 show and 5 and 6 leave out. Raises RecordError where the
     records hold nothing to draw.
     """
-    module = FIGURES[resolve(name)]
+    module = (FIGURES | BESIDE)[resolve(name)]
     frame: pd.DataFrame = module.compute(grid, setting)
     out.mkdir(parents=True, exist_ok=True)
     stem = out / f"figure{module.NUMBER}"
+    with atomic(stem.with_suffix(".csv")) as aside:
+        frame.to_csv(aside, index=False)
+    write_text(stem.with_suffix(".txt"), frame.attrs["caption"] + "\n")
+    return frame
+
+
+def render(name: str, grid: Grid, out: Path, setting: str | None = None) -> list[Path]:
+    """Writes figureN.png and .pdf beside what `numbers` writes, and returns the four paths."""
+    module = (FIGURES | BESIDE)[resolve(name)]
+    frame = numbers(name, grid, out, setting)
+    stem = out / f"figure{module.NUMBER}"
     with style.context():
         files = style.save(module.draw(frame), stem)
-    files += [stem.with_suffix(".csv"), stem.with_suffix(".txt")]
-    with atomic(files[2]) as aside:
-        frame.to_csv(aside, index=False)
-    write_text(files[3], frame.attrs["caption"] + "\n")
-    return files
+    return [*files, stem.with_suffix(".csv"), stem.with_suffix(".txt")]

@@ -18,6 +18,9 @@ TITLES = {
     "nin_cifar100": "NIN, CIFAR-100",
     "densenet40_cifar100": "DenseNet-40, CIFAR-100",
     "densenet22_stl10": "DenseNet-22, STL-10",
+    "vgg_pocket": "small VGGNet, CIFAR-10 at 16x16",
+    "nin_pocket": "small NIN, CIFAR-100 at 16x16",
+    "densenet_pocket": "small DenseNet, CIFAR-100 at 16x16",
     "digits_vgg": "VGGNet, digits",
     "digits_nin": "NIN, digits",
     "digits_densenet": "DenseNet, digits",
@@ -46,6 +49,7 @@ class Grid:
 
     cells: tuple[Cell, ...]
     warnings: tuple[str, ...]
+    records: tuple[Record, ...] = ()  # every usable run, those of other variants too
 
     @property
     def settings(self) -> tuple[str, ...]:
@@ -127,11 +131,13 @@ def arrange(records: Iterable[Record], warnings: Iterable[str] = ()) -> Grid:
     computed under different options is ever averaged; the others are named in `warnings`."""
     places: dict[tuple[str, str, str], dict[str, list[Record]]] = {}
     notes = list(warnings)
+    usable = []
     for record in records:
         result = record.result
         if (fault := _fault(record)) is not None:
             notes.append(f"{record.path / RESULT} {fault}: left out; delete the run directory and run the cell again")
             continue
+        usable.append(record)
         place = places.setdefault((result.setting, result.method, result.regime), {})
         place.setdefault(result.variant, []).append(record)
     cells = []
@@ -144,7 +150,7 @@ def arrange(records: Iterable[Record], warnings: Iterable[str] = ()) -> Grid:
                     f"because their options differ from the {len(variants[kept])} run(s) of variant {kept}"
                 )
         cells.append(Cell(setting, method, regime, tuple(sorted(variants[kept], key=lambda r: r.result.seed))))
-    return Grid(tuple(sorted(cells, key=_place)), tuple(notes))
+    return Grid(tuple(sorted(cells, key=_place)), tuple(notes), tuple(usable))
 
 
 def _fault(record: Record) -> str | None:

@@ -1,7 +1,7 @@
 """One call from a configuration to checked, contrast-normalised images on the training device."""
 
 import hashlib
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -13,6 +13,7 @@ from sns.data import archives, digits, npz
 from sns.data.gcn import global_contrast_normalize
 from sns.data.memory import require_device
 from sns.data.raw import RawData, RawSplit, check
+from sns.data.resize import area_average
 from sns.data.subset import balanced_indices
 from sns.errors import DataError
 
@@ -51,15 +52,17 @@ class Dataset:
 
 
 def load(config: DataConfig, device: torch.device) -> Dataset:
-    """The images that `config` names, checked, cut to the subset, contrast-normalised and on `device`.
+    """The images that `config` names, checked, cut to the subset, made smaller, contrast-normalised and on `device`.
 
-    Raises DataError, one sentence, for a missing or damaged archive, unfit arrays, a subset larger than the set, or too
-    little memory.
+    Raises DataError, one sentence, for a missing or damaged archive, unfit arrays, a subset or held-out part larger
+    than the set, a resolution that does not divide theirs, or too little memory.
     """
     raw, source = _read(config)
     classes = check(raw, source)
-    train = _choose(raw.train, config.subset, "subset", source)
-    test = _choose(raw.test, config.test_subset, "test_subset", source)
+    if config.holdout is not None:
+        raw = _hold_out(raw, config.holdout, source)
+    train = _smaller(_choose(raw.train, config.subset, "subset", source), config.resolution, source)
+    test = _smaller(_choose(raw.test, config.test_subset, "test_subset", source), config.resolution, source)
     # float32 images, their bytes, and room for normalising one piece after the other
     require_device(5 * (train.x.size + test.x.size) + 200_000_000, device, f"the data set {config.name}")
     try:
@@ -93,9 +96,39 @@ def _choose(split: RawSplit, count: int | None, key: str, source: str) -> RawSpl
     return RawSplit(np.ascontiguousarray(split.x), split.y.astype(np.int64))
 
 
+def _hold_out(raw: RawData, count: int, source: str) -> RawData:
+    """`raw` with `count` of its training images, balanced and fixed, in place of its test set."""
+    if count >= len(raw.train.y):
+        raise DataError(
+            f"data.holdout={count} leaves none of the {len(raw.train.y)} training images of {source} to train on; "
+            "hold out fewer"
+        )
+    held = np.zeros(len(raw.train.y), dtype=bool)
+    held[balanced_indices(raw.train.y, count)] = True
+    return replace(raw, train=raw.train.take(~held), test=raw.train.take(held))
+
+
+def _smaller(split: RawSplit, side: int | None, source: str) -> RawSplit:
+    """The split with images of `side` x `side` pixels, or as it is for None."""
+    if side is None:
+        return split
+    if split.x.shape[2] % side != 0:
+        raise DataError(
+            f"data.resolution={side} does not divide the {split.x.shape[2]} pixels a side of {source}; "
+            "choose a divisor, or null"
+        )
+    return RawSplit(area_average(split.x, side), split.y)
+
+
 def _note(raw: RawData, config: DataConfig) -> str | None:
-    whole = config.subset is None and config.test_subset is None
-    return raw.note if raw.note is None or whole else f"{raw.note}, counted before the subset was taken"
+    """What was done to the images that a reader would not expect, and what their source says of them."""
+    cut = config.subset is not None or config.test_subset is not None or config.holdout is not None
+    parts = [f"{raw.note}, counted before the subset was taken" if raw.note is not None and cut else raw.note]
+    if config.resolution is not None:
+        parts.append(f"reduced to {config.resolution}x{config.resolution} by area averaging")
+    if config.holdout is not None:
+        parts.append(f"test split: {config.holdout:,} held-out training images, not the test set")
+    return "; ".join(part for part in parts if part is not None) or None
 
 
 def fingerprint(*splits: RawSplit) -> str:

@@ -11,6 +11,7 @@ from sns.data.raw import Array, RawData, RawSplit
 from sns.errors import DataError, first_line
 
 KEYS = ("x_train", "y_train", "x_test", "y_test")
+TITLES = {"cifar10": "CIFAR-10", "cifar100": "CIFAR-100", "stl10": "STL-10"}  # by file name, for notes
 
 
 def read(path: Path) -> RawData:
@@ -35,7 +36,8 @@ def read(path: Path) -> RawData:
             f"{path} cannot be read as .npz ({first_line(error)}); write it again with numpy.savez"
         ) from None
     total = len(arrays["x_train"]) + len(arrays["x_test"])
-    note = f"{not_exact:,} of {total:,} images from JPEG" if not_exact > 0 else None
+    title = TITLES.get(path.stem, path.stem)
+    note = f"{title}, {not_exact:,} of {total:,} images from JPEG" if not_exact > 0 else None
     return RawData(
         RawSplit(_channels_first(arrays["x_train"]), arrays["y_train"]),
         RawSplit(_channels_first(arrays["x_test"]), arrays["y_test"]),

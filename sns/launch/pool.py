@@ -47,8 +47,8 @@ def visible_gpus(environment: Mapping[str, str], count: int) -> list[str]:
 def slots_for(
     device: str, threads: int | None, launch: LaunchConfig, gpus: Sequence[str], cores: int, runs: int
 ) -> list[Slot]:
-    """One slot for each GPU, or `launch.per_gpu`, or for each group of `launch.gpus_per_run`; on CPUs `launch.processes`,
-    the cores divided between them.
+    """One slot for each GPU, or `launch.per_gpu`, or for each group of `launch.gpus_per_run`; on CPUs
+    `launch.processes`, the cores divided between them.
 
     `device` and `threads` are train.device and train.threads; `gpus` names the visible ones; no more slots than `runs`
     are made. UserError for a device that cannot be shared out.

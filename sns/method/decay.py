@@ -5,7 +5,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from sns.config import require
+from sns.config import later, require
 from sns.method.base import Method, register, weight_parameters
 
 SCOPES = ("all", "weights")
@@ -16,13 +16,15 @@ class DecayOptions:
     """The paper's lambda is 1e-4."""
 
     name: str = "decay"
-    factor: float = 1e-4  # lambda
+    factor: float = 1e-4  # lambda, before `scale`
     scope: str = (
         "all"  # all: every parameter, as Chainer's hook did | weights: weight matrices only, as equation 2 says
     )
+    scale: float = later(1.0)  # lambda is factor * scale: how a setting raises every penalty alike to match a dose
 
     def __post_init__(self) -> None:
         require(self.factor >= 0, f"method.factor={self.factor} must not be negative")
+        require(self.scale >= 0, f"method.scale={self.scale} must not be negative")
         require(self.scope in SCOPES, f"method.scope={self.scope} is unknown; choose one of {', '.join(SCOPES)}")
 
 
@@ -34,14 +36,14 @@ class Decay(Method):
 
     def __init__(self, options: DecayOptions, model: nn.Module, generator: torch.Generator) -> None:
         super().__init__(options, model, generator)
-        self.factor = options.factor
+        self.factor: float = options.factor * options.scale
         self.parameters = list(model.parameters()) if options.scope == "all" else weight_parameters(model)
 
     @torch.no_grad()
     def regularize(self) -> Tensor:
         """lambda / 2 * sum of squares, ()."""
         values = [p.detach() for p in self.parameters]
-        torch._foreach_add_([p.grad for p in self.parameters if p.grad is not None], values, alpha=self.options.factor)
+        torch._foreach_add_([p.grad for p in self.parameters if p.grad is not None], values, alpha=self.factor)
         norms = torch.stack(torch._foreach_norm(values))
-        penalty: Tensor = 0.5 * self.options.factor * norms.square().sum()
+        penalty: Tensor = 0.5 * self.factor * norms.square().sum()
         return penalty

@@ -6,7 +6,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.utils.rnn import pad_sequence
 
-from sns.config import require
+from sns.config import later, require
 from sns.linalg.power_iteration import PaddedStack, group_by_rows, power_iteration, random_unit_vectors
 from sns.method.base import Method, as_matrix, memory_order, paper_order, register, weight_parameters
 from sns.precision import full_precision
@@ -17,11 +17,13 @@ class SpectralOptions:
     """The paper's lambda is 0.01, with one power iteration a step."""
 
     name: str = "spectral"
-    factor: float = 0.01  # lambda
+    factor: float = 0.01  # lambda, before `scale`
     n_iterations: int = 1  # power iterations a step, starting from the last step's v
+    scale: float = later(1.0)  # lambda is factor * scale: how a setting raises every penalty alike to match a dose
 
     def __post_init__(self) -> None:
         require(self.factor >= 0, f"method.factor={self.factor} must not be negative")
+        require(self.scale >= 0, f"method.scale={self.scale} must not be negative")
         require(self.n_iterations >= 1, f"method.n_iterations={self.n_iterations} must be at least 1")
 
 
@@ -37,7 +39,7 @@ class Spectral(Method):
 
     def __init__(self, options: SpectralOptions, model: nn.Module, generator: torch.Generator) -> None:
         super().__init__(options, model, generator)
-        self.factor = options.factor
+        self.factor: float = options.factor * options.scale
         self.weights = weight_parameters(model)
         self._arrange(generator, stacked=self.weights[0].device.type == "cuda")
 
@@ -63,9 +65,9 @@ class Spectral(Method):
                 stacked = matrices[0].unsqueeze(0) if stack is None else stack.fill(matrices)
                 sigma, u, new = power_iteration(stacked, v, self.options.n_iterations)
                 v.copy_(new)
-                self._add(group, self.options.factor * sigma.unsqueeze(-1) * u, v)
+                self._add(group, self.factor * sigma.unsqueeze(-1) * u, v)
                 squares.append(sigma.square().sum())
-        penalty: Tensor = 0.5 * self.options.factor * torch.stack(squares).sum()
+        penalty: Tensor = 0.5 * self.factor * torch.stack(squares).sum()
         return penalty
 
     def _add(self, group: list[int], scaled: Tensor, v: Tensor) -> None:

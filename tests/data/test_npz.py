@@ -61,8 +61,9 @@ def test_grey_images_and_a_home_folder(file, monkeypatch):
 
 def test_images_that_are_not_exact_are_noted(file):
     np.savez(file, **arrays(), not_exact=np.array([1, 5, 13]))
-    assert read(file).note == "3 of 20 images from JPEG"
-    assert read(file, subset=4).note == "3 of 20 images from JPEG, counted before the subset was taken"
+    assert read(file).note == "images, 3 of 20 images from JPEG"
+    assert read(file, subset=4).note == "images, 3 of 20 images from JPEG, counted before the subset was taken"
+    assert read(file.rename(file.with_name("cifar10.npz"))).note == "CIFAR-10, 3 of 20 images from JPEG"
     np.savez(file, **arrays(), not_exact=np.array([], dtype=np.int32))
     assert read(file).note is None
 

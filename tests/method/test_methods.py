@@ -97,6 +97,17 @@ def test_decay_of_weights_leaves_biases_and_batch_norm_alone() -> None:
     assert_close(penalty, expected.detach())
 
 
+@pytest.mark.parametrize("options", [DecayOptions, SpectralOptions])
+def test_scale_multiplies_lambda_and_with_it_the_stated_dose(options: Any) -> None:
+    model, other = network(), network()
+    scaled, penalty = full_step(options(factor=0.02, scale=5.0), model)
+    plain, expected = full_step(options(factor=0.1), other)
+    assert penalty is not None
+    assert_close(scaled, plain)
+    assert_close(penalty, expected)
+    assert make(options(factor=0.02, scale=5.0), model).factor == pytest.approx(0.1)
+
+
 @pytest.mark.parametrize("alpha", [0.5, 0.25, 1.0, 0.0])
 def test_adversarial_equals_the_textbook_in_three_passes(alpha: float) -> None:
     ours, theirs = network(), network()
