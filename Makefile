@@ -14,6 +14,10 @@ SEEDS ?= 1
 EPOCHS ?=
 ARGS ?=
 DRY ?=
+DEVICE ?= cpu
+ROWS ?=
+LAUNCHER ?= basic
+WATCH ?=
 RUN ?= $(firstword $(wildcard results/runs/pocket/nin_pocket__spectral__b64__s0__*))
 
 ifneq ($(shell test "$(SEEDS)" -ge 1 2>/dev/null && echo yes),yes)
@@ -26,13 +30,14 @@ SEED_LIST := $(subst $(space),$(comma),$(shell seq 0 $$(($(SEEDS) - 1))))
 GRID := results=$(RESULTS) seed=$(SEED_LIST) $(if $(EPOCHS),train.epochs=$(EPOCHS)) $(ARGS)
 WHERE := $(RESULTS) $(if $(EXPERIMENT),--experiment $(EXPERIMENT))
 
-.PHONY: help setup lint test test-gpu soak test-browser demo pocket reproduce-table1 table1 figures claims report \
-	verify-results verify-retrain clean
+.PHONY: help setup lint test test-gpu test-browser test-slurm soak demo pocket reproduce-table1 status table1 figures
+.PHONY: claims report bench verify-results verify-retrain clean
 
 help: ## this list
 	@grep -E '^[a-z0-9-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 20
 	@echo
-	@echo "Options: RESULTS=folder SEEDS=3 EPOCHS=300 EXPERIMENT=table1 ARGS='any Hydra overrides' DRY=1 (reproduce-table1)"
+	@echo "Options: RESULTS=folder SEEDS=3 EPOCHS=300 EXPERIMENT=table1 ARGS='any Hydra overrides'"
+	@echo "         DRY=1 LAUNCHER=local|slurm (reproduce-table1) WATCH=1 (status) DEVICE=cuda ROWS=1,5 (bench)"
 
 setup: $(STAMP) ## virtual environment with pinned versions in .venv
 
@@ -55,12 +60,19 @@ test: $(STAMP) lint ## lint and every test
 test-gpu: $(STAMP) ## the tests that need a CUDA device
 	$(BIN)/python -c 'import torch, sys; sys.exit(not torch.cuda.is_available() and "error: no CUDA device here")'
 	$(BIN)/pytest -m gpu $(ARGS)
+
 soak: $(STAMP) ## a small grid under a killer, compared to the bit with a quiet one
 	OMP_NUM_THREADS=1 $(PYTHON) tests/soak.py $(ARGS)
 
 test-browser: $(STAMP) ## install Chromium (Debian) and open the report page in it
 	command -v chromium >/dev/null || { apt-get update -qq && apt-get install -y -qq chromium chromium-driver >/dev/null; }
 	$(BIN)/pytest tests/browser $(ARGS)
+
+test-slurm: $(STAMP) ## start a Slurm on this machine (Debian, root), disturb a grid on it, stop it again
+	@set -e; tool=tools/slurm_single_node.sh; trap "$$tool down" EXIT; \
+		$(BIN)/uv pip install --quiet --python $(PYTHON) -c constraints.txt -e '.[dev,cluster]'; \
+		export SLURM_CI_CPUS=2; $$tool up; eval "$$($$tool env)"; \
+		OMP_NUM_THREADS=1 SNS_TEST_SLURM=1 $(BIN)/pytest tests/slurm $(ARGS)
 
 demo: $(STAMP) ## the whole grid in minutes on the 8x8 digits, with its table, figures, claims and report
 	$(PYTHON) scripts/train.py -m experiment=demo $(GRID)
@@ -70,13 +82,16 @@ pocket: $(STAMP) ## small networks on 5,000 real images, 72 runs of about a minu
 	$(PYTHON) scripts/train.py -m experiment=pocket results=$(RESULTS) $(ARGS)
 	$(PYTHON) scripts/publish.py $(RESULTS) --experiment pocket
 
-reproduce-table1: $(STAMP) ## the paper's 32 cells on this device, finished runs skipped; DRY=1 lists and estimates
+reproduce-table1: $(STAMP) ## the paper's 32 cells, finished runs skipped; DRY=1 estimates; LAUNCHER=local or slurm
 ifneq ($(DRY),)
 	$(PYTHON) scripts/plan.py experiment=table1 $(GRID)
 else
-	@$(PYTHON) scripts/train.py -m experiment=table1 $(GRID); code=$$?; \
+	@$(PYTHON) scripts/train.py -m experiment=table1 hydra/launcher=$(LAUNCHER) $(GRID); code=$$?; \
 		test $$code -eq 75 || $(PYTHON) scripts/table1.py $(RESULTS) --experiment table1; exit $$code
 endif
+
+status: $(STAMP) ## where every run of a grid stands; WATCH=1 refreshes
+	@$(PYTHON) scripts/status.py $(WHERE) $(if $(WATCH),--watch)
 
 table1: $(STAMP) ## Table 1 from the records in RESULTS
 	$(PYTHON) scripts/table1.py $(WHERE)
@@ -89,6 +104,11 @@ claims: $(STAMP) ## verdicts on the paper's claims from the records in RESULTS
 
 report: $(STAMP) ## one self-contained page from the records in RESULTS
 	$(PYTHON) scripts/report.py $(WHERE)
+
+bench: $(STAMP) ## paired measurements against peers and floors, bench/README.md; DEVICE=cuda on a GPU, ROWS=1,5 for some
+	@$(BIN)/uv pip install --quiet --python $(PYTHON) --no-deps -r bench/requirements.txt || \
+		echo "the peers of bench/requirements.txt could not be installed: their rows will say so" >&2
+	$(PYTHON) bench/run.py --device $(DEVICE) $(if $(ROWS),--rows $(ROWS)) $(ARGS)
 
 verify-results: $(STAMP) ## records whole and what their names say; tables, figures, claims and report what records give
 	$(PYTHON) scripts/verify.py $(RESULTS)

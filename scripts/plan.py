@@ -21,7 +21,7 @@ from sns.train.progress import clock
 def main(overrides: list[str]) -> int:
     """Prints the plan; 0 if it could be made."""
     with initialize_config_dir(str(Path(__file__).resolve().parents[1] / "configs"), version_base="1.3"):
-        configs = expand(overrides)
+        configs = expand([text for text in overrides if not text.startswith(("hydra/launcher", "hydra.launcher"))])
     plan = [state_of(config) for config in configs]
     print("timing a few updates on this device for the runs that have no finished sibling ...", file=sys.stderr)
     left = remaining(plan, run_seconds)

@@ -2,6 +2,9 @@
 
 python scripts/train.py setting=vgg_cifar10 method=spectral batch=large seed=1
 python scripts/train.py -m experiment=demo
+python scripts/train.py -m experiment=table1 hydra/launcher=local     # or slurm: docs/cluster.md
+
+Exit code: 0 all is done, 75 the same command goes on where this one stopped, anything else: an error, told in a line.
 """
 
 import os
@@ -10,13 +13,17 @@ import sys
 
 import hydra
 from hydra.core.hydra_config import HydraConfig
+from hydra.types import RunMode
 from omegaconf import DictConfig
 
-from sns.errors import UserError, first_line
-from sns.train.run import configure, run
+from sns.errors import UserError
+from sns.launch import several
+from sns.launch.attempt import RETRY, Fault, attempt
+from sns.launch.attempts import LAUNCHER
+from sns.train.run import configure
 from sns.train.signals import RESUMABLE, Interrupted
 
-failures: list[str] = []
+faults: list[int] = []  # exit codes
 
 
 @hydra.main(version_base="1.3", config_path="../configs", config_name="config")
@@ -24,24 +31,30 @@ def train(tree: DictConfig) -> None:
     """One run of the grid; a fault of one run never stops the others."""
     overrides = list(HydraConfig.get().overrides.task)
     command = shlex.join(["python", "scripts/train.py", *overrides])
+    in_a_grid = HydraConfig.get().mode == RunMode.MULTIRUN or LAUNCHER in os.environ
     try:
-        run(configure(tree), command)
+        config = configure(tree)
+        if config.launch.gpus_per_run > 1 and not several.is_one_of_several():
+            code = several.start(config.launch.gpus_per_run, [sys.executable, __file__, *overrides])
+            faults.extend([code] if code else [])
+            return
+        result = attempt(config, command, counted=in_a_grid)
+        if result.status == "failed":
+            _fault(1, f"{result.run_id} {result.reason}", overrides)
     except UserError as error:
-        _fail(str(error), overrides)
+        _fault(1, str(error), overrides)
+    except Fault as error:
+        _fault(RETRY if error.again else 1, str(error), overrides)
     except Interrupted as stop:
         print(stop, file=sys.stderr)
         sys.exit(RESUMABLE)
-    except Exception as error:  # a fault of ours: told in a line, so that the sweep goes on; SNS_DEBUG=1 shows where
-        if os.environ.get("SNS_DEBUG"):
-            raise
-        _fail(f"{type(error).__name__}: {first_line(error)} (SNS_DEBUG=1 shows the trace)", overrides)
 
 
-def _fail(message: str, overrides: list[str]) -> None:
-    failures.append(message)
+def _fault(code: int, message: str, overrides: list[str]) -> None:
+    faults.append(code)
     print(f"error: {message} [{' '.join(overrides)}]", file=sys.stderr)
 
 
 if __name__ == "__main__":
     train()
-    sys.exit(1 if failures else 0)
+    sys.exit(faults[0] if len(faults) == 1 else int(bool(faults)))

@@ -125,7 +125,7 @@ class TrainConfig:
     precision: str = "fp32"  # fp32 | tf32 | bf16
     device: str = free("auto")  # auto | cpu | cuda | cuda:N
     mode: str = free("auto")  # eager | compile | graph; auto: graph (captured CUDA graph) on a GPU, eager on a CPU
-    memory_format: str = free("auto")  # contiguous | channels_last; auto: channels_last on a GPU in tf32 and bf16
+    memory_format: str = free("auto")  # contiguous | channels_last; auto: channels_last in bf16, and in tf32 on a GPU
     threads: int | None = free(None)  # CPU threads; None: torch's choice
     checkpoint_minutes: float = free(5.0)  # between checkpoints; one is also written at a signal and at the end
     time_limit_minutes: float | None = free(None)  # of this process: it saves and ends a little before; None: no limit
@@ -186,10 +186,19 @@ class MeasureConfig:
 class LaunchConfig:
     """How the runs of a grid are spread over processes and devices. Nothing here can change a result."""
 
-    per_gpu: int = free(1)  # runs that share one GPU at a time
+    per_gpu: int = free(1)  # runs that share one GPU at a time (hydra/launcher=local)
+    gpus_per_run: int = free(1)  # GPUs of one machine that share the batch of one run; over more machines: torchrun
+    processes: int | None = free(None)  # runs at a time on CPUs (hydra/launcher=local); None: one a core
+    retries: int = free(2)  # more attempts at a run that dies or ends with an error before it counts as failed
 
     def __post_init__(self) -> None:
         require(self.per_gpu >= 1, f"launch.per_gpu={self.per_gpu} must be at least 1")
+        require(self.gpus_per_run >= 1, f"launch.gpus_per_run={self.gpus_per_run} must be at least 1")
+        require(
+            self.processes is None or self.processes >= 1,
+            f"launch.processes={self.processes} must be at least 1, or null for one a core",
+        )
+        require(self.retries >= 0, f"launch.retries={self.retries} must not be negative")
 
 
 @dataclass

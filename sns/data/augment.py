@@ -26,11 +26,34 @@ def crop_and_flip(x: Tensor, padding: int, flip: bool, generator: torch.Generato
 def window(x: Tensor, padding: int, top: Tensor, left: Tensor, mirrored: Tensor) -> Tensor:
     """The H x W piece of each zero-padded image of `x` (B, C, H, W) from row top[i] and column left[i] on, its columns
     reversed where mirrored[i]; top, left: (B,) int64 in 0..2*padding, mirrored: (B,) bool."""
+    if x.device.type == "cpu":
+        return _by_image(x, padding, top, left, mirrored)
+    return _by_index(x, padding, top, left, mirrored)
+
+
+def _by_image(x: Tensor, padding: int, top: Tensor, left: Tensor, mirrored: Tensor) -> Tensor:
+    """One block copy an image, of what remains of it in its window: on a CPU two to four times as fast as an index."""
+    out = torch.zeros_like(x)
+    source, target = x.numpy(), out.numpy()
+    height, width = x.shape[2:]
+    for i, (down, right, mirror) in enumerate(zip(top.tolist(), left.tolist(), mirrored.tolist(), strict=True)):
+        rows, columns = _overlap(down - padding, height), _overlap(right - padding, width)
+        place = target[i, :, :, ::-1] if mirror else target[i]
+        place[:, rows[1], columns[1]] = source[i, :, rows[0], columns[0]]
+    return out
+
+
+def _overlap(shift: int, size: int) -> tuple[slice, slice]:
+    """Which entries 0..size-1 a window moved by `shift` still sees, and where in the window they are."""
+    return slice(max(shift, 0), size + min(shift, 0)), slice(max(-shift, 0), size - max(shift, 0))
+
+
+def _by_index(x: Tensor, padding: int, top: Tensor, left: Tensor, mirrored: Tensor) -> Tensor:
+    """A single gather on the device: nothing returns to the host."""
     batch, channels, height, width = x.shape
     rows = top[:, None] + torch.arange(height, device=x.device)
     columns = torch.arange(width, device=x.device)
     columns = left[:, None] + torch.where(mirrored[:, None], width - 1 - columns, columns)
-    # One index into the flattened padded image serves all channels: a single gather, nothing returns to the host.
-    places = rows[:, :, None] * (width + 2 * padding) + columns[:, None, :]
+    places = rows[:, :, None] * (width + 2 * padding) + columns[:, None, :]  # in the flattened padded image
     padded = F.pad(x, (padding,) * 4).reshape(batch, channels, -1)
     return padded.gather(2, places.reshape(batch, 1, -1).expand(-1, channels, -1)).view(x.shape)

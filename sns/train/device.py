@@ -50,10 +50,11 @@ def _has_compiler() -> bool:
 
 
 def choose_memory_format(config: TrainConfig, device: torch.device) -> torch.memory_format:
-    """auto is channels_last where a GPU's matrix units want it (tf32, bf16), else contiguous."""
+    """auto is channels_last where matrix units want it (bf16 anywhere, tf32 on a GPU), else contiguous."""
     wanted = config.memory_format
     if wanted == "auto":
-        wanted = "channels_last" if device.type == "cuda" and config.precision != "fp32" else "contiguous"
+        gains = config.precision == "bf16" or (config.precision == "tf32" and device.type == "cuda")
+        wanted = "channels_last" if gains else "contiguous"
     return torch.channels_last if wanted == "channels_last" else torch.contiguous_format
 
 

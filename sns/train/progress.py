@@ -1,7 +1,12 @@
-"""What the user sees while a run trains: a live bar on a terminal, one plain line an evaluation elsewhere."""
+"""What the user sees while a run trains: a live bar on a terminal, one plain line an evaluation elsewhere; and, for
+who watches from outside, progress.json in the run directory.
+"""
 
 import contextlib
+import json
+import os
 import sys
+import time
 from pathlib import Path
 from types import TracebackType
 from typing import Self, TextIO
@@ -10,6 +15,8 @@ from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
 LOG = "train.log"
+PROGRESS = "progress.json"
+BEAT = 5.0  # seconds between two writings of progress.json at least
 
 
 class Reporter:
@@ -21,6 +28,9 @@ class Reporter:
         if mode == "auto":
             mode = "bar" if sys.stdout.isatty() else "lines"
         self.mode, self.title, self.total = mode, title, total
+        self.directory = directory
+        self._beaten = -BEAT
+        self._seen: dict[str, float] = {}  # of the last evaluation
         self.log: TextIO | None = None if directory is None else (directory / LOG).open("a", encoding="utf-8")
         self.bar: Progress | None = None
 
@@ -43,6 +53,8 @@ class Reporter:
 
     def step(self, done: int) -> None:
         """Moves the bar to update `done`."""
+        if time.monotonic() - self._beaten >= BEAT:
+            self._beat(done)
         if self.bar is not None:
             self.bar.update(self.task, completed=done)
 
@@ -55,12 +67,27 @@ class Reporter:
         place = f"epoch {row['epoch']:g} step {row['step']:g}/{self.total}"
         line = f"{self.title} {place} {figures} {clock(seconds_left)} left"
         self._write(line, shown=self.mode == "lines")
+        self._seen = {"epoch": row["epoch"], "seconds_left": seconds_left, "test_accuracy": row["test_accuracy"]}
+        if time.monotonic() - self._beaten >= BEAT:
+            self._beat(int(row["step"]))
         if self.bar is not None:
             self.bar.update(self.task, completed=row["step"], figures=figures)
 
     def say(self, line: str) -> None:
         """Reports anything else."""
         self._write(f"{self.title} {line}", shown=self.mode != "none")
+
+    def _beat(self, step: int) -> None:
+        """Writes progress.json; where it cannot be written the run goes on, since nothing rests on it."""
+        self._beaten = time.monotonic()
+        if self.directory is None:
+            return
+        aside = self.directory / f".{PROGRESS}.{os.getpid()}.tmp"
+        try:
+            aside.write_text(json.dumps({"step": step, "total": self.total, "time": time.time(), **self._seen}))
+            aside.replace(self.directory / PROGRESS)
+        except OSError:
+            aside.unlink(missing_ok=True)
 
     def _write(self, line: str, shown: bool) -> None:
         if self.log is not None:

@@ -5,6 +5,7 @@ an update one sum over the ranks makes gradients and running statistics what one
 ranks compute the same, so weights, momentum and the method's state stay identical. Dropout masks differ by rank.
 """
 
+import atexit
 import os
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
@@ -111,6 +112,7 @@ def join(device: str = "auto") -> Ranks:
                 raise UserError(f"process {ranks.local} (from 0) of this machine finds {found} GPUs: start fewer")
             torch.cuda.set_device(ranks.local)
         dist.init_process_group("cpu:gloo,cuda:nccl" if cuda else "gloo", timeout=PATIENCE)
+        atexit.register(dist.destroy_process_group)  # its threads must not outlive the interpreter
     return ranks
 
 

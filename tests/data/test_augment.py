@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from sns.data.augment import crop_and_flip, window
+from sns.data.augment import _by_image, _by_index, crop_and_flip, window
 
 
 def stream(seed: int = 0) -> torch.Generator:
@@ -96,8 +96,16 @@ def test_strided_input():
     assert torch.equal(crop_and_flip(x, 1, True, stream()), expected)
 
 
+@pytest.mark.parametrize("side", [5, 8])
+def test_copies_and_index_agree_to_the_bit(side: int):
+    """Every offset of padding 3, mirrored and not: images smaller than twice the padding included."""
+    offsets = torch.cartesian_prod(torch.arange(7), torch.arange(7), torch.arange(2))
+    x = torch.randn(len(offsets), 2, side, side, generator=stream())
+    arguments = (x, 3, offsets[:, 0], offsets[:, 1], offsets[:, 2].bool())
+    assert torch.equal(_by_image(*arguments), _by_index(*arguments))
+
+
 @pytest.mark.gpu
-@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
 def test_nothing_returns_to_the_host():
     x, generator = images(512).cuda(), torch.Generator("cuda").manual_seed(0)
     crop_and_flip(x, 2, True, generator)

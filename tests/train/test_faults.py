@@ -70,11 +70,11 @@ def at_step(step: int, what: Callable[[], None], patch: pytest.MonkeyPatch) -> N
     original = saving.Saver.due
     done = []
 
-    def due(self: saving.Saver) -> bool:
+    def due(self: saving.Saver, cheap: bool = False) -> bool:
         if self.session.step == step and not done:
             done.append(step)
             what()
-        return original(self)
+        return original(self, cheap)
 
     patch.setattr(saving.Saver, "due", due)
 

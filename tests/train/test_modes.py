@@ -131,7 +131,10 @@ def test_modes_and_formats_are_chosen_by_device() -> None:
     assert choose_memory_format(train, gpu) is torch.contiguous_format
     bf16 = TrainConfig(epochs=1, precision="bf16")
     assert choose_memory_format(bf16, gpu) is torch.channels_last
-    assert choose_memory_format(bf16, cpu) is torch.contiguous_format
+    assert choose_memory_format(bf16, cpu) is torch.channels_last
+    tf32 = TrainConfig(epochs=1, precision="tf32")
+    assert choose_memory_format(tf32, gpu) is torch.channels_last
+    assert choose_memory_format(tf32, cpu) is torch.contiguous_format
     with pytest.raises(UserError, match=r"train\.mode=graph needs a GPU"):
         choose_mode(TrainConfig(epochs=1, mode="graph"), cpu)
 

@@ -136,6 +136,25 @@ def test_a_signal_to_one_process_stops_both_at_one_step_and_the_run_resumes_to_t
     assert all(torch.equal(a[name], b[name]) for name in a)  # type: ignore[attr-defined,index]
 
 
+def test_one_option_starts_the_processes_and_passes_their_stop_on(tmp_path: Path) -> None:
+    command = [sys.executable, str(ROOT / "scripts/train.py"), *SHARED, *PLAIN, f"results={tmp_path}"]
+    command += ["train.epochs=100000", "launch.gpus_per_run=2"]
+    config = make(tmp_path, *PLAIN, "train.epochs=100000")
+    process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True)
+    while not (config.directory / store.HISTORY_CSV).exists() and process.poll() is None:
+        time.sleep(0.01)
+    process.send_signal(signal.SIGTERM)
+    _, told = process.communicate(timeout=120)
+    assert process.returncode == 75, told
+    assert len(set(re.findall(r"stopped at update (\d+) of", told))) == 1
+    assert checkpoint.exists(config.directory)
+    refused = subprocess.run(
+        [*command, "batch.ghost=32", "train.epochs=2"], capture_output=True, text=True, check=False
+    )
+    assert refused.returncode == 1
+    assert "cannot be shared by 2 processes" in refused.stderr
+
+
 @pytest.mark.parametrize(
     ("size", "ghost", "world", "expected"),
     [(32, 8, 2, 16), (32, 8, 4, 8), (32, None, 1, 32), (4096, 64, 8, 512), (32, 8, 3, None), (32, 8, 8, None)],

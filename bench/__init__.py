@@ -1,0 +1,1 @@
+"""Paired measurements of the repository against peers and floors: `make bench`."""

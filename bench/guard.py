@@ -1,0 +1,29 @@
+"""Cases that fail alone, and memory given back between them."""
+
+import gc
+from collections.abc import Callable, Iterator
+
+import torch
+
+from bench.cells import Plan
+from bench.line import Line
+from sns.errors import UserError
+
+
+def guarded(plan: Plan, row: int, what: str, case: Callable[[], Iterator[Line]]) -> Iterator[Line]:
+    """The lines of `case`; where it does not fit or cannot run here, one line that says so, and the row goes on."""
+    release(plan)
+    try:
+        yield from case()
+    except (RuntimeError, UserError) as error:  # torch.OutOfMemoryError is a RuntimeError
+        message = (str(error).splitlines() or [type(error).__name__])[0][:160]
+        yield Line(row, what, "", note=f"failed: {message}")
+
+
+def release(plan: Plan) -> None:
+    """Returns what earlier cases held, so that the next one finds the device empty and its peak is its own."""
+    if plan.device.type == "cuda":
+        gc.collect()
+        torch.cuda.synchronize(plan.device)
+        torch.cuda.empty_cache()
+        torch.cuda.reset_peak_memory_stats(plan.device)

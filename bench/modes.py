@@ -1,0 +1,60 @@
+"""Row 10, one process: modes, precisions and pass sizes of a training step on a GPU."""
+
+from collections.abc import Iterator
+from dataclasses import replace
+from functools import partial
+
+import torch
+
+from bench.cells import NETWORKS, Plan, cell, update
+from bench.guard import guarded
+from bench.line import Line
+from bench.timing import paired, spread
+
+ROW = 10
+REGIMES = ("small", "large")
+PRECISIONS = ("fp32", "tf32", "bf16")
+Rates = dict[tuple[str, str, str], float]
+
+
+def modes(plan: Plan) -> Iterator[Line]:
+    """Eager, captured and compiled steps."""
+    names = ("eager", "graph", "compile") if plan.device.type == "cuda" else ("eager",)
+    cases = [(f"mode {name}", f"train.mode={name}") for name in names]
+    yield from _compare(plan, cases, REGIMES)
+
+
+def precisions(plan: Plan, rates: Rates) -> Iterator[Line]:
+    """fp32 proper, TensorFloat-32 and bfloat16, each in the memory format that `auto` gives it. Fills `rates`."""
+    cases = [(f"precision {name}", f"train.precision={name}") for name in PRECISIONS]
+    yield from _compare(plan, cases, REGIMES, rates)
+
+
+def pass_sizes(plan: Plan) -> Iterator[Line]:
+    """How a large batch is cut into passes: one ghost batch each, in the middle, all at once."""
+    sizes = (16, 32) if plan.tiny else (256, 1_024, 4_096)
+    yield from _compare(plan, [(f"passes of {size}", f"batch.micro={size}") for size in sizes], ("large",))
+
+
+def _compare(
+    plan: Plan, cases: list[tuple[str, str]], regimes: tuple[str, ...], rates: Rates | None = None
+) -> Iterator[Line]:
+    each = replace(plan, budget=plan.budget / len(NETWORKS) / len(regimes) / len(cases))
+    for setting in NETWORKS:
+        for regime in regimes:
+            for label, override in cases:
+                what = f"{label}, {NETWORKS[setting][0]}, {regime} batch"
+                for line in guarded(plan, ROW, what, partial(_case, each, setting, regime, label, override)):
+                    if rates is not None and line.ours is not None:
+                        rates[setting, regime, label.split()[-1]] = line.ours.median
+                    yield line
+
+
+def _case(plan: Plan, setting: str, regime: str, label: str, override: str) -> Iterator[Line]:
+    session = cell(plan, setting, f"batch={regime}", override)
+    taken = paired({"ours": update(session)}, plan.device, plan.budget, rounds=5)["ours"]
+    peak = torch.cuda.max_memory_allocated(plan.device) / 1e9 if plan.device.type == "cuda" else 0.0
+    what = f"{label}, {NETWORKS[setting][0]}{' (tiny)' if plan.tiny else ''}, B = {session.config.batch.size}"
+    note = f"{session.mode} {session.config.train.precision}, passes of {session.pass_size}, peak {peak:.3g} GB"
+    rates = spread([session.config.batch.size / seconds for seconds in taken])
+    yield Line(ROW, what, "", "images/s", rates, note=note)

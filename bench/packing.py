@@ -1,0 +1,105 @@
+"""Row 10, several processes: runs that share one device.
+
+The processes are started once and told what to do line by line: "prepare SETTING", "run SECONDS".
+"""
+
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import IO
+
+import torch
+
+from bench.cells import NETWORKS, ROOT, Plan, cell, update
+from bench.guard import release
+from bench.line import FASTER, Line
+from bench.timing import Spread, Work, seconds, spread
+
+ROW = 10
+WORTH = 1.3  # times the throughput of one run, or packing is not worth its trouble
+
+
+def packing(plan: Plan) -> Iterator[Line]:
+    """Images a second of k processes together, small batch."""
+    release(plan)
+    counts = (1, 2) if plan.tiny else (1, 2, 4, 8)
+    duration = max(0.2, min(3.0, plan.budget / 2 / len(NETWORKS) / len(counts)))
+    workers = [_launch(plan) for _ in range(max(counts))]
+    try:
+        for setting in NETWORKS:
+            for worker in workers:
+                _tell(worker, f"prepare {setting}")
+            sizes = [int(_answer(worker)) for worker in workers]
+            totals = {count: _together(workers[:count], duration) for count in counts}
+            for count in counts:
+                yield _line(plan, setting, sizes[0], count, totals[count] / totals[1], totals[count])
+    finally:
+        for worker in workers:
+            worker.kill()
+            worker.wait()
+
+
+def _line(plan: Plan, setting: str, size: int, count: int, gain: float, total: float) -> Line:
+    what = f"{count} at a time, {NETWORKS[setting][0]}{' (tiny)' if plan.tiny else ''}, B = {size}"
+    figure: Spread = spread([gain])
+    target = WORTH if count > 1 else None
+    return Line(ROW, what, "one run alone", "images/s", spread([total]), None, figure, FASTER, target, "processes")
+
+
+def _together(workers: "list[subprocess.Popen[str]]", duration: float) -> float:
+    """Images a second of all `workers`, running at the same time."""
+    for worker in workers:
+        _tell(worker, f"run {duration}")
+    return sum(float(_answer(worker)) for worker in workers)
+
+
+def _launch(plan: Plan) -> "subprocess.Popen[str]":
+    command = [sys.executable, "-m", "bench.packing", str(plan.device), str(plan.folder), str(int(plan.tiny))]
+    return subprocess.Popen(command, cwd=ROOT, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+
+
+def _pipe(pipe: IO[str] | None) -> IO[str]:
+    assert pipe is not None
+    return pipe
+
+
+def _tell(worker: "subprocess.Popen[str]", line: str) -> None:
+    _pipe(worker.stdin).write(line + "\n")
+    _pipe(worker.stdin).flush()
+
+
+def _answer(worker: "subprocess.Popen[str]") -> str:
+    line = _pipe(worker.stdout).readline().strip()
+    if not line:
+        raise RuntimeError("a packed run ended early")
+    return line
+
+
+def main(device: str, folder: str, tiny: str) -> None:
+    """One of the processes."""
+    plan = Plan(torch.device(device), Path(folder), tiny=bool(int(tiny)))
+    for line in sys.stdin:
+        word, argument = line.split()
+        if word == "prepare":
+            release(plan)
+            session = cell(plan, argument, "batch=small")
+            step, size = update(session), session.config.batch.size
+            single = [seconds(step, plan.device) for _ in range(6)][-1]
+            print(size, flush=True)
+        else:
+            print(_rate(plan, step, size, single, float(argument)), flush=True)
+
+
+def _rate(plan: Plan, step: Work, size: int, single: float, duration: float) -> float:
+    """Images a second over `duration` seconds of updates that each take about `single` alone."""
+    began, done, block = time.perf_counter(), 0, max(1, int(0.05 / single))
+    while time.perf_counter() - began < duration:
+        seconds(step, plan.device, block)
+        done += block
+    return done * size / (time.perf_counter() - began)
+
+
+if __name__ == "__main__":
+    main(*sys.argv[1:])

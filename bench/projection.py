@@ -1,0 +1,105 @@
+"""Row 10: GPU-hours of the paper's whole table, from measured seconds an update and an evaluation."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from bench.cells import NETWORKS, Plan, cell, update
+from bench.guard import release
+from bench.line import Line
+from bench.modes import REGIMES, ROW, Rates
+from bench.timing import paired, seconds, spread
+from sns.config import Config
+from sns.measure.evaluation import evaluate
+from sns.train.schedule import evaluation_steps, total_steps
+
+METHODS = ("vanilla", "decay", "adversarial", "spectral")
+LIMIT = 6.0  # GPU-hours
+
+
+@dataclass(frozen=True)
+class Hours:
+    """GPU-hours of the four methods of one network and batch."""
+
+    training: float
+    evaluation: float
+
+
+Found = dict[tuple[str, str], Hours]
+
+
+def projection(plan: Plan, found: Found) -> Iterator[Line]:
+    """A line a network and batch, its four methods together, and the sum. The measurements at the end of a run are not
+    in it. Fills `found`.
+    """
+    for setting, (name, _, _, train, test) in NETWORKS.items():
+        for regime in REGIMES:
+            hours, note = _hours(plan, setting, regime, train, test)
+            found[setting, regime] = hours
+            what = f"projection, {name}{' (tiny)' if plan.tiny else ''}, {regime} batch, four methods"
+            yield Line(ROW, what, "", "h", spread([hours.training + hours.evaluation]), note=note)
+    total = sum(hours.training + hours.evaluation for hours in found.values())
+    note = "training and evaluations, without the measurements at the end"
+    yield _total("as configured", total, note)
+
+
+def projection_at(precision: str, configured: str, found: Found, rates: Rates) -> Iterator[Line]:
+    """The sum at another precision, if every method gains what the vanilla step gained; evaluations stay as they are.
+    Nothing where a measurement is missing.
+    """
+    cells = [(setting, regime) for setting in NETWORKS for regime in REGIMES]
+    if all(place in found and {(*place, precision), (*place, configured)} <= rates.keys() for place in cells):
+        parts = [
+            found[place].training * rates[*place, configured] / rates[*place, precision] + found[place].evaluation
+            for place in cells
+        ]
+        yield _total(precision, sum(parts), f"scaled from {configured} by the vanilla step")
+
+
+def _total(how: str, hours: float, note: str) -> Line:
+    what = f"projection, all 32 cells, one seed, 300 epochs, {how}"
+    figure = spread([hours])
+    return Line(ROW, what, "", "GPU-hours", figure, figure=figure, kind="GPU-hours", target=LIMIT, note=note)
+
+
+def _hours(plan: Plan, setting: str, regime: str, train: int, test: int) -> tuple[Hours, str]:
+    budget = plan.budget / len(NETWORKS) / 2 / (len(METHODS) + 1)
+    updates, spent, notes = {}, 0.0, []
+    for method in METHODS:
+        updates[method], config, how = _update(plan, setting, regime, method, budget)
+        spent += updates[method] * total_steps(config.train.epochs, train, config.batch.size)
+        notes.append(f"{method} {1e3 * updates[method]:.3g}")
+    evaluations = len(evaluation_steps(config.train.epochs, config.measure.every, train, config.batch.size))
+    one = _evaluation(plan, setting, train, test)
+    hours = Hours(spent / 3600, evaluations * len(METHODS) * one / 3600)
+    share = 100 * hours.evaluation / (hours.training + hours.evaluation)
+    update_text = f"ms an update: {', '.join(notes)} ({how})"
+    return hours, f"{update_text}; {one:.3g} s an evaluation, {share:.0f}% of the time"
+
+
+def _update(plan: Plan, setting: str, regime: str, method: str, budget: float) -> tuple[float, Config, str]:
+    """Seconds of an update, the configuration, and how it ran."""
+    release(plan)
+    session = cell(plan, setting, f"batch={regime}", f"method={method}")
+    taken = paired({"ours": update(session)}, plan.device, budget, rounds=3)["ours"]
+    return min(taken), session.config, f"{session.mode} {session.config.train.precision}, passes of {session.pass_size}"
+
+
+def _evaluation(plan: Plan, setting: str, train: int, test: int) -> float:
+    """Seconds of one evaluation at full size, from passes over the images at hand."""
+    release(plan)
+    session = cell(plan, setting, train=2_048)
+    x, y = session.dataset.train.x, session.dataset.train.y
+    few = session.config.measure.gradient_samples
+    batch = min(session.measure_size, len(x))
+
+    def both() -> None:
+        evaluate(session.model, x, y, batch, None)
+
+    def forward() -> None:
+        evaluate(session.model, x, y, batch, y.new_zeros(1))
+
+    both()
+    forward()
+    with_gradient, plain = (seconds(work, plan.device) / len(x) for work in (both, forward))
+    probes = min(few, train)
+    return with_gradient * (probes + test) + plain * (train - probes)

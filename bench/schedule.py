@@ -1,0 +1,83 @@
+"""Row 8: how much of a run at the settings' schedule is evaluation."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from functools import partial
+
+from bench.cells import NETWORKS, Plan, cell, update
+from bench.guard import guarded
+from bench.line import Line, share
+from bench.timing import Work, paired, seconds
+from sns.config import MeasureConfig
+from sns.measure.hessian import hessian_eigenvalue
+from sns.measure.spectrum import layer_table, spectra_table
+from sns.seed import generator
+from sns.train.evaluate import history_row
+from sns.train.session import Session
+
+LIMIT = 15.0  # percent
+
+
+@dataclass(frozen=True)
+class Pace:
+    """Seconds, each an image: of training, of an evaluation as it is mixed at full size, of one Hessian product."""
+
+    train: float
+    evaluation: float
+    product: float
+    spectra: float  # of the whole network, once
+
+
+def schedule(plan: Plan) -> Iterator[Line]:
+    """Row 8: the same images in the proportions of the whole data set."""
+    for setting in NETWORKS:
+        for regime in plan.batches():
+            what = f"evaluation, {NETWORKS[setting][0]}, {regime} batch"
+            yield from guarded(plan, 8, what, partial(_schedule, plan, setting, regime))
+
+
+def _schedule(plan: Plan, setting: str, regime: str) -> Iterator[Line]:
+    name, _, _, train, test = NETWORKS[setting]
+    session = _scaled(plan, setting, regime, train, test)
+    pace = _pace(plan, session, plan.budget / len(NETWORKS) / len(plan.batches()))
+    config = session.config
+    every, epochs, products = config.measure.every, config.train.epochs, config.measure.hessian_iterations
+    what = f"{name}{' (tiny)' if plan.tiny else ''}, B = {config.batch.size}"
+    between, one = pace.train * train * every, pace.evaluation * (train + test)
+    note = f"scaled from {len(session.dataset.train)} training images, passes of {session.measure_size}"
+    yield share(8, f"evaluation, {what}", f"training over {every:g} epochs", one, between, target=LIMIT, note=note)
+    samples = sum(min(config.measure.hessian_samples, n) for n in (train, test))
+    final = pace.product * samples * products + pace.spectra
+    whole = (between + one) * epochs / every
+    note = f"{products} Hessian products a split, the most allowed"
+    yield share(8, f"final measurements at most, {what}", "training and evaluations", final, whole, note=note)
+
+
+def _scaled(plan: Plan, setting: str, regime: str, train: int, test: int) -> Session:
+    """A session on so few images that an evaluation takes seconds, with probes in proportion."""
+    batch = 64 if regime == "small" else 4_096
+    count = 192 if plan.device.type == "cpu" else max(2_048, 2 * batch)
+    probes = f"measure.gradient_samples={max(1, round(count * min(1.0, 10_000 / train)))}"
+    images = {"train": count, "test": round(count * test / train)}
+    return cell(plan, setting, f"batch={regime}", probes, **images)
+
+
+def _pace(plan: Plan, session: Session, budget: float) -> Pace:
+    images, one = session.dataset, update(session)
+    works: dict[str, Work] = {"train": one, "evaluation": lambda: history_row(session)}
+    taken = paired(works, plan.device, budget * 0.7, rounds=3)
+    per_image = min(taken["train"]) / session.config.batch.size
+    evaluation = min(taken["evaluation"]) / (len(images.train) + len(images.test))
+    options = MeasureConfig(hessian_iterations=1, batch_size=session.measure_size)
+    x, y = images.train.x[:64], images.train.y[:64]
+
+    def product() -> None:
+        hessian_eigenvalue(session.model, x, y, options, generator(0, "probe"))
+
+    def spectra() -> None:
+        layer_table(session.model, tuple(images.train.x.shape[1:]))
+        spectra_table(session.model)
+
+    product_seconds = seconds(product, plan.device) / len(y)
+    spectra_seconds = seconds(spectra, plan.device) if plan.cuda or plan.tiny else 0.0
+    return Pace(per_image, evaluation, product_seconds, spectra_seconds)

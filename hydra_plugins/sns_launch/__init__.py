@@ -1,0 +1,1 @@
+"""Hydra finds its plugins here; what they do stands in sns/launch."""

@@ -1,0 +1,49 @@
+"""manifest.json of a grid: every run that was ever asked for, written before the first of them starts."""
+
+import json
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from sns.errors import UserError, first_line
+
+FILE = "manifest.json"
+
+
+def read(folder: Path) -> dict[str, Any]:
+    """`{"launches": [...], "runs": {run_id: {...}}}`, empty where there is none; UserError if it is damaged."""
+    file = folder / FILE
+    try:
+        content = json.loads(file.read_text(encoding="utf-8"))
+        return {"launches": list(content["launches"]), "runs": dict(content["runs"])}
+    except FileNotFoundError:
+        return {"launches": [], "runs": {}}
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise UserError(f"{file} is damaged ({first_line(error)}): delete it; the next launch writes it anew") from None
+
+
+def merge(before: dict[str, Any], runs: dict[str, list[str]], launch: dict[str, Any]) -> dict[str, Any]:
+    """The manifest with one more launch: `runs` maps run_ids to their overrides, `launch` holds commit and versions.
+
+    Runs of earlier launches stay. Repeating a command with the same code and versions changes nothing.
+    """
+    launches: list[dict[str, Any]] = list(before["launches"])
+    index = next((i for i, known in enumerate(launches) if _lasting(known) == _lasting(launch)), len(launches))
+    if index == len(launches):
+        launches.append(launch)
+    asked = {
+        run_id: {"overrides": overrides, "hash": run_id.rpartition("__")[2], "launch": index}
+        for run_id, overrides in runs.items()
+    }
+    return {"launches": launches, "runs": before["runs"] | asked}
+
+
+def _lasting(launch: dict[str, Any]) -> dict[str, Any]:
+    return {key: value for key, value in launch.items() if key != "time"}
+
+
+def launch_of(command: Sequence[str], described: dict[str, Any]) -> dict[str, Any]:
+    """What one launch has in common: the command, the code and the versions. `described`: record.environment's."""
+    kept = {key: described[key] for key in ("python", "packages", "commit", "dirty")}
+    return {"command": " ".join(command), **kept, "time": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())}

@@ -1,0 +1,160 @@
+"""A queue of runs over slots on one machine: a fresh process for each run, pinned to its device."""
+
+import os
+import signal
+import subprocess
+import time
+from collections import deque
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from types import FrameType, TracebackType
+from typing import Self
+
+from sns.config import LaunchConfig
+from sns.errors import UserError
+from sns.train.signals import Interrupted
+
+POLL = 0.1  # seconds
+PASSED_ON = ("SIGINT", "SIGTERM", "SIGHUP", "SIGUSR2")
+
+
+@dataclass(frozen=True)
+class Slot:
+    """A place where one run trains at a time, and what its process finds in the environment."""
+
+    name: str
+    environment: tuple[tuple[str, str], ...]
+
+
+@dataclass(frozen=True)
+class Task:
+    """A process to start."""
+
+    name: str
+    command: tuple[str, ...]
+
+
+def visible_gpus(environment: Mapping[str, str], count: int) -> list[str]:
+    """The GPUs that this process may use, as CUDA_VISIBLE_DEVICES names them: what the variable lists, else
+    0 ... count - 1.
+    """
+    listed = environment.get("CUDA_VISIBLE_DEVICES")
+    if listed is None:
+        return [str(index) for index in range(count)]
+    return [name.strip() for name in listed.split(",") if name.strip()][:count]
+
+
+def slots_for(
+    device: str, threads: int | None, launch: LaunchConfig, gpus: Sequence[str], cores: int, runs: int
+) -> list[Slot]:
+    """One slot for each GPU, or `launch.per_gpu`, or for each group of `launch.gpus_per_run`; on CPUs
+    `launch.processes`, the cores divided between them.
+
+    `device` and `threads` are train.device and train.threads; `gpus` names the visible ones; no more slots than `runs`
+    are made. UserError for a device that cannot be shared out.
+    """
+    if device not in ("auto", "cuda", "cpu"):
+        raise UserError(f"train.device={device} cannot be shared out by hydra/launcher=local: leave it at auto")
+    if device == "cuda" and not gpus:
+        raise UserError("train.device=cuda asks for a GPU, but none is visible; use train.device=cpu")
+    each = launch.gpus_per_run
+    if bool(gpus) and device != "cpu":
+        if len(gpus) < each:
+            raise UserError(f"launch.gpus_per_run={each} asks for more GPUs than the {len(gpus)} that are visible")
+        groups = [",".join(gpus[i : i + each]) for i in range(0, len(gpus) - each + 1, each)]
+        places = [(f"GPU {group}", group) for _ in range(launch.per_gpu) for group in groups][:runs]
+    else:
+        wanted = launch.processes or max(1, cores // (threads or 1))
+        places = [(f"CPU slot {index}", "") for index in range(min(wanted, runs))]
+    share = str(threads or max(1, cores // max(1, len(places))))
+    common = (("OMP_NUM_THREADS", share), ("MKL_NUM_THREADS", share), ("CUDA_DEVICE_ORDER", "PCI_BUS_ID"))
+    return [Slot(name, (*common, ("CUDA_VISIBLE_DEVICES", gpu))) for name, gpu in places]
+
+
+class Relay:
+    """Within the context a signal to stop is noted and passed on to the processes that `passes` names.
+
+    The second one kills them. A signal that was ignored on entry (nohup) stays so.
+    """
+
+    def __init__(self, passes: Callable[[int], None]) -> None:
+        self.passes, self.received = passes, ""
+        self._before: dict[int, Callable[[int, FrameType | None], object] | int | None] = {}
+
+    def __enter__(self) -> Self:
+        for name in PASSED_ON:
+            number = getattr(signal, name)
+            if signal.getsignal(number) != signal.SIG_IGN:
+                self._before[number] = signal.signal(number, self._note)
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        for number, handler in self._before.items():
+            signal.signal(number, handler if handler is not None else signal.SIG_DFL)
+
+    def _note(self, number: int, frame: FrameType | None) -> None:
+        again = self.received == "SIGINT" and number == signal.SIGINT
+        self.received = self.received or signal.Signals(number).name
+        self.passes(signal.SIGKILL if again else signal.SIGTERM)
+
+
+class Pool:
+    """Runs tasks over slots; a task that fails or is killed never stops the others."""
+
+    def __init__(self, slots: Sequence[Slot], retries: int, say: Callable[[str], None] = print) -> None:
+        self.slots, self.retries, self.say = list(slots), retries, say
+        self.running: dict[Slot, tuple[Task, subprocess.Popen[bytes]]] = {}
+
+    def run(self, tasks: Sequence[Task]) -> dict[str, int]:
+        """The last exit code of every task, by its name, negative for a signal.
+
+        A task killed by a signal is started again, at most `retries` times, at the end of the queue. Raises
+        Interrupted, once all processes have ended, when this process is asked to stop.
+        """
+        waiting, codes, killed = deque(tasks), dict[str, int](), dict[str, int]()
+        with Relay(self._pass_on) as relay:
+            while (waiting and not relay.received) or self.running:
+                for slot in self.slots:
+                    if slot not in self.running and waiting and not relay.received:
+                        self._start(slot, waiting.popleft())
+                        if relay.received:  # it came while the process was being made
+                            self._pass_on(signal.SIGTERM)
+                for task, code in self._ended():
+                    codes[task.name] = code
+                    self.say(f"{task.name}: {_told(code)} ({len(waiting)} waiting)")
+                    killed[task.name] = killed.get(task.name, 0) + (code < 0)
+                    if code < 0 and killed[task.name] <= self.retries:
+                        waiting.append(task)
+                time.sleep(POLL)
+        if relay.received:
+            raise Interrupted(f"{relay.received}: every run was asked to save; the same command goes on")
+        return codes
+
+    def _start(self, slot: Slot, task: Task) -> None:
+        self.say(f"{task.name}: starts on {slot.name}")
+        environment = os.environ | dict(slot.environment)
+        # a session of its own: Ctrl-C reaches the children through us alone, and once
+        child = subprocess.Popen(task.command, env=environment, stdin=subprocess.DEVNULL, start_new_session=True)
+        self.running[slot] = (task, child)
+
+    def _pass_on(self, number: int) -> None:
+        for _, child in list(self.running.values()):
+            if child.poll() is None:
+                child.send_signal(number)
+
+    def _ended(self) -> list[tuple[Task, int]]:
+        found: list[tuple[Task, int]] = []
+        for slot, (task, child) in list(self.running.items()):
+            code = child.poll()
+            if code is not None:
+                del self.running[slot]
+                found.append((task, code))
+        return found
+
+
+def _told(code: int) -> str:
+    if code < 0:
+        return f"killed by {signal.Signals(-code).name}"
+    return {0: "over", 75: "stopped, resumable"}.get(code, f"ended with code {code}")

@@ -1,0 +1,267 @@
+"""The benchmarks compare equal work, every row runs, and the page says what the records say. No time is judged."""
+
+import io
+import itertools
+import json
+import sys
+from collections.abc import Callable, Iterator
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import torch
+from torch import Tensor, nn
+from torch.testing import assert_close
+
+from bench import run
+from bench.cells import NETWORKS, ROOT, Plan, batch_of, cell, floor, mean_loss, update
+from bench.epochs import Script
+from bench.line import FASTER, TIMES, Line, faster
+from bench.packing import main as packed
+from bench.peers import fourier_operator_norm, fresh_iterations_penalty, normalize_spectrally, svd_penalty, three_passes
+from bench.pipeline import Pictures, chain, pictures
+from bench.projection import Hours, projection_at
+from bench.render import headline, render
+from bench.roofline import Traffic, work_of_a_step
+from bench.timing import Spread, paired, spread
+from sns.data.augment import window
+from sns.data.gcn import global_contrast_normalize
+from sns.linalg.conv_operator import circular_operator_norm
+from sns.method.base import weight_parameters
+from sns.train.session import Session
+
+CPU = torch.device("cpu")
+
+
+@pytest.fixture
+def plan(tmp_path: Path) -> Plan:
+    return Plan(CPU, tmp_path, tiny=True, budget=0.01)
+
+
+def without_dropout(session: Session) -> Session:
+    for module in session.model.modules():
+        if isinstance(module, nn.Dropout):
+            module.p = 0.0
+    return session
+
+
+def gradients(model: nn.Module, work: Callable[[], object]) -> list[Tensor]:
+    """What `work` adds to every `.grad`."""
+    for parameter in model.parameters():
+        parameter.grad = torch.zeros_like(parameter)
+    work()
+    return [parameter.grad for parameter in model.parameters() if parameter.grad is not None]
+
+
+def test_penalties_have_the_same_gradient(plan: Plan) -> None:
+    session = cell(plan, "vgg_cifar10", "method=spectral", "method.n_iterations=100", "method.factor=0.7")
+    model = session.model
+    for weight in weight_parameters(model):  # one singular value apart from the others, or convergence takes for ever
+        weight.data += 3 * torch.linalg.vector_norm(weight.data) / weight.numel() ** 0.5
+    values: list[Tensor | None] = []
+    ours = gradients(model, lambda: values.append(session.method.regularize()))
+    for peer in (svd_penalty, lambda model, factor: fresh_iterations_penalty(model, factor, 100)):
+        theirs = gradients(model, lambda peer=peer: values.append(peer(model, 0.7)))
+        assert_close(theirs, ours, rtol=1e-3, atol=1e-4)
+    assert_close(values[1:], [values[0]] * 2, rtol=1e-4, atol=0)
+
+
+def test_normalized_layers_have_norm_one(plan: Plan) -> None:
+    model = normalize_spectrally(cell(plan, "vgg_cifar10").model)
+    layers = [module for module in model.modules() if isinstance(module, (nn.Conv2d, nn.Linear))]
+    assert len(layers) > 4
+    for layer in layers:
+        norm = torch.linalg.matrix_norm(layer.weight.detach().flatten(1), 2).item()
+        assert 0.8 < norm < 1.5  # after torch's fifteen iterations
+
+
+@pytest.mark.parametrize("whole", [True, False])
+def test_three_passes_give_the_adversarial_gradient(plan: Plan, whole: bool) -> None:
+    session = without_dropout(cell(plan, "vgg_cifar10", "method=adversarial"))
+    x, y = batch_of(session)
+    ours = gradients(session.model, lambda: session.method.backward(x, y, 0.5))
+    loss = mean_loss(session)
+    theirs = gradients(session.model, lambda: three_passes(session.model, loss, x, y, share=0.5, whole=whole))
+    assert_close(theirs, ours, rtol=1e-4, atol=1e-6)
+    assert any(gradient.abs().max() > 1e-3 for gradient in ours)
+
+
+def test_floor_and_script_make_the_same_update_as_ours(plan: Plan) -> None:
+    first, *others = (without_dropout(cell(plan, "vgg_cifar10", train=10, test=10)) for _ in range(3))
+    before = [parameter.detach().clone() for parameter in first.model.parameters()]
+    update(first)()
+    index = first.index
+    x, y = first.dataset.train.x[index], first.dataset.train.y[index]
+    bare, script = others
+    object.__setattr__(bare.dataset, "train", type(bare.dataset.train)(x, y))
+    floor(bare)()
+    Script(plan, script, 1, 0).update(x, y)
+    after = list(first.model.parameters())
+    for other in others:
+        assert_close(list(other.model.parameters()), after, rtol=1e-4, atol=1e-6)
+    assert any(not torch.equal(a, b) for a, b in zip(before, after, strict=True))
+
+
+def test_transforms_give_the_images_that_ours_gives() -> None:
+    data, targets = pictures(6, 8, 3)
+    ours = global_contrast_normalize(torch.from_numpy(data.transpose(0, 3, 1, 2).copy()), "std")
+    plain = Pictures(data, targets, chain(8, 0, False))
+    assert_close(torch.stack([plain[i][0] for i in range(6)]), ours, rtol=1e-5, atol=1e-5)
+    assert [plain[i][1] for i in range(6)] == targets == [0, 1, 2, 0, 1, 2]
+    moved = Pictures(data, targets, chain(8, 1, True))
+    seen = set()
+    every = [torch.tensor([v]) for v in range(3)], [torch.tensor([v]) for v in range(3)]
+    windows = [window(ours[:1], 1, t, c, torch.tensor([m])) for t, c, m in itertools.product(*every, (False, True))]
+    for _ in range(60):
+        image = moved[0][0]
+        matches = [i for i, one in enumerate(windows) if torch.allclose(one[0], image, atol=1e-5)]
+        assert len(matches) == 1
+        seen.update(matches)
+    assert len(seen) > 9  # of 18
+
+
+def test_fourier_norm_is_the_circular_one() -> None:
+    weight = torch.randn(4, 3, 3, 3, generator=torch.Generator().manual_seed(0))
+    assert fourier_operator_norm(weight, 6) == pytest.approx(circular_operator_norm(weight, (6, 6)), rel=1e-9)
+
+
+def test_work_of_a_step_counts_operations_and_bytes(plan: Plan) -> None:
+    a = torch.ones(10)
+    with Traffic() as traffic:
+        (a + a).view(2, 5)
+    assert traffic.bytes == 3 * 40
+    session = cell(plan, "vgg_cifar10")
+    side, operations = 8, 0.0
+    for layer in session.model.modules():
+        if isinstance(layer, nn.Conv2d):
+            first = layer.in_channels == 3
+            operations += 2 * layer.weight.numel() * side * side * (2 if first else 3)  # the image needs no gradient
+        elif isinstance(layer, nn.Linear):
+            operations += 6 * layer.weight.numel()
+        elif isinstance(layer, nn.MaxPool2d):
+            side //= 2
+    flops, moved = work_of_a_step(session, 4)
+    assert flops == operations
+    assert moved > 0
+
+
+def test_candidates_alternate_and_the_order_turns() -> None:
+    calls: list[str] = []
+    works = {name: (lambda name=name: calls.append(name) or torch.zeros(300_000).sort()) for name in "ab"}
+    taken = paired(works, CPU, budget=60, rounds=3, warm_up=1)
+    assert {name: len(values) for name, values in taken.items()} == {"a": 3, "b": 3}
+    blocks = "".join(name for name, _ in itertools.groupby(calls))
+    assert blocks == "ab" + "a" + "b" + "a" + "b"  # warm-up ab, then ab, ba, ab: neighbours of one name fuse
+
+
+def test_a_spent_budget_ends_the_rounds() -> None:
+    assert len(paired({"a": lambda: None}, CPU, budget=0.0, rounds=50)["a"]) == 1
+
+
+def test_a_target_is_a_bound_in_the_right_direction() -> None:
+    line = faster(1, "a", "b", [1.0, 1.0, 2.0], [10.0, 11.0, 60.0], target=11.0)
+    assert line.figure == Spread(11.0, 10.0, 30.0, 3)
+    assert line.hit is True
+    assert replace(line, target=11.1).hit is False
+    assert replace(line, kind=TIMES, target=11.1).hit is True
+    assert replace(line, target=None).hit is None
+    assert headline(line) == "11x faster [10, 30]"
+    assert Line.from_dict(json.loads(json.dumps(line.to_dict()))) == line
+
+
+def test_projection_at_another_precision_scales_training_alone() -> None:
+    cells = list(
+        itertools.product(
+            ("vgg_cifar10", "nin_cifar100", "densenet40_cifar100", "densenet22_stl10"), ("small", "large")
+        )
+    )
+    found = dict.fromkeys(cells, Hours(training=1.0, evaluation=0.25))
+    rates = {(*place, p): rate for place in cells for p, rate in (("fp32", 100.0), ("bf16", 400.0))}
+    (line,) = projection_at("bf16", "fp32", found, rates)
+    assert line.ours == spread([8 * 0.5])
+    assert line.hit is True
+    del rates[(*cells[0], "bf16")]
+    assert list(projection_at("bf16", "fp32", found, rates)) == []
+
+
+@pytest.fixture
+def few(monkeypatch: pytest.MonkeyPatch) -> None:
+    """One plain and one augmented network: each is tried at its own size by `make bench`."""
+    for setting in ("nin_cifar100", "densenet40_cifar100"):
+        monkeypatch.delitem(NETWORKS, setting)
+
+
+@pytest.mark.usefixtures("few")
+@pytest.mark.parametrize("number", [1, 2, 3, 4, 5, 6, 8])
+def test_rows_run(number: int, plan: Plan) -> None:
+    check(number, list(run.ROWS[number][0](replace(plan, cuda=number == 1))))
+
+
+def check(number: int, lines: list[Line]) -> None:
+    assert lines
+    for line in lines:
+        assert line.row == number
+        assert "failed" not in line.note, line
+        assert line.ours is not None or "not installed" in line.note
+
+
+@pytest.mark.usefixtures("few")
+def test_gpu_row_runs(plan: Plan, monkeypatch: pytest.MonkeyPatch) -> None:
+    def no_processes(plan: Plan) -> Iterator[Line]:
+        return iter(())
+
+    monkeypatch.setattr("bench.gpu.packing", no_processes)
+    lines = list(run.ROWS[10][0](replace(plan, cuda=True)))
+    check(10, lines)
+    totals = [line for line in lines if "all 32 cells" in line.what]
+    assert len(totals) == 3  # as configured, and scaled to the two other precisions
+
+
+def test_a_packed_run_answers(plan: Plan, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    monkeypatch.setattr(sys, "stdin", io.StringIO("prepare vgg_cifar10\nrun 0.01\n"))
+    packed("cpu", str(plan.folder), "1")
+    size, rate = capsys.readouterr().out.split()
+    assert size == "8"
+    assert float(rate) > 0
+
+
+def test_a_row_that_fails_spoils_no_other(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    def good(plan: Plan) -> Iterator[Line]:
+        yield Line(1, "fine", "")
+
+    def bad(plan: Plan) -> Iterator[Line]:
+        raise KeyError("gone")
+
+    monkeypatch.setattr(run, "ROWS", {5: (bad, 1, 1), 1: (good, 1, 1)})
+    assert run.main(["--tiny", "--rows", "1,5"]) == 1
+    out = capsys.readouterr().out
+    assert "failed: KeyError" in out
+    assert " 1 fine" in out
+
+
+def test_new_rows_replace_old_ones_and_the_page_follows(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(run, "RESULTS", tmp_path / "results")
+    monkeypatch.setattr(run, "README", tmp_path / "README.md")
+    figure = itertools.count(1.0)
+
+    def row(plan: Plan) -> Iterator[Line]:
+        ours = next(figure)
+        yield faster(3, f"number {ours:g}", "peer", [ours], [10.0], target=5.0)
+
+    monkeypatch.setattr(run, "ROWS", {3: (row, 1, 1), 4: (row, 1, 1)})
+    assert run.main([]) == 0
+    assert run.main(["--rows", "4"]) == 0
+    page = (tmp_path / "README.md").read_text()
+    assert "number 1 " in page
+    assert "number 2 " not in page
+    assert "number 3 " in page
+    assert "Targets: 1 of 2 met" in page  # 10 and 10 / 3, of at least 5
+    assert page == render(tmp_path / "results")
+    assert [path.suffix for path in (tmp_path / "results").iterdir()] == [".json"]
+    assert (
+        json.loads(next((tmp_path / "results").glob("*.json")).read_text())["rows"]["3"]["lines"][0]["kind"] == FASTER
+    )
+
+
+def test_the_page_is_that_of_the_results() -> None:
+    assert (ROOT / "bench" / "README.md").read_text(encoding="utf-8") == render(ROOT / "bench" / "results")
