@@ -15,6 +15,7 @@ from sns.config import (
     LaunchConfig,
     MeasureConfig,
     OptimConfig,
+    TrackConfig,
     TrainConfig,
     require,
 )
@@ -43,6 +44,7 @@ def parse(tree: Any, models: Mapping[str, type], methods: Mapping[str, type]) ->
         "train": TrainConfig,
         "measure": MeasureConfig,
         "launch": LaunchConfig,
+        "track": TrackConfig,
         "model": _choose("model", values.get("model"), models),
         "method": _choose("method", values.get("method"), methods),
     }

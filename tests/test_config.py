@@ -15,6 +15,7 @@ from sns.config import (
     LaunchConfig,
     MeasureConfig,
     OptimConfig,
+    TrackConfig,
     TrainConfig,
     identity,
     later,
@@ -32,6 +33,7 @@ SECTIONS = {
     "train": TrainConfig,
     "measure": MeasureConfig,
     "launch": LaunchConfig,
+    "track": TrackConfig,
 }
 
 
