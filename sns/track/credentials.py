@@ -1,13 +1,17 @@
-"""Whether and how to track, decided without importing wandb: that costs a second or more."""
+"""Whether, how and where to track, decided without importing wandb: that costs a second or more."""
 
 import importlib.util
 import netrc
 import os
+import urllib.error
+import urllib.request
 from urllib.parse import urlsplit
 
 from sns.config import TrackConfig
+from sns.errors import first_line
 
 SERVER = "https://api.wandb.ai"
+ANSWER = 10.0  # seconds for the server's first answer
 FORCED = {"online": "online", "offline": "offline", "dryrun": "offline", "disabled": "disabled"}  # WANDB_MODE
 
 
@@ -33,10 +37,26 @@ def credentials() -> str | None:
     for name in ("WANDB_API_KEY", "WANDB_IDENTITY_TOKEN_FILE"):
         if os.environ.get(name):
             return name
-    host = urlsplit(os.environ.get("WANDB_BASE_URL") or SERVER).netloc
+    host = urlsplit(address()).netloc
     file = os.environ.get("NETRC") or os.path.expanduser("~/.netrc")
     try:
         known = netrc.netrc(file).authenticators(host)
     except (OSError, netrc.NetrcParseError):
         return None
     return file if known else None
+
+
+def address() -> str:
+    """The server in use."""
+    return os.environ.get("WANDB_BASE_URL") or SERVER
+
+
+def unanswered(server: str) -> str | None:
+    """Why the server does not answer, or None if it does, whatever it says."""
+    try:
+        urllib.request.urlopen(server, timeout=ANSWER).close()
+    except urllib.error.HTTPError:
+        return None
+    except (OSError, ValueError) as error:
+        return first_line(error)
+    return None

@@ -18,6 +18,7 @@ from typing import Any, TextIO
 
 from sns.errors import first_line
 from sns.track.client import NAME
+from sns.track.credentials import address, unanswered
 from sns.track.wandb_run import Unreachable, WandbRun
 
 LIMITS = {"open": 120, "rows": 60, "close": 300}  # seconds for one message, after which W&B counts as hung
@@ -62,10 +63,14 @@ class Follower:
 
     def open(self, message: dict[str, Any]) -> None:
         """Offline where the server does not answer."""
+        mode, server = message["mode"], address()
+        fault = unanswered(server) if mode == "online" else None
         try:
-            self.run = WandbRun(message, message["mode"])
-        except Unreachable as fault:
-            say(f"{NAME}: the server cannot be reached ({first_line(fault)}): offline instead; make sync uploads")
+            if fault is not None:
+                raise Unreachable(fault)
+            self.run = WandbRun(message, mode)
+        except Unreachable as error:
+            say(f"{NAME}: {server} cannot be reached ({first_line(error)}): offline instead; make sync uploads")
             self.run = WandbRun(message, "offline")
         self.run.log(message["rows"])
 

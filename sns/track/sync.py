@@ -3,21 +3,18 @@
 import os
 import subprocess
 import sys
-import urllib.error
-import urllib.request
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import yaml
 
 from sns.config import TrackConfig
-from sns.errors import UserError, first_line
+from sns.errors import UserError
 from sns.record import store
 from sns.track.client import Mirror, opening
-from sns.track.credentials import SERVER, credentials
+from sns.track.credentials import address, credentials, unanswered
 from sns.track.wandb_run import CLOSED
 
-ANSWER = 10.0  # seconds for the server's first answer
 COMMAND = (sys.executable, "-m", "wandb", "sync")
 
 
@@ -25,15 +22,10 @@ def require_server() -> str:
     """The server's address; UserError without credentials, or where nobody answers."""
     if credentials() is None:
         raise UserError("no credentials for Weights & Biases: run `wandb login`, or set WANDB_API_KEY, and repeat")
-    server = os.environ.get("WANDB_BASE_URL") or SERVER
-    try:
-        urllib.request.urlopen(server, timeout=ANSWER).close()
-    except urllib.error.HTTPError:
-        pass  # an answer, whatever it says
-    except (OSError, ValueError) as error:
-        raise UserError(
-            f"{server} cannot be reached ({first_line(error)}): nothing was uploaded; repeat where there is a network"
-        ) from None
+    server = address()
+    fault = unanswered(server)
+    if fault is not None:
+        raise UserError(f"{server} cannot be reached ({fault}): nothing was uploaded; repeat where there is a network")
     return server
 
 

@@ -21,7 +21,7 @@ SUMMARY = {  # of the curves: what counts beside the last value
     "train_loss": "last,min",
     "test_loss": "last,min",
 }
-INIT_SECONDS = 60.0  # for the server's first answer
+INIT_SECONDS = 30.0  # for the server's first answer
 BINS = 64  # of a spectrum's histogram
 CHECKPOINT = "checkpoint.pt"
 CLOSED = "closed"  # file in W&B's folder of a session that was written to its end: `over`, or `stopped`
@@ -141,5 +141,6 @@ def _init(directory: Path, message: dict[str, Any], mode: str) -> "wandb.Run":
         )
     except (wandb.errors.CommError, wandb.errors.AuthenticationError, wandb.errors.UsageError) as error:
         if mode == "online":
+            wandb.teardown()  # else the name of the run stays taken
             raise Unreachable(str(error)) from None
         raise
