@@ -6,6 +6,7 @@ python scripts/watch.py [RESULTS] [--experiment NAME] [--port 6006] [--every SEC
 import argparse
 import importlib.util
 import os
+import signal
 import socket
 import subprocess
 import sys
@@ -26,6 +27,7 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--every", type=float, default=10.0, help="seconds between two looks at the folder")
     options = parser.parse_args(arguments)
     runs = options.results / "runs" / (options.experiment or "")
+    signal.signal(signal.SIGTERM, lambda number, frame: sys.exit(0))  # so that the server ends too
     try:
         if importlib.util.find_spec("tensorboard") is None:
             raise UserError("tensorboard is not installed: pip install -e '.[dashboard]', or use make watch")

@@ -14,7 +14,14 @@ import wandb_workspaces.workspaces as ws
 GROUPS = ("setting", "batch.size", "method.name")  # of the configuration; what is left are the seeds
 COLUMNS = {  # of the run table, as Table 1 has them and what else a reader asks for
     "config": ("setting", "batch.size", "method.name", "seed"),
-    "summary": ("status", "final.test_accuracy", "gap_at_alpha", "final.gap", "best.test_accuracy", "hessian.test.eigenvalue"),
+    "summary": (
+        "status",
+        "final.test_accuracy",
+        "gap_at_alpha",
+        "final.gap",
+        "best.test_accuracy",
+        "hessian.test.eigenvalue",
+    ),
 }
 PANELS: dict[str, tuple[tuple[str, tuple[str, ...]], ...]] = {  # section -> (title, metrics)
     "Accuracy": (("test accuracy", ("test_accuracy",)), ("training accuracy", ("train_accuracy",))),

@@ -3,7 +3,6 @@
 import csv
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
 
 import yaml
 from tensorboard.compat.proto.event_pb2 import Event, SessionLog
@@ -59,7 +58,7 @@ class Watch:
 
     def _show(self, directory: Path, rows: list[dict[str, str]]) -> None:
         if directory not in self.known:
-            writer = EventFileWriter(str(self.target / directory.relative_to(self.runs)))
+            writer = EventFileWriter(str(self.target / self._name(directory)))
             writer.add_event(Event(step=0, summary=_session_start(_place(directory))))
             self.known[directory] = Watched(writer)
         watched = self.known[directory]
@@ -74,6 +73,12 @@ class Watch:
         if same < max(len(rows), len(watched.rows)):
             watched.writer.flush()
         watched.rows = rows
+
+    def _name(self, directory: Path) -> Path:
+        """The run's path below `runs`, without the digits of its configuration where they are not needed."""
+        full = directory.relative_to(self.runs)
+        short = full.with_name(full.name.rsplit("__", 1)[0])
+        return full if (self.target / short).exists() else short
 
 
 def _agreement(before: list[dict[str, str]], now: list[dict[str, str]]) -> int:
@@ -93,14 +98,11 @@ def _rows(file: Path) -> list[dict[str, str]]:
         return []
 
 
-def _session_start(place: dict[str, Any]) -> Summary:
+def _session_start(place: dict[str, str]) -> Summary:
     """What TensorBoard's table of runs shows; by hand, for its own helper needs TensorFlow."""
     info = SessionStartInfo()
     for name, value in place.items():
-        if isinstance(value, str):
-            info.hparams[name].string_value = value
-        else:
-            info.hparams[name].number_value = value
+        info.hparams[name].string_value = value
     content = HParamsPluginData(session_start_info=info, version=0).SerializeToString()
     plugin = SummaryMetadata.PluginData(plugin_name="hparams", content=content)
     return Summary(
@@ -108,15 +110,15 @@ def _session_start(place: dict[str, Any]) -> Summary:
     )
 
 
-def _place(directory: Path) -> dict[str, Any]:
+def _place(directory: Path) -> dict[str, str]:
     """The run's place in the grid, for the table of all runs."""
     try:
         config = yaml.safe_load((directory / store.CONFIG).read_text(encoding="utf-8"))
         return {
             "setting": config["setting"],
-            "batch": config["batch"]["size"],
+            "batch": str(config["batch"]["size"]),
             "method": config["method"]["name"],
-            "seed": config["seed"],
+            "seed": str(config["seed"]),
         }
     except (OSError, yaml.YAMLError, KeyError, TypeError):
         return {}
