@@ -7,14 +7,22 @@ python scripts/train.py -m experiment=demo
 import os
 import shlex
 import sys
+from pathlib import Path
 
 import hydra
+from hydra._internal import utils
 from hydra.core.hydra_config import HydraConfig
+from hydra.errors import HydraException
 from omegaconf import DictConfig
+from omegaconf.errors import OmegaConfBaseException
 
 from sns.errors import UserError, first_line
+from sns.launch.mistakes import explain
 from sns.train.run import configure, run
 from sns.train.signals import RESUMABLE, Interrupted
+
+CONFIGS = Path(__file__).resolve().parents[1] / "configs"
+DEBUG = bool(os.environ.get("SNS_DEBUG") or os.environ.get("HYDRA_FULL_ERROR"))
 
 failures: list[str] = []
 
@@ -32,7 +40,7 @@ def train(tree: DictConfig) -> None:
         print(stop, file=sys.stderr)
         sys.exit(RESUMABLE)
     except Exception as error:  # a fault of ours: told in a line, so that the sweep goes on; SNS_DEBUG=1 shows where
-        if os.environ.get("SNS_DEBUG"):
+        if DEBUG:
             raise
         _fail(f"{type(error).__name__}: {first_line(error)} (SNS_DEBUG=1 shows the trace)", overrides)
 
@@ -42,6 +50,18 @@ def _fail(message: str, overrides: list[str]) -> None:
     print(f"error: {message} [{' '.join(overrides)}]", file=sys.stderr)
 
 
+def main() -> int:
+    """The exit code: 0 if every run is over, 1 after a mistake or a failed run, 75 where the same command goes on."""
+    utils.run_and_report = lambda function: function()  # else Hydra tells its errors itself, over ten lines
+    try:
+        train()
+    except (HydraException, OmegaConfBaseException) as error:
+        if DEBUG:
+            raise
+        print(f"error: {explain(error, CONFIGS)} (--help lists all; SNS_DEBUG=1 shows the trace)", file=sys.stderr)
+        return 1
+    return 1 if failures else 0
+
+
 if __name__ == "__main__":
-    train()
-    sys.exit(1 if failures else 0)
+    sys.exit(main())

@@ -22,6 +22,15 @@ from sns.config import (
 from sns.errors import ConfigError, first_line
 
 PLANNER_KEYS = ("regimes",)  # read by interpolation in YAML only
+SECTIONS: dict[str, type] = {
+    "data": DataConfig,
+    "batch": BatchConfig,
+    "optim": OptimConfig,
+    "train": TrainConfig,
+    "measure": MeasureConfig,
+    "launch": LaunchConfig,
+    "track": TrackConfig,
+}
 
 
 def parse(tree: Any, models: Mapping[str, type], methods: Mapping[str, type]) -> Config:
@@ -38,23 +47,19 @@ def parse(tree: Any, models: Mapping[str, type], methods: Mapping[str, type]) ->
     values = {str(key): value for key, value in plain.items() if key not in PLANNER_KEYS}
     _known_keys(values, {entry.name for entry in fields(Config)}, "")
     sections: dict[str, type] = {
-        "data": DataConfig,
-        "batch": BatchConfig,
-        "optim": OptimConfig,
-        "train": TrainConfig,
-        "measure": MeasureConfig,
-        "launch": LaunchConfig,
-        "track": TrackConfig,
+        **SECTIONS,
         "model": _choose("model", values.get("model"), models),
         "method": _choose("method", values.get("method"), methods),
     }
     built: dict[str, Any] = {name: _section(name, cls, values.pop(name, {})) for name, cls in sections.items()}
-    top = _section("", _Top, values)
+    top = _section("", TopConfig, values)
     return Config(**vars(top), **built)
 
 
 @dataclass
-class _Top:
+class TopConfig:
+    """What stands outside the sections."""
+
     setting: str = MISSING
     grid: str = "single"
     results: str = "results"
