@@ -17,6 +17,7 @@ from sns.config import (
     LaunchConfig,
     MeasureConfig,
     OptimConfig,
+    TrackConfig,
     TrainConfig,
     identity,
     later,
@@ -34,6 +35,7 @@ SECTIONS = {
     "train": TrainConfig,
     "measure": MeasureConfig,
     "launch": LaunchConfig,
+    "track": TrackConfig,
 }
 
 
