@@ -25,7 +25,7 @@ SEED_LIST := $(subst $(space),$(comma),$(shell seq 0 $$(($(SEEDS) - 1))))
 GRID := results=$(RESULTS) seed=$(SEED_LIST) $(if $(EPOCHS),train.epochs=$(EPOCHS)) $(ARGS)
 WHERE := $(RESULTS) $(if $(EXPERIMENT),--experiment $(EXPERIMENT))
 
-.PHONY: help setup lint test test-gpu soak test-browser demo reproduce-table1 table1 figures claims report clean
+.PHONY: help setup lint test test-gpu soak test-browser demo reproduce-table1 table1 figures claims report sync watch dashboard clean
 
 help: ## this list
 	@grep -E '^[a-z0-9-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 20
@@ -83,6 +83,15 @@ claims: $(STAMP) ## verdicts on the paper's claims from the records in RESULTS
 
 report: $(STAMP) ## one self-contained page from the records in RESULTS
 	$(PYTHON) scripts/report.py $(WHERE)
+
+sync: $(STAMP) ## upload to Weights & Biases what was tracked offline; repeat at will
+	$(PYTHON) scripts/sync.py $(RESULTS) $(ARGS)
+
+watch: $(STAMP) ## live curves of a running grid in TensorBoard, from RESULTS alone: no account, no network
+	$(PYTHON) scripts/watch.py $(RESULTS) $(if $(EXPERIMENT),--experiment $(EXPERIMENT)) $(ARGS)
+
+dashboard: $(STAMP) ## the shared Weights & Biases workspace and report; ARGS='--entity TEAM' or '--out FOLDER'
+	$(PYTHON) scripts/wandb_dashboard.py $(if $(EXPERIMENT),--experiment $(EXPERIMENT)) $(ARGS)
 
 clean: ## caches and build products; records and .venv stay
 	rm -rf build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache

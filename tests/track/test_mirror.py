@@ -137,7 +137,7 @@ def test_a_killed_run_goes_on_where_it_was_and_ends_with_its_whole_history(resul
     whole = [row["test_loss"] for row in store.read_history(directory)]
     shown = Shown(folders[0])
     losses = [row["test_loss"] for row in shown.rows]
-    assert len(whole) > len(losses) >= 2
+    assert len(whole) > len(losses) >= 1  # the kill may come before a row is announced
     assert losses == whole[: len(losses)]
     assert shown.of("exit")[0]["exit_code"] == 1
 
@@ -180,23 +180,16 @@ def test_the_death_of_the_service_is_a_line(results: Path, tmp_path: Path) -> No
     assert not list(tmp_path.glob("wandb/*/closed"))
 
 
-def test_without_an_answer_from_the_server_it_is_offline(results: Path, tmp_path: Path, monkeypatch: Any) -> None:
+def test_without_an_answer_from_the_server_it_is_offline_and_weights_come_on_request(
+    results: Path, tmp_path: Path, monkeypatch: Any
+) -> None:
     monkeypatch.setenv("WANDB_API_KEY", "a" * 40)
     monkeypatch.setenv("WANDB_BASE_URL", "http://127.0.0.1:9")  # discard: nobody there
     directory = store.run_directories(results / "runs/sweep")[0]
     mirror = Mirror()
-    mirror.send(opening(directory, 2, "online", tmp_path, TrackConfig()))
+    mirror.send(opening(directory, 2, "online", tmp_path, TrackConfig(artifacts=True)))
     mirror.send({"do": "close", "rows": 2, "over": True})
     assert mirror.close(PATIENCE)
     assert ["cannot be reached" in line and "offline instead" in line for line in mirror.heard()] == [True]
-    check_equal(directory, sync.folders(tmp_path / "wandb")[directory.name][0])
-
-
-def test_weights_are_uploaded_on_request(results: Path, tmp_path: Path) -> None:
-    directory = store.run_directories(results / "runs/sweep")[0]
-    mirror = Mirror()
-    mirror.send(opening(directory, 2, "offline", tmp_path, TrackConfig(artifacts=True)))
-    mirror.send({"do": "close", "rows": 2, "over": True})
-    assert mirror.close(PATIENCE)
-    shown = Shown(sync.folders(tmp_path / "wandb")[directory.name][0])
+    shown = check_equal(directory, sync.folders(tmp_path / "wandb")[directory.name][0])
     assert [artifact["name"] for artifact in shown.of("artifact")] == [f"{directory.name}-weights"]
