@@ -136,7 +136,7 @@ def _init(directory: Path, message: dict[str, Any], mode: str) -> "wandb.Run":
             group=f"{setting} b{size}",
             job_type=method,
             tags=[config["grid"]],
-            config={**config, "code": commit()},
+            config={**config, "code": _code(directory)},
             settings=settings,
         )
     except (wandb.errors.CommError, wandb.errors.AuthenticationError, wandb.errors.UsageError) as error:
@@ -144,3 +144,12 @@ def _init(directory: Path, message: dict[str, Any], mode: str) -> "wandb.Run":
             wandb.teardown()  # else the name of the run stays taken
             raise Unreachable(str(error)) from None
         raise
+
+
+def _code(directory: Path) -> dict[str, Any]:
+    """The commit that trained the run: the record's, or while there is none the present one."""
+    result = directory / store.RESULT
+    if not result.is_file():
+        return commit()
+    environment = json.loads(result.read_text(encoding="utf-8"))["environment"]
+    return {name: environment.get(name) for name in ("commit", "dirty")}

@@ -73,7 +73,7 @@ def results(tmp_path_factory: pytest.TempPathFactory) -> Path:
             patch.delenv(name)
         patch.setenv("NETRC", "/nonexistent")
         assert train(folder, SWEEP).wait() == 0
-        victim = train(folder, LONG)
+        victim = train(folder, [*LONG, "train.checkpoint_minutes=0"])
         wait_for(lambda: any(file.read_text().count("\n") > 2 for file in folder.glob("runs/killed/*/history.csv")))
         victim.send_signal(signal.SIGKILL)
         victim.wait()
