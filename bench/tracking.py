@@ -58,8 +58,9 @@ def main() -> None:
                 times.append(time.perf_counter())
             times.append(time.perf_counter())
             print(
-                f"run {seed}: opening {1e3 * (times[1] - times[0]):.1f} ms; an evaluation {1e6 * costs[len(costs) // 2]:.0f}"
-                f" us (median), {1e6 * costs[-1]:.0f} us (most); closing {1e3 * (times[3] - times[2]):.1f} ms"
+                f"run {seed}: opening {1e3 * (times[1] - times[0]):.1f} ms; an evaluation "
+                f"{1e6 * costs[len(costs) // 2]:.0f} us (median), {1e6 * costs[-1]:.0f} us (most); "
+                f"closing {1e3 * (times[3] - times[2]):.1f} ms"
             )
         began = time.perf_counter()
         client.leave(600.0)

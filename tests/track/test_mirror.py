@@ -27,8 +27,7 @@ LONG = [
     "grid=killed",
     "track=offline",
     "measure.hessian=false",
-    "train.epochs=400",
-    "train.checkpoint_minutes=0",
+    "train.epochs=40",
 ]
 PATIENCE = 300.0
 
