@@ -19,6 +19,7 @@ from sns.record import store
 from sns.record.schema import HISTORY
 from sns.track import sync
 from sns.track.client import Mirror, opening
+from sns.track.wandb_run import WandbRun
 
 pytest.importorskip("wandb")
 SWEEP = ["-m", *TINY, "grid=sweep", "track=offline", "measure.hessian=false", "method=vanilla,spectral"]
@@ -151,6 +152,31 @@ def test_what_was_not_tracked_is_written_before_the_upload(results: Path, tmp_pa
     assert told == []
     check_equal(missing[0], sync.folders(wandb)[missing[0].name][0])
     assert sync.unwritten(runs, wandb) == missing[1:]
+
+
+class Heard:
+    """Stands for an open run of W&B."""
+
+    def __init__(self) -> None:
+        self.rows: list[tuple[int, dict[str, float]]] = []
+
+    def log(self, values: dict[str, float], step: int, commit: bool) -> None:
+        assert commit  # else the newest row would not be seen before the next
+        self.rows.append((step, values))
+
+
+def test_only_rows_that_hold_are_logged_each_once_and_without_gaps(tmp_path: Path) -> None:
+    """history.csv may have rows beyond, of a session that was killed; an empty cell is no number."""
+    (tmp_path / store.HISTORY_CSV).write_text("epoch,step,penalty\n1,10,\n2,20,0.5\n3,30,0.25\n")
+    run = object.__new__(WandbRun)
+    run.directory, run.run, run.logged, run.last_step = tmp_path, Heard(), 0, -1
+    run.log(1)
+    assert run.run.rows == [(10, {"epoch": 1.0, "step": 10.0})]
+    run.log(1)
+    run.log(5)
+    assert [step for step, _ in run.run.rows] == [10, 20, 30]
+    assert run.run.rows[2][1] == {"epoch": 3.0, "step": 30.0, "penalty": 0.25}
+    assert (run.logged, run.last_step) == (3, 30)
 
 
 def core_of(parent: int) -> int | None:
