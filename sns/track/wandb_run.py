@@ -22,6 +22,7 @@ SUMMARY = {  # of the curves: what counts beside the last value
     "test_loss": "last,min",
 }
 INIT_SECONDS = 30.0  # for the server's first answer
+EMPTY = 1000  # bytes: of W&B's file of a run before its first record, and more
 BINS = 64  # of a spectrum's histogram
 CHECKPOINT = "checkpoint.pt"
 CLOSED = "closed"  # file in W&B's folder of a session that was written to its end: `over`, or `stopped`
@@ -75,6 +76,8 @@ class WandbRun:
     def _close(self, code: int, state: str) -> None:
         folder = Path(self.run.dir).parent  # of `files`
         self.run.finish(exit_code=code)
+        if not any(file.stat().st_size > EMPTY for file in folder.glob("*.wandb")):
+            raise OSError(f"W&B wrote nothing to {folder}")
         (folder / CLOSED).write_text(state + "\n", encoding="utf-8")
 
     def _pictures(self) -> dict[str, Any]:

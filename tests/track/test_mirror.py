@@ -205,8 +205,19 @@ def test_the_death_of_the_service_is_a_line(results: Path, tmp_path: Path) -> No
     assert not list(tmp_path.glob("wandb/*/closed"))
 
 
-def test_without_an_answer_from_the_server_it_is_offline_and_weights_come_on_request(
-    results: Path, tmp_path: Path, monkeypatch: Any
+def test_a_full_disk_is_a_line(results: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    limited = ("bash", "-c", f"ulimit -f 8; exec {' '.join(Mirror.COMMAND)}")  # KiB: writing more fails
+    monkeypatch.setattr(Mirror, "COMMAND", limited)
+    mirror = Mirror()
+    mirror.send(opening(store.run_directories(results / "runs/sweep")[0], 2, "offline", tmp_path, TrackConfig()))
+    mirror.send({"do": "close", "rows": 2, "over": True})
+    assert mirror.child.wait(PATIENCE) == 1
+    assert ["given up" in line for line in mirror.heard()] == [True]
+    assert not list(tmp_path.glob("wandb/*/closed"))
+
+
+def test_offline_where_no_server_answers_and_weights_on_request(
+    results: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("WANDB_API_KEY", "a" * 40)
     monkeypatch.setenv("WANDB_BASE_URL", "http://127.0.0.1:9")  # discard: nobody there
