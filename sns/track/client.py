@@ -17,7 +17,7 @@ from typing import Any, Self
 from sns.config import Config, TrackConfig
 from sns.track.credentials import choose
 
-PATIENCE = 3.0  # seconds that a process waits at its very end for what is still being written
+PATIENCE = {True: 5.0, False: 0.5}  # seconds to wait at the end for the mirror, in a Slurm job, which ends it, or not
 NAME = "Weights & Biases"
 
 
@@ -88,9 +88,11 @@ def _running() -> Mirror:
     return _mirror
 
 
-def leave(patience: float = PATIENCE) -> None:
+def leave(patience: float | None = None) -> None:
     """At the end of the process: waits a moment for the mirror, which otherwise finishes without us."""
     global _mirror
+    if patience is None:
+        patience = PATIENCE["SLURM_JOB_ID" in os.environ]
     mirror, _mirror = _mirror, None
     if mirror is None or mirror.owner != os.getpid():
         return

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from typing import Any
 
 import wandb_workspaces.expr as expr
-import wandb_workspaces.reports.v2 as wr
+import wandb_workspaces.reports.v2.interface as wr
 import wandb_workspaces.workspaces as ws
 
 GROUPS = ("setting", "batch.size", "method.name")  # of the configuration; what is left are the seeds
@@ -121,14 +121,14 @@ def _columns() -> list[str]:
     return ["run:displayName", *config, *(f"summary:{name}" for name in COLUMNS["summary"])]
 
 
-def _plots(plots: Sequence[tuple[str, tuple[str, ...]]]) -> list[wr.LinePlot]:
+def _plots(plots: Sequence[tuple[str, tuple[str, ...]]]) -> list[Any]:
     return [
         wr.LinePlot(title=title, x="epoch", y=list(metrics), title_x="epoch", max_runs_to_show=100)
         for title, metrics in plots
     ]
 
 
-def _media() -> list[wr.LinePlot | wr.MediaBrowser]:
+def _media() -> list[Any]:
     return [
         wr.LinePlot(title="singular values of each layer", x="epoch", metric_regex=SPECTRA),
         wr.MediaBrowser(title="runs at a glance", media_keys=[FIGURE], num_columns=1),

@@ -22,6 +22,7 @@ SUMMARY = {  # of the curves: what counts beside the last value
     "test_loss": "last,min",
 }
 INIT_SECONDS = 30.0  # for the server's first answer
+EMPTY = 1000  # bytes: of W&B's file of a run before its first record, and more
 BINS = 64  # of a spectrum's histogram
 CHECKPOINT = "checkpoint.pt"
 CLOSED = "closed"  # file in W&B's folder of a session that was written to its end: `over`, or `stopped`
@@ -75,6 +76,8 @@ class WandbRun:
     def _close(self, code: int, state: str) -> None:
         folder = Path(self.run.dir).parent  # of `files`
         self.run.finish(exit_code=code)
+        if not any(file.stat().st_size > EMPTY for file in folder.glob("*.wandb")):
+            raise OSError(f"W&B wrote nothing to {folder}")
         (folder / CLOSED).write_text(state + "\n", encoding="utf-8")
 
     def _pictures(self) -> dict[str, Any]:
@@ -136,7 +139,7 @@ def _init(directory: Path, message: dict[str, Any], mode: str) -> "wandb.Run":
             group=f"{setting} b{size}",
             job_type=method,
             tags=[config["grid"]],
-            config={**config, "code": commit()},
+            config={**config, "code": _code(directory)},
             settings=settings,
         )
     except (wandb.errors.CommError, wandb.errors.AuthenticationError, wandb.errors.UsageError) as error:
@@ -144,3 +147,12 @@ def _init(directory: Path, message: dict[str, Any], mode: str) -> "wandb.Run":
             wandb.teardown()  # else the name of the run stays taken
             raise Unreachable(str(error)) from None
         raise
+
+
+def _code(directory: Path) -> dict[str, Any]:
+    """The commit that trained the run: the record's, or while there is none the present one."""
+    result = directory / store.RESULT
+    if not result.is_file():
+        return commit()
+    environment = json.loads(result.read_text(encoding="utf-8"))["environment"]
+    return {name: environment.get(name) for name in ("commit", "dirty")}
