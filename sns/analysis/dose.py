@@ -25,7 +25,7 @@ QUANTITIES = {
     "sigma_mean": "mean sigma (geometric)",
 }
 TEXT = (
-    "Dose: the last evaluation of runs that differ only in a factor on lambda (decay 1e-4, spectral 0.01): line: mean "
+    "the last evaluation of runs that differ only in a factor on lambda (decay 1e-4, spectral 0.01): line: mean "
     "over seeds, band: least to greatest; solid small batch, dashed large. The dose, lambda * sum of learning rates / "
     "(1 - momentum), is the e-folds by which the penalty alone would shrink what it penalises; its values are in the "
     "plotted numbers."
@@ -72,7 +72,7 @@ def _caption(grid: Grid, setting: str, records: list[Record]) -> str:
     commits = sorted({str(result.environment.get("commit"))[:7] for result in results})
     seeds = ", ".join(str(seed) for seed in sorted({result.seed for result in results}))
     lines = [
-        TEXT,
+        f"Dose, {plotted.title(setting)}: {TEXT}",
         f"Runs: experiment {results[0].experiment}; {setting}; {len(results)} runs, seeds {seeds}, "
         f"{results[0].epochs:g} epochs; commit {', '.join(commits)}; {', '.join(devices)}.",
     ]
@@ -91,7 +91,6 @@ def draw(frame: pd.DataFrame) -> Figure:
         axes.set_title(label)
     for axes in panels[-1]:
         axes.set_xlabel("factor on lambda")
-    figure.suptitle(f"{plotted.title(setting)}, {', '.join(batch.values())}", fontsize=9)
     lines = {batch[regime]: style.REGIME_LINES[regime] for regime in batch}
     return style.finish(figure, style.method_handles(names) + style.line_handles(lines), frame.attrs.get("caption", ""))
 
