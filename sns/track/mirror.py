@@ -49,6 +49,7 @@ class Follower:
 
     def __init__(self) -> None:
         self.run: WandbRun | None = None
+        self.folder: Path | None = None  # W&B's, where there is a run
 
     def act(self, message: dict[str, Any]) -> None:
         """Raises whatever W&B raises, and Hung."""
@@ -63,14 +64,14 @@ class Follower:
 
     def open(self, message: dict[str, Any]) -> None:
         """Offline where the server does not answer."""
-        mode, server = message["mode"], address()
+        mode, server, self.folder = message["mode"], address(), Path(message["folder"]) / "wandb"
         fault = unanswered(server) if mode == "online" else None
         try:
             if fault is not None:
                 raise Unreachable(fault)
             self.run = WandbRun(message, mode)
         except Unreachable as error:
-            say(f"{NAME}: {server} cannot be reached ({first_line(error)}): offline instead; make sync uploads")
+            self.say(f"{NAME}: {server} cannot be reached ({first_line(error)}): offline instead; make sync uploads")
             self.run = WandbRun(message, "offline")
         self.run.log(message["rows"])
 
@@ -82,11 +83,14 @@ class Follower:
                 run.log(rows)
             run.finish(over)
 
-
-def say(line: str) -> None:
-    """To the user, if anybody still listens."""
-    with contextlib.suppress(OSError):
-        print(line, flush=True)
+    def say(self, line: str) -> None:
+        """To the user, if anybody still listens, and to a file for afterwards."""
+        with contextlib.suppress(OSError):
+            print(line, flush=True)
+        with contextlib.suppress(OSError):
+            if self.folder is not None:
+                with (self.folder / "mirror.log").open("a", encoding="utf-8") as log:
+                    log.write(line + "\n")
 
 
 def follow(messages: TextIO) -> int:
@@ -104,7 +108,7 @@ def follow(messages: TextIO) -> int:
         if os.environ.get("SNS_DEBUG"):
             raise
         fault = f"{type(error).__name__}: {first_line(error)}"
-        say(f"{NAME}: given up for {name} ({fault}); the run and its record are not affected")
+        follower.say(f"{NAME}: given up for {name} ({fault}); the run and its record are not affected")
         return 1
     return 0
 

@@ -3,6 +3,7 @@
 import csv
 import json
 import os
+import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -22,6 +23,7 @@ SUMMARY = {  # of the curves: what counts beside the last value
     "test_loss": "last,min",
 }
 INIT_SECONDS = 30.0  # for the server's first answer
+FLUSH_SECONDS = 15.0  # in which W&B's file is on disk after its end
 EMPTY = 1000  # bytes: of W&B's file of a run before its first record, and more
 BINS = 64  # of a spectrum's histogram
 CHECKPOINT = "checkpoint.pt"
@@ -76,8 +78,11 @@ class WandbRun:
     def _close(self, code: int, state: str) -> None:
         folder = Path(self.run.dir).parent  # of `files`
         self.run.finish(exit_code=code)
-        if not any(file.stat().st_size > EMPTY for file in folder.glob("*.wandb")):
-            raise OSError(f"W&B wrote nothing to {folder}")
+        end = time.monotonic() + FLUSH_SECONDS
+        while not any(file.stat().st_size > EMPTY for file in folder.glob("*.wandb")):
+            if time.monotonic() > end:
+                raise OSError(f"W&B wrote nothing to {folder}")
+            time.sleep(0.1)
         (folder / CLOSED).write_text(state + "\n", encoding="utf-8")
 
     def _pictures(self) -> dict[str, Any]:
