@@ -89,7 +89,7 @@ def _evaluation(plan: Plan, setting: str, train: int, test: int) -> float:
     release(plan)
     session = cell(plan, setting, train=2_048)
     x, y = session.dataset.train.x, session.dataset.train.y
-    few = session.config.measure.gradient_samples
+    measure = session.config.measure
     batch = min(session.measure_size, len(x))
 
     def both() -> None:
@@ -101,5 +101,5 @@ def _evaluation(plan: Plan, setting: str, train: int, test: int) -> float:
     both()
     forward()
     with_gradient, plain = (seconds(work, plan.device) / len(x) for work in (both, forward))
-    probes = min(few, train)
-    return with_gradient * (probes + test) + plain * (train - probes)
+    probes = min(measure.gradient_samples, train) + min(measure.test_gradient_samples or test, test)
+    return with_gradient * probes + plain * (train + test - probes)

@@ -4,7 +4,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import partial
 
-from bench.cells import NETWORKS, Plan, cell, update
+from bench.cells import NETWORKS, Plan, cell, configured, update
 from bench.guard import guarded
 from bench.line import Line, share
 from bench.timing import Work, paired, seconds
@@ -58,9 +58,12 @@ def _scaled(plan: Plan, setting: str, regime: str, train: int, test: int) -> Ses
     batch = 64 if regime == "small" else 4_096
     few = 64 if train < 10_000 else 128  # of STL-10's large images a CPU needs a second for a few
     count = few if plan.device.type == "cpu" else max(2_048, 2 * batch)
-    probes = f"measure.gradient_samples={max(1, round(count * min(1.0, 10_000 / train)))}"
     images = {"train": count, "test": round(count * test / train)}
-    return cell(plan, setting, f"batch={regime}", probes, **images)
+    asked = configured(f"setting={setting}").measure
+    shares = asked.gradient_samples / train, (asked.test_gradient_samples or test) / test
+    sampled = [max(1, round(min(1.0, part) * n)) for part, n in zip(shares, images.values(), strict=True)]
+    probes = [f"measure.gradient_samples={sampled[0]}", f"measure.test_gradient_samples={sampled[1]}"]
+    return cell(plan, setting, f"batch={regime}", *probes, **images)
 
 
 def _pace(plan: Plan, session: Session, budget: float) -> Pace:

@@ -163,7 +163,8 @@ class MeasureConfig:
     """What is measured, how often and on how many images."""
 
     every: float = 1.0  # epochs between evaluations; the last update is always evaluated
-    gradient_samples: int = 10_000  # images of each split, fixed, whose input-gradient norms are averaged
+    gradient_samples: int = 10_000  # training images, fixed, whose input-gradient norms are averaged
+    test_gradient_samples: int | None = later(None)  # likewise of the test images; None: all of them
     batch_size: int | None = free(None)  # images an evaluation pass; None: by device, fewer where memory is short
     hessian: bool = True  # largest Hessian eigenvalue at the end of training (section 4.3)
     hessian_samples: int = 10_000  # images of each split it is computed on
@@ -177,6 +178,10 @@ class MeasureConfig:
         require(self.every > 0, f"measure.every={self.every} must be positive")
         require(
             self.batch_size is None or self.batch_size > 0, f"measure.batch_size={self.batch_size} must be positive"
+        )
+        require(
+            self.test_gradient_samples is None or self.test_gradient_samples > 0,
+            f"measure.test_gradient_samples={self.test_gradient_samples} must be positive, or null for all",
         )
         for key in ("gradient_samples", "hessian_samples", "hessian_iterations", "jacobian_samples"):
             require(getattr(self, key) > 0, f"measure.{key}={getattr(self, key)} must be positive")

@@ -16,7 +16,9 @@ def history_row(session: Session) -> dict[str, float]:
     began = time.perf_counter()
     images, running = session.dataset, session.running
     session.ranks.require_equal(session.model)
-    train, test = shared_evaluation(session, images.train), shared_evaluation(session, images.test)
+    measure = session.config.measure
+    train = shared_evaluation(session, images.train, measure.gradient_samples)
+    test = shared_evaluation(session, images.test, measure.test_gradient_samples or len(images.test))
     count = max(running.count, 1)
     row = {
         "epoch": session.step * session.config.batch.size / len(images.train),
@@ -41,9 +43,9 @@ def history_row(session: Session) -> dict[str, float]:
     return row | {"train_seconds": session.seconds["train"], "measure_seconds": session.seconds["measure"]}
 
 
-def shared_evaluation(session: Session, split: Images) -> Evaluation:
-    """`evaluate` of all images of `split`, each rank doing its part."""
-    ranks, size, count = session.ranks, session.measure_size, session.config.measure.gradient_samples
+def shared_evaluation(session: Session, split: Images, count: int) -> Evaluation:
+    """`evaluate` of all images of `split`, each rank doing its part; gradient norms of `count` of them."""
+    ranks, size = session.ranks, session.measure_size
     whole = count >= len(split)  # every image is in the sample of gradient norms
     sample = probe_indices(len(split), count, session.device)
     if ranks.world == 1:

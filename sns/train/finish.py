@@ -91,7 +91,8 @@ def final_measurements(session: Session) -> dict[str, Any]:
     config = dataclasses.replace(session.config.measure, batch_size=size)
     train, test = images.train, images.test
     measured: dict[str, Any] = dict(NOTHING)
-    probes = [probe_indices(len(split), config.gradient_samples, session.device) for split in (train, test)]
+    counts = config.gradient_samples, config.test_gradient_samples or len(test)
+    probes = [probe_indices(len(split), n, session.device) for split, n in zip((train, test), counts, strict=True)]
     measured["gradient_quantiles"] = {
         name: quantiles(gradient_norms(net, split.x[probe], split.y[probe], size))
         for name, split, probe in zip(("train", "test"), (train, test), probes, strict=True)
