@@ -31,7 +31,7 @@ GRID := results=$(RESULTS) seed=$(SEED_LIST) $(if $(EPOCHS),train.epochs=$(EPOCH
 WHERE := $(RESULTS) $(if $(EXPERIMENT),--experiment $(EXPERIMENT))
 
 .PHONY: help setup lint test test-gpu test-browser test-slurm soak demo pocket reproduce-table1 status table1 figures
-.PHONY: claims report bench verify-results verify-retrain clean
+.PHONY: claims report bench verify-results verify-retrain sync watch dashboard clean
 
 help: ## this list
 	@grep -E '^[a-z0-9-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 20
@@ -115,6 +115,15 @@ verify-results: $(STAMP) ## records whole and what their names say; tables, figu
 
 verify-retrain: $(STAMP) ## one recorded run trained again: RUN=directory ARGS=data.path=FILE (default: a pocket run)
 	$(PYTHON) scripts/verify.py --retrain $(RUN) $(ARGS)
+
+sync: $(STAMP) ## upload to Weights & Biases what was tracked offline; repeat at will
+	$(PYTHON) scripts/sync.py $(RESULTS) $(ARGS)
+
+watch: $(STAMP) ## live curves of a running grid in TensorBoard, from RESULTS alone: no account, no network
+	$(PYTHON) scripts/watch.py $(RESULTS) $(if $(EXPERIMENT),--experiment $(EXPERIMENT)) $(ARGS)
+
+dashboard: $(STAMP) ## the shared Weights & Biases workspace and report; ARGS='--entity TEAM' or '--out FOLDER'
+	$(PYTHON) scripts/wandb_dashboard.py $(if $(EXPERIMENT),--experiment $(EXPERIMENT)) $(ARGS)
 
 clean: ## caches and build products; records and .venv stay
 	rm -rf build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache

@@ -10,18 +10,26 @@ Exit code: 0 all is done, 75 the same command goes on where this one stopped, an
 import os
 import shlex
 import sys
+from pathlib import Path
 
 import hydra
+from hydra._internal import utils
 from hydra.core.hydra_config import HydraConfig
+from hydra.errors import HydraException
 from hydra.types import RunMode
 from omegaconf import DictConfig
+from omegaconf.errors import OmegaConfBaseException
 
 from sns.errors import UserError
 from sns.launch import several
 from sns.launch.attempt import RETRY, Fault, attempt
 from sns.launch.attempts import LAUNCHER
+from sns.launch.mistakes import explain
 from sns.train.run import configure
 from sns.train.signals import RESUMABLE, Interrupted
+
+CONFIGS = Path(__file__).resolve().parents[1] / "configs"
+DEBUG = bool(os.environ.get("SNS_DEBUG") or os.environ.get("HYDRA_FULL_ERROR"))
 
 faults: list[int] = []  # exit codes
 
@@ -55,6 +63,18 @@ def _fault(code: int, message: str, overrides: list[str]) -> None:
     print(f"error: {message} [{' '.join(overrides)}]", file=sys.stderr)
 
 
+def main() -> int:
+    """The exit code: 0 if every run is over, 1 after a mistake or a failed run, 75 where the same command goes on."""
+    utils.run_and_report = lambda function: function()  # else Hydra tells its errors itself, over ten lines
+    try:
+        train()
+    except (HydraException, OmegaConfBaseException) as error:
+        if DEBUG:
+            raise
+        print(f"error: {explain(error, CONFIGS)} (--help lists all; SNS_DEBUG=1 shows the trace)", file=sys.stderr)
+        return 1
+    return faults[0] if len(faults) == 1 else int(bool(faults))
+
+
 if __name__ == "__main__":
-    train()
-    sys.exit(faults[0] if len(faults) == 1 else int(bool(faults)))
+    sys.exit(main())

@@ -21,6 +21,7 @@ PRECISIONS = ("fp32", "tf32", "bf16")
 MODES = ("auto", "eager", "compile", "graph")
 MEMORY_FORMATS = ("auto", "contiguous", "channels_last")
 DATASETS = ("digits", "cifar10", "cifar100", "stl10", "npz")
+TRACKING = ("auto", "online", "offline", "disabled")
 GCN_VARIANTS = ("std", "l2", "none")
 
 
@@ -202,6 +203,21 @@ class LaunchConfig:
 
 
 @dataclass
+class TrackConfig:
+    """What Weights & Biases is shown. Nothing here can change a result."""
+
+    mode: str = free("auto")  # auto | online | offline | disabled; auto: online with credentials, else offline
+    project: str = free("spectral-norm-regularization")
+    entity: str | None = free(None)  # team or user; None: the account's default
+    dir: str | None = free(None)  # W&B writes to its folder `wandb`; None: the results folder
+    artifacts: bool = free(False)  # upload the final weights too
+
+    def __post_init__(self) -> None:
+        require(self.mode in TRACKING, f"track.mode={self.mode} is unknown; choose one of {', '.join(TRACKING)}")
+        require(bool(self.project), "track.project must not be empty")
+
+
+@dataclass
 class Config:
     """Everything one run depends on. `model` and `method` are the dataclasses of the chosen model and method."""
 
@@ -218,6 +234,7 @@ class Config:
     train: TrainConfig = field(default_factory=TrainConfig)
     measure: MeasureConfig = field(default_factory=MeasureConfig)
     launch: LaunchConfig = field(default_factory=LaunchConfig, metadata={"identity": False})
+    track: TrackConfig = field(default_factory=TrackConfig, metadata={"identity": False})
 
     @property
     def run_id(self) -> str:

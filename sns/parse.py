@@ -15,12 +15,22 @@ from sns.config import (
     LaunchConfig,
     MeasureConfig,
     OptimConfig,
+    TrackConfig,
     TrainConfig,
     require,
 )
 from sns.errors import ConfigError, first_line
 
 PLANNER_KEYS = ("regimes",)  # read by interpolation in YAML only
+SECTIONS: dict[str, type] = {
+    "data": DataConfig,
+    "batch": BatchConfig,
+    "optim": OptimConfig,
+    "train": TrainConfig,
+    "measure": MeasureConfig,
+    "launch": LaunchConfig,
+    "track": TrackConfig,
+}
 
 
 def parse(tree: Any, models: Mapping[str, type], methods: Mapping[str, type]) -> Config:
@@ -37,17 +47,12 @@ def parse(tree: Any, models: Mapping[str, type], methods: Mapping[str, type]) ->
     values = {str(key): value for key, value in plain.items() if key not in PLANNER_KEYS}
     _known_keys(values, {entry.name for entry in fields(Config)}, "")
     sections: dict[str, type] = {
-        "data": DataConfig,
-        "batch": BatchConfig,
-        "optim": OptimConfig,
-        "train": TrainConfig,
-        "measure": MeasureConfig,
-        "launch": LaunchConfig,
+        **SECTIONS,
         "model": _choose("model", values.get("model"), models),
         "method": _choose("method", values.get("method"), methods),
     }
     built: dict[str, Any] = {name: _section(name, cls, values.pop(name, {})) for name, cls in sections.items()}
-    top = _section("", _Top, values)
+    top = _section("", TopConfig, values)
     return Config(**vars(top), **built)
 
 
@@ -63,7 +68,9 @@ def checked(name: str, cls: type, values: Any) -> Any:
 
 
 @dataclass
-class _Top:
+class TopConfig:
+    """What stands outside the sections."""
+
     setting: str = MISSING
     grid: str = "single"
     results: str = "results"

@@ -26,6 +26,7 @@ TINY = [
     "measure.jacobian_samples=4",
     "train.progress=none",
     "train.device=cpu",
+    "track=disabled",
 ]
 
 

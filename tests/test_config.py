@@ -17,6 +17,7 @@ from sns.config import (
     LaunchConfig,
     MeasureConfig,
     OptimConfig,
+    TrackConfig,
     TrainConfig,
     identity,
     later,
@@ -34,6 +35,7 @@ SECTIONS = {
     "train": TrainConfig,
     "measure": MeasureConfig,
     "launch": LaunchConfig,
+    "track": TrackConfig,
 }
 
 
@@ -187,7 +189,7 @@ def test_a_setting_scales_every_penalty_by_its_regimes_dose_factor() -> None:
 def test_run_id_is_the_same_on_every_machine() -> None:
     """A literal, so that a change of the hash, which orphans every record, is never an accident."""
     config = configure(compose_tree("setting=vgg_cifar10", "method=spectral", "batch=large", "seed=3"))
-    assert config.run_id == "vgg_cifar10__spectral__b4096__s3__7cda6bf2"
+    assert config.run_id == "vgg_cifar10__spectral__b4096__s3__e0f2a824"
 
 
 def test_npz_identity_is_the_archive_name_not_its_folder() -> None:

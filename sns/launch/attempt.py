@@ -63,7 +63,7 @@ def _attempt(config: Config, command: str, counted: bool) -> Result:
         again = counted and state.failures <= config.launch.retries
         if counted and not again:
             give_up(config, command)
-        if os.environ.get("SNS_DEBUG"):
+        if os.environ.get("SNS_DEBUG") or os.environ.get("HYDRA_FULL_ERROR"):
             raise
         raise Fault(f"{text} (SNS_DEBUG=1 shows the trace)", again) from error
     except BaseException:  # a second Ctrl-C

@@ -1,7 +1,7 @@
 """Hessian-vector products over minibatches, and the largest eigenvalue from them (section 4.3, Figure 3)."""
 
 import math
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -44,7 +44,34 @@ def hessian_vector_product(losses: BatchLosses, parameters: Sequence[Tensor], sa
     return torch.cat([part.flatten() for part in total]) / samples
 
 
-def _with_graph(losses: BatchLosses) -> Iterator[Tensor]:
+def _products(losses: BatchLosses, parameters: Sequence[Tensor], samples: int) -> Callable[[Tensor], Tensor]:
+    """v -> H v. Where all data are one batch its graph is built once and kept; it would be alive at the peak anyway."""
+    batches = _with_graph(losses)
+    loss, more = next(batches, None), next(batches, None) is not None
+    batches.close()
+    if loss is None or more:
+        return lambda vector: hessian_vector_product(losses, parameters, samples, vector)
+    with torch.enable_grad():
+        gradients = torch.autograd.grad(loss, parameters, create_graph=True, materialize_grads=True)
+    curved = [i for i, gradient in enumerate(gradients) if gradient.requires_grad]
+
+    def product(vector: Tensor) -> Tensor:
+        directions = _like(vector, parameters)
+        if not curved:  # a loss linear in every parameter
+            return torch.zeros_like(vector)
+        parts = torch.autograd.grad(
+            [gradients[i] for i in curved],
+            parameters,
+            [directions[i] for i in curved],
+            retain_graph=True,
+            materialize_grads=True,
+        )
+        return torch.cat([part.flatten() for part in parts]) / samples
+
+    return product
+
+
+def _with_graph(losses: BatchLosses) -> Generator[Tensor]:
     with torch.enable_grad():
         yield from losses()
 
@@ -84,9 +111,7 @@ def top_eigenvalue(
     start comes from `generator`.
     """
 
-    def product(vector: Tensor) -> Tensor:
-        return hessian_vector_product(losses, parameters, samples, vector)
-
+    product = _products(losses, parameters, samples)
     size, like = sum(parameter.numel() for parameter in parameters), parameters[0]
     start = torch.randn(size, generator=generator, device=generator.device).to(like)
     first = _power_iteration(product, start, 0.0, tolerance, iterations)

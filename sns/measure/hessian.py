@@ -44,7 +44,7 @@ def hessian_eigenvalue(
     """
     if len(x) == 0 or len(x) != len(y):
         raise ValueError(f"cannot measure on {len(x)} images and {len(y)} labels")
-    batch = max(1, (config.batch_size or len(x)) // MEMORY)
+    batch = len(x) if config.batch_size is None else max(1, config.batch_size // MEMORY)
 
     def losses() -> Iterator[Tensor]:
         for images, labels in zip(torch.split(x, batch), torch.split(y, batch), strict=True):

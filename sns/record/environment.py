@@ -3,12 +3,13 @@
 import os
 import platform
 import resource
-import subprocess
 from importlib import metadata
 from pathlib import Path
 from typing import Any
 
 import torch
+
+from sns.record.commit import commit
 
 PACKAGES = ("torch", "torchvision", "numpy", "hydra-core", "omegaconf", "pandas", "scipy")
 
@@ -25,7 +26,7 @@ def describe(device: torch.device) -> dict[str, Any]:
         "threads": torch.get_num_threads(),
         "cuda": torch.version.cuda if cuda else None,
         "cudnn": torch.backends.cudnn.version() if cuda else None,
-        **_commit(),
+        **commit(),
     }
 
 
@@ -50,21 +51,3 @@ def _processor() -> str:
     except OSError:
         pass
     return f"{platform.processor() or platform.machine()} ({os.cpu_count()} logical cores)"
-
-
-def _commit() -> dict[str, Any]:
-    """The commit of the code in use and whether tracked files differ from it; None outside a git checkout."""
-    folder = Path(__file__).resolve().parents[1]  # sns/
-
-    def git(*arguments: str) -> str | None:
-        try:
-            done = subprocess.run(["git", "-C", str(folder), *arguments], capture_output=True, text=True, timeout=10)
-        except (OSError, subprocess.TimeoutExpired):
-            return None
-        return done.stdout.strip() if done.returncode == 0 else None
-
-    commit = git("rev-parse", "HEAD")
-    return {
-        "commit": commit,
-        "dirty": None if commit is None else bool(git("status", "--porcelain", "-uno", "--", ".")),
-    }

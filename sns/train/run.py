@@ -15,6 +15,7 @@ from sns.parse import parse
 from sns.precision import training_precision
 from sns.record import store
 from sns.record.schema import Result
+from sns.track.client import Tracker
 from sns.train import memory
 from sns.train.epoch import train_until
 from sns.train.evaluate import divergence, history_row
@@ -96,12 +97,15 @@ def _attempt(config: Config, command: str, stop: StopSignal, lock: RunLock | Non
         sizes = session.pass_size, session.measure_size
         title = f"{config.setting} {config.method.name} b{config.batch.size} s{config.seed}"
         shown, where = (config.train.progress, config.directory) if ranks.first else ("none", None)
-        with Reporter(shown, where, title, session.total) as reporter:
+        with (
+            Reporter(shown, where, title, session.total) as reporter,
+            Tracker(config, session.history, reporter.say, ranks.first) as tracker,
+        ):
             for line in [*notes, *session.notes, *(f"warning: {warning.message}" for warning in told)]:
                 reporter.say(line)
             if session.step:
                 reporter.say(f"resumed at update {session.step} of {session.total}")
-            reason = _train(session, reporter, Saver(session, reporter, stop, lock))
+            reason = _train(session, reporter, Saver(session, reporter, stop, lock), tracker)
             result = ranks.from_first(lambda: finish(session, reason, command))
             reporter.say(_closing(result))
         return result
@@ -109,7 +113,7 @@ def _attempt(config: Config, command: str, stop: StopSignal, lock: RunLock | Non
         raise memory.DoesNotFit(*sizes, error) from None
 
 
-def _train(session: Session, reporter: Reporter, saver: Saver) -> str | None:
+def _train(session: Session, reporter: Reporter, saver: Saver, tracker: Tracker) -> str | None:
     """Updates and evaluations to the end; the reason if the run diverged. Raises what `Saver.save` raises."""
     config = session.config
     steps = evaluation_steps(config.train.epochs, config.measure.every, len(session.dataset.train), config.batch.size)
@@ -124,6 +128,7 @@ def _train(session: Session, reporter: Reporter, saver: Saver) -> str | None:
         session.history.append(row)
         reporter.evaluation(row, *_pace(session))
         saver.evaluated()
+        tracker.update()
     return None
 
 

@@ -176,8 +176,23 @@ def test_iterations_count_both_passes() -> None:
         calls[0] += 1
         return iter(losses())
 
-    assert top(counted, parameters, 2).iterations == two.iterations == calls[0]
+    looks = 1  # at how many batches there are
+    assert top(counted, parameters, 2).iterations == two.iterations == calls[0] - looks
     assert one.iterations < two.iterations
+
+
+def test_one_batch_is_passed_once_and_gives_what_two_give() -> None:
+    losses, parameters = quadratic((5.0, 1.0, 0.5))
+    calls = [0]
+
+    def together() -> Iterator[Tensor]:
+        calls[0] += 1
+        yield torch.stack(list(losses())).sum()
+
+    one, two = top(together, parameters, 2), top(losses, parameters, 2)
+    assert calls[0] == 1
+    assert one.iterations == two.iterations
+    assert_close(torch.tensor(one.eigenvalue), torch.tensor(two.eigenvalue), rtol=1e-12, atol=0)
 
 
 def test_cap_on_iterations_is_reported() -> None:

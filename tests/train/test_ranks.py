@@ -105,7 +105,8 @@ def test_only_one_process_writes(two: Path) -> None:
         directory = make(two, *PLAIN, f"method={method}").directory
         lines = (directory / LOG).read_text().splitlines()
         assert [line for line in lines if "done: test accuracy" in line] == lines[-1:]
-        assert len(lines) == 3
+        assert sum("epoch" in line for line in lines) == 2
+        assert len(lines) == len(set(lines))
         assert not list(directory.glob("*.damaged"))
 
 

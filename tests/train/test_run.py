@@ -374,7 +374,7 @@ def test_the_configuration_is_kept_beside_the_record(tiny: Make) -> None:
     config = tiny("method=decay")
     run(config)
     kept = yaml.safe_load((config.directory / store.CONFIG).read_text())
-    assert kept["method"] == {"name": "decay", "factor": 1e-4, "scope": "all"}
+    assert kept["method"] == {"name": "decay", "factor": 1e-4, "scope": "all", "scale": 1.0}
     assert kept["seed"] == 0
 
 

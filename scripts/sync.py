@@ -1,0 +1,45 @@
+"""Uploads to Weights & Biases what was tracked offline, or not at all; repeat it at will, it goes on where it stopped.
+
+python scripts/sync.py [RESULTS] [--dir FOLDER] [--timeout SECONDS] [--dry-run]
+"""
+
+import argparse
+import sys
+from pathlib import Path
+
+from sns.errors import UserError
+from sns.track import sync
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """0 if everything is on the server; 1 after an error that the user can put right."""
+    parser = argparse.ArgumentParser(description="Upload offline runs to Weights & Biases.")
+    parser.add_argument("results", nargs="?", type=Path, default=Path("results"), help="results folder")
+    parser.add_argument("--dir", type=Path, help="track.dir of the runs, if they had one")
+    parser.add_argument("--timeout", type=float, default=600.0, help="seconds for one run (default 600)")
+    parser.add_argument("--dry-run", action="store_true", help="only say what is to be done")
+    options = parser.parse_args(arguments)
+    folder = options.dir or options.results
+    wandb, runs = folder / "wandb", options.results / "runs"
+    try:
+        if not runs.is_dir():
+            raise UserError(f"{runs} does not exist: give the results folder that holds runs/<experiment>/<run_id>")
+        missing = sync.unwritten(runs, wandb)
+        if options.dry_run:
+            print(f"{len(sync.waiting(wandb))} runs to upload, and {len(missing)} records that W&B does not show yet")
+            return 0
+        server = sync.require_server()
+        sync.write(missing, folder, lambda line: print(line, file=sys.stderr))
+        left = sync.waiting(wandb)
+        for number, path in enumerate(left, start=1):
+            sync.upload(path, options.timeout)
+            print(f"{number} of {len(left)}: {path.name}", flush=True)
+    except (UserError, OSError) as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 1
+    print(f"everything below {wandb} is on {server}" if left else f"nothing to upload below {wandb}")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,67 @@
+"""Builds the shared view of a grid in Weights & Biases: a workspace and a report, the same for everybody.
+
+python scripts/wandb_dashboard.py [--experiment NAME] [--entity TEAM] [--project NAME] [--out FOLDER]
+"""
+
+import argparse
+import importlib.util
+import sys
+from pathlib import Path
+
+from sns.config import TrackConfig
+from sns.errors import UserError, first_line
+from sns.record.store import write_text
+from sns.track.sync import require_server
+
+LOCAL = "entity"  # stands for the team in what is only written
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Saves both views and prints their addresses, or writes them to --out; 1 after an error the user can mend."""
+    parser = argparse.ArgumentParser(description="Build the shared Weights & Biases view of a grid.")
+    parser.add_argument("--experiment", help="only the runs of this grid, such as table1")
+    parser.add_argument("--entity", help="team or user; default: the account's own")
+    parser.add_argument("--project", default=TrackConfig().project, help="default %(default)s")
+    parser.add_argument("--out", type=Path, help="write workspace.json and report.json here, and save nothing")
+    options = parser.parse_args(arguments)
+    try:
+        if importlib.util.find_spec("wandb_workspaces") is None:
+            raise UserError("wandb-workspaces is not installed: pip install -e '.[dashboard]'")
+        if options.out is None:
+            _save(options)
+        else:
+            _write(options)
+    except (UserError, OSError) as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 1
+    return 0
+
+
+def _write(options: argparse.Namespace) -> None:
+    from sns.track import dashboard
+
+    options.out.mkdir(parents=True, exist_ok=True)
+    for name, build in (("workspace", dashboard.workspace), ("report", dashboard.report)):
+        view = build(options.entity or LOCAL, options.project, options.experiment)
+        write_text(options.out / f"{name}.json", dashboard.as_json(view))
+        print(options.out / f"{name}.json")
+
+
+def _save(options: argparse.Namespace) -> None:
+    require_server()
+    import wandb
+
+    from sns.track import dashboard
+
+    try:
+        entity = options.entity or wandb.Api().default_entity
+        for build in (dashboard.workspace, dashboard.report):
+            print(build(entity, options.project, options.experiment).save().url)
+    except Exception as error:  # of whatever kind: it is the server's answer
+        raise UserError(
+            f"{options.project} could not be given its view ({first_line(error)}): make sync first, check --entity"
+        ) from None
+
+
+if __name__ == "__main__":
+    sys.exit(main())

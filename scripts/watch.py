@@ -1,0 +1,85 @@
+"""Live curves of a running grid in TensorBoard, from the run directories alone: no account, no network.
+
+python scripts/watch.py [RESULTS] [--experiment NAME] [--port 6006] [--every SECONDS]
+"""
+
+import argparse
+import importlib.util
+import os
+import signal
+import socket
+import subprocess
+import sys
+import tempfile
+import time
+import webbrowser
+from pathlib import Path
+
+from sns.errors import UserError
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Serves until interrupted; 1 after an error that the user can put right."""
+    parser = argparse.ArgumentParser(description="Live curves of a running grid in TensorBoard.")
+    parser.add_argument("results", nargs="?", type=Path, default=Path("results"), help="results folder")
+    parser.add_argument("--experiment", help="only this folder under RESULTS/runs")
+    parser.add_argument("--port", type=int, default=6006)
+    parser.add_argument("--every", type=float, default=10.0, help="seconds between two looks at the folder")
+    options = parser.parse_args(arguments)
+    runs = options.results / "runs" / (options.experiment or "")
+    signal.signal(signal.SIGTERM, lambda number, frame: sys.exit(0))  # so that the server ends too
+    try:
+        if importlib.util.find_spec("tensorboard") is None:
+            raise UserError("tensorboard is not installed: pip install -e '.[dashboard]', or use make watch")
+        if not options.results.is_dir():
+            raise UserError(f"{options.results} does not exist: give the results folder that holds runs/")
+        _require_port(options.port)
+        serve(runs, options.port, options.every)
+    except KeyboardInterrupt:
+        return 0
+    except (UserError, OSError) as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 1
+    return 0
+
+
+def serve(runs: Path, port: int, every: float) -> None:
+    """Event files in a temporary folder, kept in step with `runs`, and TensorBoard on them."""
+    from sns.track.events import Watch
+
+    with tempfile.TemporaryDirectory(prefix="sns-watch-") as folder:
+        watch = Watch(runs, Path(folder))
+        found = watch.look()
+        command = [sys.executable, "-m", "tensorboard.main", "--logdir", folder, "--port", str(port)]
+        command += ["--host", "127.0.0.1", "--reload_interval", str(max(1, round(every)))]
+        server = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+        try:
+            _announce(runs, found, port)
+            while server.poll() is None:
+                time.sleep(every)
+                watch.look()
+            raise UserError(f"TensorBoard ended with exit code {server.returncode}; try another --port")
+        finally:
+            server.terminate()
+            server.wait()
+            watch.close()
+
+
+def _require_port(port: int) -> None:
+    with socket.socket() as probe:
+        if probe.connect_ex(("127.0.0.1", port)) == 0:
+            raise UserError(f"port {port} is in use: name another with --port")
+
+
+def _announce(runs: Path, found: int, port: int) -> None:
+    address = f"http://127.0.0.1:{port}/#timeseries"
+    print(f"{found} runs below {runs}; the axis counts evaluations (epochs where measure.every is 1)")
+    print(f"open {address} (Ctrl-C ends)", flush=True)
+    if os.environ.get("SSH_CONNECTION"):
+        print(f"from your own machine: ssh -N -L {port}:127.0.0.1:{port} {os.uname().nodename}", flush=True)
+    elif os.environ.get("DISPLAY") or sys.platform == "darwin":
+        webbrowser.open(address)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,174 @@
+"""The run's side of tracking: one short line down a pipe at each evaluation, and nothing that could wait or raise.
+
+The other end is `sns.track.mirror`, which outlives the run if need be and reads everything from the run directory.
+"""
+
+import atexit
+import contextlib
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Self
+
+from sns.config import Config, TrackConfig
+from sns.track.credentials import choose
+
+PATIENCE = {True: 5.0, False: 0.5}  # seconds to wait at the end for the mirror, in a Slurm job, which ends it, or not
+NAME = "Weights & Biases"
+
+
+class Mirror:
+    """The mirror process; the runs that one process trains in turn share it."""
+
+    COMMAND = (sys.executable, "-P", "-m", "sns.track.mirror")
+
+    def __init__(self) -> None:
+        package = str(Path(__file__).resolve().parents[2])
+        path = os.pathsep.join(filter(None, [package, os.environ.get("PYTHONPATH")]))
+        self.owner = os.getpid()
+        self.child = subprocess.Popen(
+            self.COMMAND,
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=None if os.environ.get("SNS_DEBUG") else subprocess.DEVNULL,
+            start_new_session=True,  # Ctrl-C is for the run
+            env=os.environ | {"PYTHONPATH": path},
+        )
+        assert self.child.stdin is not None
+        assert self.child.stdout is not None
+        self.input, self.output = self.child.stdin, self.child.stdout
+        for pipe in (self.input, self.output):
+            os.set_blocking(pipe.fileno(), False)
+
+    def send(self, message: dict[str, Any]) -> bool:
+        """Whether the message got away; False where the mirror is gone or does not read any more."""
+        if os.getpid() != self.owner:
+            return True  # a fork: the run is another's
+        data = json.dumps(message).encode() + b"\n"
+        try:
+            return os.write(self.input.fileno(), data) == len(data)
+        except (OSError, ValueError):
+            return False
+
+    def heard(self) -> list[str]:
+        """What the mirror has to say to the user."""
+        try:
+            return os.read(self.output.fileno(), 1 << 16).decode(errors="replace").splitlines()
+        except (OSError, ValueError):
+            return []
+
+    def close(self, patience: float) -> bool:
+        """Lets the mirror end by itself; whether it did so within `patience` seconds."""
+        if os.getpid() != self.owner:
+            return True
+        with contextlib.suppress(OSError):
+            self.input.close()
+        try:
+            self.child.wait(patience)
+        except subprocess.TimeoutExpired:
+            self.child.returncode = 0  # it is on its own from here on
+            return False
+        return True
+
+
+_mirror: Mirror | None = None
+_told: set[str] = set()  # what this process has said once
+
+
+def _running() -> Mirror:
+    global _mirror
+    if _mirror is None or _mirror.owner != os.getpid() or _mirror.child.poll() is not None:
+        if _mirror is None:
+            atexit.register(leave)
+        _mirror = Mirror()
+    return _mirror
+
+
+def leave(patience: float | None = None) -> None:
+    """At the end of the process: waits a moment for the mirror, which otherwise finishes without us."""
+    global _mirror
+    if patience is None:
+        patience = PATIENCE["SLURM_JOB_ID" in os.environ]
+    mirror, _mirror = _mirror, None
+    if mirror is None or mirror.owner != os.getpid():
+        return
+    done = mirror.close(patience)
+    for line in mirror.heard():
+        print(line, file=sys.stderr)
+    if not done:
+        print(f"{NAME}: still being written in the background (process {mirror.child.pid})", file=sys.stderr)
+
+
+def opening(directory: Path, rows: int, mode: str, folder: Path, track: TrackConfig) -> dict[str, Any]:
+    """The message that opens a run, whose history.csv holds `rows` rows, in W&B's folder below `folder`."""
+    return {
+        "do": "open",
+        "directory": str(directory.resolve()),
+        "rows": rows,
+        "mode": mode,
+        "folder": str(folder.expanduser().resolve()),
+        "project": track.project,
+        "entity": track.entity,
+        "artifacts": track.artifacts,
+        "trainer": os.getpid(),
+    }
+
+
+class Tracker:
+    """Within the context, what is appended to `history` and written to history.csv appears in Weights & Biases.
+
+    Whatever goes wrong is told once through `say`; the run does not notice it otherwise.
+    """
+
+    def __init__(self, config: Config, history: Sequence[object], say: Callable[[str], None], here: bool) -> None:
+        """`here`: False on all but the first of a run's processes, which track nothing."""
+        self.config, self.history, self.say = config, history, say
+        self.mirror: Mirror | None = None
+        self.mode, self.reason = choose(config.track) if here else ("disabled", "")
+        self.here = here
+
+    def __enter__(self) -> Self:
+        track, folder = self.config.track, self.config.track.dir or self.config.results
+        if self.here:
+            where = "" if self.mode == "disabled" else f" below {Path(folder).expanduser() / 'wandb'}"
+            self._once(f"{NAME}: {self.mode}{where} ({self.reason})")
+        if self.mode == "disabled":
+            return self
+        message = opening(self.config.directory, len(self.history), self.mode, Path(folder), track)
+        try:
+            self.mirror = _running()
+        except OSError as error:
+            self.say(f"{NAME}: cannot be started ({error.strerror}); the record is not affected")
+            return self
+        self._send(message)
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._send({"do": "close", "rows": len(self.history), "over": kind is None})
+
+    def update(self) -> None:
+        """After history.csv has a new row."""
+        self._send({"do": "rows", "rows": len(self.history)})
+
+    def _send(self, message: dict[str, Any]) -> None:
+        if self.mirror is None:
+            return
+        sent = self.mirror.send(message)
+        heard = self.mirror.heard()
+        for line in heard:
+            self.say(line)
+        if not sent:
+            self.mirror = None
+            if not heard:
+                self.say(f"{NAME}: gone; this run is tracked no further, its record is not affected")
+
+    def _once(self, line: str) -> None:
+        if line not in _told:
+            _told.add(line)
+            self.say(line)

@@ -1,0 +1,124 @@
+"""TensorBoard event files from run directories, running or over; nothing else is needed, W&B least of all."""
+
+import csv
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import yaml
+from tensorboard.compat.proto.event_pb2 import Event, SessionLog
+from tensorboard.compat.proto.summary_pb2 import Summary, SummaryMetadata
+from tensorboard.plugins.hparams.plugin_data_pb2 import HParamsPluginData, SessionStartInfo
+from tensorboard.summary.writer.event_file_writer import EventFileWriter
+
+from sns.record import store
+
+TAGS = {  # a card of the page each, in folders: columns of history.csv
+    "accuracy/test": "test_accuracy",
+    "accuracy/train": "train_accuracy",
+    "gap/train - test accuracy": "gap",
+    "gradient norm/test": "test_gradient_norm",
+    "gradient norm/train": "train_gradient_norm",
+    "loss/test": "test_loss",
+    "loss/train": "train_loss",
+    "loss/penalty": "penalty",
+    "weights/largest singular value": "sigma_max",
+    "weights/largest singular values, geometric mean": "sigma_mean",
+    "weights/Frobenius norm": "frobenius",
+    "optimiser/learning rate": "lr",
+}
+
+
+@dataclass
+class Watched:
+    """One run: its event file and the rows in it."""
+
+    writer: EventFileWriter
+    rows: list[dict[str, str]] = field(default_factory=list)
+
+
+class Watch:
+    """Keeps event files below `target` in step with the run directories below `runs`; looks only when asked."""
+
+    def __init__(self, runs: Path, target: Path) -> None:
+        self.runs, self.target = runs, target
+        self.known: dict[Path, Watched] = {}
+
+    def look(self) -> int:
+        """Writes what is new; the number of runs that have anything to show."""
+        for directory in store.run_directories(self.runs):
+            rows = _rows(directory / store.HISTORY_CSV)
+            if rows:
+                self._show(directory, rows)
+        return len(self.known)
+
+    def close(self) -> None:
+        """Ends the writers' threads."""
+        for watched in self.known.values():
+            watched.writer.close()
+
+    def _show(self, directory: Path, rows: list[dict[str, str]]) -> None:
+        if directory not in self.known:
+            writer = EventFileWriter(str(self.target / self._name(directory)))
+            writer.add_event(Event(step=0, summary=_session_start(_place(directory))))
+            self.known[directory] = Watched(writer)
+        watched = self.known[directory]
+        same = _agreement(watched.rows, rows)
+        if same < len(watched.rows):  # resumed from before its last rows, or begun anew: TensorBoard forgets those
+            watched.writer.add_event(Event(step=same + 1, session_log=SessionLog(status=SessionLog.START)))
+        for number, row in enumerate(rows[same:], start=same + 1):
+            values = [
+                Summary.Value(tag=tag, simple_value=float(row[name])) for tag, name in TAGS.items() if row.get(name)
+            ]
+            watched.writer.add_event(Event(step=number, summary=Summary(value=values)))
+        if same < max(len(rows), len(watched.rows)):
+            watched.writer.flush()
+        watched.rows = rows
+
+    def _name(self, directory: Path) -> Path:
+        """The run's path below `runs`, without the digits of its configuration where they are not needed."""
+        full = directory.relative_to(self.runs)
+        short = full.with_name(full.name.rsplit("__", 1)[0])
+        return full if (self.target / short).exists() else short
+
+
+def _agreement(before: list[dict[str, str]], now: list[dict[str, str]]) -> int:
+    """How many rows from the first on are the same."""
+    for number, (old, new) in enumerate(zip(before, now, strict=False)):
+        if old != new:
+            return number
+    return min(len(before), len(now))
+
+
+def _rows(file: Path) -> list[dict[str, str]]:
+    """The table as text; what cannot be read now is read at the next look."""
+    try:
+        with file.open(encoding="utf-8", newline="") as table:
+            return list(csv.DictReader(table))
+    except (OSError, UnicodeDecodeError, csv.Error):
+        return []
+
+
+def _session_start(place: dict[str, str]) -> Summary:
+    """What TensorBoard's table of runs shows; by hand, for its own helper needs TensorFlow."""
+    info = SessionStartInfo()
+    for name, value in place.items():
+        info.hparams[name].string_value = value
+    content = HParamsPluginData(session_start_info=info, version=0).SerializeToString()
+    plugin = SummaryMetadata.PluginData(plugin_name="hparams", content=content)
+    return Summary(
+        value=[Summary.Value(tag="_hparams_/session_start_info", metadata=SummaryMetadata(plugin_data=plugin))]
+    )
+
+
+def _place(directory: Path) -> dict[str, str]:
+    """The run's place in the grid, for the table of all runs."""
+    try:
+        config = yaml.safe_load((directory / store.CONFIG).read_text(encoding="utf-8"))
+        return {
+            "setting": config["setting"],
+            "batch": str(config["batch"]["size"]),
+            "method": config["method"]["name"],
+            "seed": str(config["seed"]),
+        }
+    except (OSError, yaml.YAMLError, KeyError, TypeError):
+        return {}

@@ -1,0 +1,163 @@
+"""One run in Weights & Biases, as its directory has it. The only module that imports wandb."""
+
+import csv
+import json
+import os
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import yaml
+
+from sns.record import store
+from sns.record.commit import commit
+from sns.record.schema import HISTORY
+
+if TYPE_CHECKING:
+    import wandb
+
+SUMMARY = {  # of the curves: what counts beside the last value
+    "train_accuracy": "last,max",
+    "test_accuracy": "last,max",
+    "train_loss": "last,min",
+    "test_loss": "last,min",
+}
+INIT_SECONDS = 30.0  # for the server's first answer
+FLUSH_SECONDS = 15.0  # in which W&B's file is on disk after its end
+EMPTY = 1000  # bytes: of W&B's file of a run before its first record, and more
+BINS = 64  # of a spectrum's histogram
+CHECKPOINT = "checkpoint.pt"
+CLOSED = "closed"  # file in W&B's folder of a session that was written to its end: `over`, or `stopped`
+
+
+class Unreachable(Exception):  # noqa: N818
+    """The server did not answer when the run was to be opened."""
+
+
+class WandbRun:
+    """An open run of W&B. Every method may raise anything that wandb raises."""
+
+    def __init__(self, message: dict[str, Any], mode: str) -> None:
+        """`message`: as `sns.track.client` sends it; `mode`: online | offline. Unreachable where nobody answers."""
+        self.directory, self.artifacts = Path(message["directory"]), bool(message["artifacts"])
+        self.logged, self.last_step = 0, -1
+        self.run = _init(self.directory, message, mode)
+        for name in HISTORY:
+            if name != "epoch":
+                self.run.define_metric(name, step_metric="epoch", summary=SUMMARY.get(name))
+
+    def log(self, rows: int) -> None:
+        """Logs what history.csv has gained, up to `rows` rows: those beyond are of a session that was killed."""
+        file = self.directory / store.HISTORY_CSV
+        if rows <= self.logged or not file.is_file():
+            return
+        with file.open(encoding="utf-8", newline="") as table:
+            found = list(csv.DictReader(table))[self.logged : rows]
+        for row in found:
+            values = {name: float(text) for name, text in row.items() if text}
+            self.last_step = int(values["step"])
+            self.run.log(values, step=self.last_step, commit=True)
+        self.logged += len(found)
+
+    def finish(self, over: bool) -> None:
+        """Adds what is known only at the end, where this is the end of the run, and closes."""
+        result = self.directory / store.RESULT
+        if not (over and result.is_file()):
+            self.run.mark_preempting()  # the same command resumes it
+            self._close(1, "stopped")
+            return
+        content = json.loads(result.read_text(encoding="utf-8"))
+        self.run.log(self._pictures(), step=self.last_step + 1, commit=True)
+        self.run.summary.update(content)
+        if content["status"] != "ok":
+            self.run.tags = (*(self.run.tags or ()), content["status"])
+        if self.artifacts:
+            self._upload()
+        self._close(0, "over")
+
+    def _close(self, code: int, state: str) -> None:
+        folder = Path(self.run.dir).parent  # of `files`
+        self.run.finish(exit_code=code)
+        end = time.monotonic() + FLUSH_SECONDS
+        while not any(file.stat().st_size > EMPTY for file in folder.glob("*.wandb")):
+            if time.monotonic() > end:
+                raise OSError(f"W&B wrote nothing to {folder}")
+            time.sleep(0.1)
+        (folder / CLOSED).write_text(state + "\n", encoding="utf-8")
+
+    def _pictures(self) -> dict[str, Any]:
+        """The spectra as histograms, one a layer, and the run's figure."""
+        import matplotlib.pyplot as plt
+        import numpy as np
+        import wandb
+
+        from sns.analysis import run_figure, style
+
+        record = store.read(self.directory)
+        shown: dict[str, Any] = {}
+        if record.spectra is not None:
+            for layer, rows in record.spectra.groupby("layer", sort=False):
+                counts = np.histogram(rows["singular_value"], bins=min(BINS, max(len(rows), 1)))
+                shown[f"spectrum/{layer}"] = wandb.Histogram(np_histogram=counts)
+        with style.context():
+            figure = run_figure.draw(record)
+            shown["figures/run"] = wandb.Image(figure)
+            plt.close(figure)
+        return shown
+
+    def _upload(self) -> None:
+        """The weights; the one thing that leaves the machine only on request."""
+        import wandb
+
+        weights = self.directory / CHECKPOINT
+        if weights.is_file():
+            artifact = wandb.Artifact(f"{self.directory.name}-weights", type="model")
+            artifact.add_file(str(weights))
+            self.run.log_artifact(artifact)
+
+
+def _init(directory: Path, message: dict[str, Any], mode: str) -> "wandb.Run":
+    folder = Path(message["folder"])
+    (folder / "wandb").mkdir(parents=True, exist_ok=True)  # else wandb would silently write to the temporary folder
+    os.environ.setdefault("WANDB_DATA_DIR", str(folder / "wandb" / ".staging"))
+    import wandb
+
+    config = yaml.safe_load((directory / store.CONFIG).read_text(encoding="utf-8"))
+    setting, method, size = config["setting"], config["method"]["name"], config["batch"]["size"]
+    settings = wandb.Settings(
+        console="off",
+        silent=True,
+        disable_git=True,
+        disable_code=True,
+        init_timeout=INIT_SECONDS,
+        x_stats_pid=message["trainer"],
+    )
+    try:
+        return wandb.init(
+            mode="offline" if mode == "offline" else "online",
+            dir=str(folder),
+            project=message["project"],
+            entity=message["entity"],
+            id=directory.name,
+            resume="allow",
+            name=f"{setting} {method} b{size} s{config['seed']}",
+            group=f"{setting} b{size}",
+            job_type=method,
+            tags=[config["grid"]],
+            config={**config, "code": _code(directory)},
+            settings=settings,
+        )
+    except (wandb.errors.CommError, wandb.errors.AuthenticationError, wandb.errors.UsageError) as error:
+        if mode == "online":
+            wandb.teardown()  # else the name of the run stays taken
+            raise Unreachable(str(error)) from None
+        raise
+
+
+def _code(directory: Path) -> dict[str, Any]:
+    """The commit that trained the run: the record's, or while there is none the present one."""
+    result = directory / store.RESULT
+    if not result.is_file():
+        return commit()
+    environment = json.loads(result.read_text(encoding="utf-8"))["environment"]
+    return {name: environment.get(name) for name in ("commit", "dirty")}

@@ -1,0 +1,140 @@
+"""The run's side of tracking: which mode, and that no mirror, however ill, reaches the run."""
+
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from conftest import ROOT, TINY
+
+from sns.config import Config, TrackConfig
+from sns.record import store
+from sns.track import client
+from sns.track.client import Mirror, Tracker
+from sns.track.credentials import choose
+from sns.train.run import run
+
+Make = Callable[..., Config]
+IDLE = (sys.executable, "-c", "import time; time.sleep(600)")  # never reads, never ends
+DEAD = (sys.executable, "-c", "")
+RUDE = (sys.executable, "-c", "import sys; print('no room'); sys.stdin.readline(); sys.exit(1)")
+
+
+def test_offline_without_credentials_and_online_with_them(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert choose(TrackConfig()) == ("offline", choose(TrackConfig())[1])
+    assert "wandb login" in choose(TrackConfig())[1]
+    assert choose(TrackConfig(mode="online"))[0] == "offline"  # asked for, but nobody to be
+    netrc = tmp_path / "netrc"
+    netrc.write_text("machine api.wandb.ai login user password " + "a" * 40 + "\n")
+    netrc.chmod(0o600)
+    monkeypatch.setenv("NETRC", str(netrc))
+    assert choose(TrackConfig()) == ("online", f"credentials in {netrc}")
+    monkeypatch.setenv("WANDB_BASE_URL", "https://elsewhere.example")
+    assert choose(TrackConfig())[0] == "offline"
+    monkeypatch.setenv("WANDB_API_KEY", "a" * 40)
+    assert choose(TrackConfig()) == ("online", "credentials in WANDB_API_KEY")
+    assert choose(TrackConfig(mode="offline"))[0] == "offline"
+    assert choose(TrackConfig(mode="disabled"))[0] == "disabled"
+    monkeypatch.setenv("WANDB_MODE", "disabled")
+    assert choose(TrackConfig()) == ("disabled", "WANDB_MODE=disabled")
+    assert choose(TrackConfig(mode="online"))[0] == "online"
+
+
+def test_the_mode_is_told_once_and_disabled_starts_nothing(tiny: Make) -> None:
+    told: list[str] = []
+    for seed in (0, 1):
+        with Tracker(tiny(f"seed={seed}"), [], told.append, here=True) as tracker:
+            tracker.update()
+    assert told == ["Weights & Biases: disabled (track.mode=disabled)"]
+    assert client._mirror is None
+
+
+def test_only_the_first_process_tracks(tiny: Make, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(Mirror, "COMMAND", IDLE)
+    told: list[str] = []
+    with Tracker(tiny("track=offline"), [], told.append, here=False) as tracker:
+        tracker.update()
+    assert (told, client._mirror) == ([], None)
+
+
+def test_a_mirror_that_never_reads_is_not_waited_for(tiny: Make, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The pipe fills, the mirror is given up, and the process ends although the mirror does not."""
+    monkeypatch.setattr(Mirror, "COMMAND", IDLE)
+    told: list[str] = []
+    with Tracker(tiny("track=offline"), [], told.append, here=True) as tracker:
+        child = client._mirror.child
+        for _ in range(10_000):
+            tracker.update()
+    assert [line for line in told if "gone" in line] == told[1:]
+    assert len(told) == 2
+    assert not client._mirror.close(0.01)
+    os.kill(child.pid, signal.SIGKILL)
+
+
+@pytest.mark.parametrize(("command", "says"), [(DEAD, "gone"), (RUDE, "no room")])
+def test_a_mirror_that_dies_is_told_once(
+    tiny: Make, monkeypatch: pytest.MonkeyPatch, command: tuple[str, ...], says: str
+) -> None:
+    monkeypatch.setattr(Mirror, "COMMAND", command)
+    told: list[str] = []
+    with Tracker(tiny("track=offline"), [], told.append, here=True) as tracker:
+        client._mirror.child.wait()
+        for _ in range(3):
+            tracker.update()
+    assert len(told) == 2
+    assert says in told[1]
+
+
+def test_a_mirror_that_cannot_be_started_is_told(tiny: Make, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(Mirror, "COMMAND", ("/nonexistent/python",))
+    told: list[str] = []
+    with Tracker(tiny("track=offline"), [], told.append, here=True) as tracker:
+        tracker.update()
+    assert "cannot be started" in told[1]
+
+
+def test_a_new_run_gets_a_new_mirror(tiny: Make, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(Mirror, "COMMAND", DEAD)
+    children = set()
+    for seed in (0, 1):
+        with Tracker(tiny("track=offline", f"seed={seed}"), [], lambda line: None, here=True):
+            children.add(client._mirror.child)
+            client._mirror.child.wait()
+    assert len(children) == 2
+
+
+def test_the_record_is_the_same_whatever_becomes_of_the_mirror(tiny: Make, monkeypatch: pytest.MonkeyPatch) -> None:
+    plain = tiny()
+    run(plain)
+    quiet = store.read_history(plain.directory)
+    (plain.directory / store.RESULT).unlink()
+    for file in plain.directory.glob("checkpoint*"):
+        file.unlink()
+    monkeypatch.setattr(Mirror, "COMMAND", DEAD)
+    run(tiny("track=offline"))  # the same run_id
+    assert [row["test_loss"] for row in store.read_history(plain.directory)] == [row["test_loss"] for row in quiet]
+    assert "gone" in (plain.directory / "train.log").read_text()
+
+
+def test_tracking_is_no_part_of_the_identity(tiny: Make) -> None:
+    assert tiny("track=online", "track.project=x", "track.artifacts=true").run_id == tiny().run_id
+
+
+def test_an_interrupt_is_for_the_run_and_not_for_the_mirror(tmp_path: Path) -> None:
+    """The mirror is in a session of its own, and the training process never imports wandb."""
+    program = (
+        "import sys, os; sys.path.insert(0, 'tests')\n"
+        "from conftest import compose_tree\n"
+        "from sns.track import client\n"
+        "from sns.train.run import configure, run\n"
+        f"client.Mirror.COMMAND = {IDLE}\n"
+        f"run(configure(compose_tree(*{TINY}, 'track=offline', 'results={tmp_path}')))\n"
+        "child = client._mirror.child.pid\n"
+        "print(os.getsid(child) != os.getsid(0), 'wandb' in sys.modules)\n"
+        "os.kill(child, 9)\n"
+    )
+    done = subprocess.run([sys.executable, "-c", program], cwd=ROOT, capture_output=True, text=True, check=True)
+    assert done.stdout.splitlines()[-1] == "True False"
