@@ -2,6 +2,7 @@
 as it would have ended undisturbed, to the bit.
 """
 
+import json
 import math
 import os
 import subprocess
@@ -20,8 +21,8 @@ from sns.launch import attempts, status
 from sns.train import checkpoint
 
 pytestmark = pytest.mark.slurm
-GRID = [*TINY, "grid=shaken", "measure.every=20", "train.threads=1", "measure.hessian=false"]
-GRID += ["train.epochs=1200", "method=vanilla,spectral", "seed=0,1,2,3"]  # each long enough to be met on its way
+GRID = [*TINY, "grid=shaken", "train.threads=1", "measure.hessian=false", "method=vanilla,spectral", "seed=0,1,2,3"]
+LONG = 35.0  # seconds of a run on this machine, undisturbed: long enough to be met on its way
 SLURM = ["hydra/launcher=slurm", "hydra.launcher.gpus=0", "hydra.launcher.cpus=1", "hydra.launcher.mem_gb=2"]
 SLURM += ["hydra.launcher.timeout_min=6", "hydra.launcher.array_parallelism=2"]
 PATIENCE = 240.0  # seconds
@@ -30,6 +31,18 @@ PATIENCE = 240.0  # seconds
 def train(results: Path, *more: str) -> subprocess.Popen[str]:
     command = [sys.executable, str(ROOT / "scripts/train.py"), "-m", *GRID, f"results={results}", *more]
     return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+
+
+@pytest.fixture(scope="module")
+def length(tmp_path_factory: pytest.TempPathFactory) -> list[str]:
+    """Epochs that take a run about LONG seconds here, and evaluations at every sixtieth of them."""
+    place, trial = tmp_path_factory.mktemp("pace"), 200
+    said = train(place, f"train.epochs={trial}", "measure.every=10", "method=spectral", "seed=0").communicate()[0]
+    (file,) = place.glob("runs/shaken/*/result.json")
+    timings = json.loads(file.read_text())["timings"]
+    epochs = round(LONG / (timings["train_seconds"] + timings["measure_seconds"]) * trial)
+    assert epochs > 60, said
+    return [f"train.epochs={epochs}", f"measure.every={max(1, epochs // 60)}"]
 
 
 def slurm(*command: str) -> str:
@@ -121,17 +134,17 @@ def preempted(sweep: Sweep) -> str:
 
 
 @pytest.fixture(scope="module")
-def ends(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path, list[str]]:
+def ends(tmp_path_factory: pytest.TempPathFactory, length: list[str]) -> tuple[Path, Path, list[str]]:
     """The folder of an undisturbed grid, that of the disturbed one, and the runs that were disturbed."""
     place = tmp_path_factory.mktemp("slurm")
-    disturbed = train(place / "slurm", *SLURM)
-    calm = train(place / "calm")
+    disturbed = train(place / "slurm", *length, *SLURM)
+    calm = train(place / "calm", *length)
     try:
         sweep = Sweep(place / "slurm/runs/shaken")
         until("the manifest", lambda: (sweep.folder / "manifest.json").is_file())
         assert {line.state for line in status.lines(sweep.folder)} <= {"queued", "running"}
         victims = [timed_out(sweep), requeued(sweep)]
-        second = train(place / "slurm", *SLURM)  # the same command while the first still waits
+        second = train(place / "slurm", *length, *SLURM)  # the same command while the first still waits
         victims += [killed(sweep), preempted(sweep)]
         said = second.communicate(timeout=900)[0]
         assert (second.returncode, "launching 0" in said) == (75, True), said
@@ -174,21 +187,21 @@ def test_no_run_was_trained_to_its_end_twice(ends: tuple[Path, Path, list[str]])
     assert all(log.read_text().count(" done: test accuracy") == 1 for log in logs)
 
 
-def test_the_same_command_again_submits_nothing(ends: tuple[Path, Path, list[str]]) -> None:
+def test_the_same_command_again_submits_nothing(ends: tuple[Path, Path, list[str]], length: list[str]) -> None:
     _, folder, _ = ends
     before = list((folder / "slurm").iterdir())
-    again = train(folder.parents[1], *SLURM)
+    again = train(folder.parents[1], *length, *SLURM)
     said = again.communicate(timeout=120)[0]
     assert again.returncode == 0, said
     assert "launching 0" in said
     assert list((folder / "slurm").iterdir()) == before
 
 
-def test_submitit_requeues_a_run_that_was_warned(tmp_path: Path) -> None:
+def test_submitit_requeues_a_run_that_was_warned(tmp_path: Path, length: list[str]) -> None:
     """Two runs through hydra-submitit-launcher, one told to stop on its way by submitit's own signal."""
     options = ["hydra/launcher=submitit", "hydra.launcher.gpus_per_node=null", "hydra.launcher.cpus_per_task=1"]
     options += ["hydra.launcher.mem_gb=2", "hydra.launcher.timeout_min=5", "seed=0,1", "method=spectral"]
-    sweep = train(tmp_path / "warned", *options, "train.epochs=600")
+    sweep = train(tmp_path / "warned", *length, *options)
     folder = Sweep(tmp_path / "warned/runs/shaken")
     try:
         run_id, task = folder.victim()
