@@ -26,6 +26,7 @@ from sns.analysis import figures
 from sns.analysis.grid import load_experiment
 from sns.config import DataConfig
 from sns.errors import RecordError, UserError
+from sns.launch import attempts
 from sns.record import store
 from sns.train.run import configure, run
 
@@ -37,6 +38,8 @@ SECONDS = ("train_seconds", "measure_seconds")
 def record_faults(runs: Path) -> Iterator[str]:
     """A sentence for each run directory below `runs` that does not hold a whole record of what its name says."""
     for directory in store.run_directories(runs):
+        if not store.is_over(directory) and (directory / attempts.FILE).is_file():
+            continue  # a run of this machine that is not over: no record yet, and never committed
         try:
             record = store.read(directory)
             config = configure(record.config)
