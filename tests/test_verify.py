@@ -50,14 +50,13 @@ def test_a_whole_folder_holds(finished: Path) -> None:
     assert verify.main([str(finished)]) == 0
 
 
-def test_a_run_on_its_way_is_no_fault_and_a_record_without_its_result_is_one(finished: Path) -> None:
-    (directory,) = {path.parent for path in finished.glob("runs/*/*/result.json")}
-    beside = finished / "runs/single/begun"  # where no page is computed from it
+def test_a_run_on_its_way_is_no_fault_and_a_record_without_its_result_is_one(copy: Path) -> None:
+    beside = copy / "runs/single/begun"  # where no page is computed from it
     beside.mkdir(parents=True)
-    (beside / "config.yaml").write_text((directory / "config.yaml").read_text())
-    assert verify.main([str(finished)]) == 1
+    (beside / "config.yaml").write_text((the_run(copy) / "config.yaml").read_text())
+    assert verify.main([str(copy)]) == 1
     (beside / "attempts.json").write_text("{}")
-    assert verify.main([str(finished)]) == 0
+    assert verify.main([str(copy)]) == 0
 
 
 @pytest.mark.parametrize(
