@@ -10,33 +10,14 @@ import yaml
 from conftest import ROOT, TINY, compose_tree
 from omegaconf import OmegaConf
 
-from sns.config import (
-    BatchConfig,
-    Config,
-    DataConfig,
-    LaunchConfig,
-    MeasureConfig,
-    OptimConfig,
-    TrackConfig,
-    TrainConfig,
-    identity,
-    later,
-)
+from sns.config import Config, MeasureConfig, OptimConfig, identity, later
 from sns.errors import ConfigError
 from sns.method import METHODS
 from sns.model import MODELS
+from sns.parse import SECTIONS
 from sns.train.run import configure
 
 SETTINGS = sorted(path.stem for path in (ROOT / "configs/setting").glob("*.yaml"))
-SECTIONS = {
-    "data": DataConfig,
-    "batch": BatchConfig,
-    "optim": OptimConfig,
-    "train": TrainConfig,
-    "measure": MeasureConfig,
-    "launch": LaunchConfig,
-    "track": TrackConfig,
-}
 
 
 @pytest.mark.parametrize("setting", SETTINGS)

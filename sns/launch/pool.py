@@ -7,15 +7,13 @@ import time
 from collections import deque
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from types import FrameType, TracebackType
-from typing import Self
+from types import FrameType
 
 from sns.config import LaunchConfig
 from sns.errors import UserError
-from sns.train.signals import Interrupted
+from sns.train.signals import Handlers, Interrupted
 
 POLL = 0.1  # seconds
-PASSED_ON = ("SIGINT", "SIGTERM", "SIGHUP", "SIGUSR2")
 
 
 @dataclass(frozen=True)
@@ -71,28 +69,20 @@ def slots_for(
     return [Slot(name, (*common, ("CUDA_VISIBLE_DEVICES", gpu))) for name, gpu in places]
 
 
-class Relay:
+class Relay(Handlers):
     """Within the context a signal to stop is noted and passed on to the processes that `passes` names.
 
     The second one kills them. A signal that was ignored on entry (nohup) stays so.
     """
 
+    NAMES = ("SIGINT", "SIGTERM", "SIGHUP", "SIGUSR2")
+
     def __init__(self, passes: Callable[[int], None]) -> None:
+        super().__init__()
         self.passes, self.received = passes, ""
-        self._before: dict[int, Callable[[int, FrameType | None], object] | int | None] = {}
 
-    def __enter__(self) -> Self:
-        for name in PASSED_ON:
-            number = getattr(signal, name)
-            if signal.getsignal(number) != signal.SIG_IGN:
-                self._before[number] = signal.signal(number, self._note)
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        for number, handler in self._before.items():
-            signal.signal(number, handler if handler is not None else signal.SIG_DFL)
+    def _takes(self, number: int) -> bool:
+        return signal.getsignal(number) != signal.SIG_IGN
 
     def _note(self, number: int, frame: FrameType | None) -> None:
         again = self.received == "SIGINT" and number == signal.SIGINT

@@ -6,7 +6,7 @@ import threading
 import time
 from collections.abc import Callable
 from types import FrameType, TracebackType
-from typing import Self
+from typing import ClassVar, Self
 
 RESUMABLE = 75  # exit code, EX_TEMPFAIL of sysexits: the same command goes on where this one stopped
 TIME_LIMIT = "time limit"
@@ -42,7 +42,37 @@ class Deadline:
         return self.end is not None and now + self._longest + self.margin >= self.end
 
 
-class StopSignal:
+class Handlers:
+    """Within the context the signals NAMES go to `_note`; afterwards to whoever had them before."""
+
+    NAMES: ClassVar[tuple[str, ...]] = ()
+
+    def __init__(self) -> None:
+        self._before: dict[int, Callable[[int, FrameType | None], object] | int | None] = {}
+
+    def __enter__(self) -> Self:
+        if threading.current_thread() is not threading.main_thread():
+            return self  # only the main thread may set handlers
+        for name in self.NAMES:
+            number = getattr(signal, name)
+            if self._takes(number):
+                self._before[number] = signal.signal(number, self._note)
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        for number, handler in self._before.items():
+            signal.signal(number, handler if handler is not None else signal.SIG_DFL)
+
+    def _takes(self, number: int) -> bool:
+        return True
+
+    def _note(self, number: int, frame: FrameType | None) -> None:
+        raise NotImplementedError
+
+
+class StopSignal(Handlers):
     """Within the context SIGINT, SIGTERM and SIGUSR2 are noted; a second SIGINT interrupts at once.
 
     Forks inherit the handlers and ignore the signals: only the process that entered takes note. On the way out every
@@ -56,27 +86,13 @@ class StopSignal:
         self.received: str | None = None
         self._deadline = Deadline(minutes)
         self._pid = os.getpid()
-        self._before: dict[int, Callable[[int, FrameType | None], object] | int | None] = {}
+        super().__init__()
 
     def asked(self) -> str | None:
         """What asks for an end of this session (SIGTERM, say, or the time limit), or None."""
         if self.received is None and self._deadline.near():
             self.received = TIME_LIMIT
         return self.received
-
-    def __enter__(self) -> Self:
-        if threading.current_thread() is not threading.main_thread():
-            return self  # only the main thread may set handlers
-        for name in self.NAMES:
-            number = getattr(signal, name)
-            self._before[number] = signal.signal(number, self._note)
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        for number, handler in self._before.items():
-            signal.signal(number, handler if handler is not None else signal.SIG_DFL)
 
     def _note(self, number: int, frame: FrameType | None) -> None:
         if os.getpid() != self._pid:
