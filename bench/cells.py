@@ -13,7 +13,6 @@ from torch.nn import functional as F
 from bench.timing import Work
 from sns.config import Config
 from sns.precision import autocast, training_precision
-from sns.train.epoch import train_step
 from sns.train.run import configure
 from sns.train.session import Session, start
 
@@ -87,7 +86,7 @@ def update(session: Session) -> Work:
 
     def work() -> None:
         with training_precision(session.config.train.precision):
-            train_step(session)
+            session.advance()
 
     return work
 

@@ -25,7 +25,6 @@ def _step(seed: int) -> float:
     """The time at which the first update of a new run was over."""
     from hydra import compose, initialize_config_dir
 
-    from sns.train.epoch import train_step
     from sns.train.run import configure
     from sns.train.session import start
 
@@ -35,7 +34,7 @@ def _step(seed: int) -> float:
             config = configure(compose("config", overrides=overrides))
         session = start(config)
         session.model.train()
-        train_step(session)
+        session.advance()
         session.running.loss.item()
         return time.time()
 

@@ -38,6 +38,8 @@ def train(*arguments: str, **environment: str) -> subprocess.CompletedProcess[st
         ("epochs=3", "there is no epochs (did you mean train.epochs?)"),
         ("metod=spectral", "there is no metod (did you mean method?); there are alpha, batch, "),
         ("+train.epochs=3", "train.epochs exists already: write train.epochs=VALUE without the +"),
+        ("method.n_iterations=2", "method.n_iterations belongs to method=spectral"),
+        ("method.scale=2", "method.scale belongs to method=decay, method=spectral"),
         ("method=spectal", "there is no method=spectal (did you mean spectral?); choose one of adversarial, decay, "),
         ("setting=vgg", "there is no setting=vgg (did you mean vgg_cifar10?)"),
         ("batch=medium", "there is no batch=medium; choose one of large, small"),

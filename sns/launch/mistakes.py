@@ -31,11 +31,22 @@ def explain(error: Exception, configs: Path) -> str:
         return f"{key} exists already: write {key}=VALUE without the +"
     known = keys(configs)
     section = key.rpartition(".")[0]
+    if section in ("model", "method") and key in known:
+        return f"{key} belongs to {_owners(key)}: name one of them on the command line too"
     near = nearest(key, known)
     siblings = [name for name in known if name.rpartition(".")[0] == section]
     where = f"{section}.* has" if section and siblings else "there are"
     choice = siblings or [name for name in known if "." not in name]
     return f"there is no {key}{near}; {where} {', '.join(name.rpartition('.')[2] for name in choice)}"
+
+
+def _owners(key: str) -> str:
+    """The models or methods that have this option, as the choices that select them."""
+    section, _, option = key.rpartition(".")
+    choices = (METHODS if section == "method" else MODELS).items()
+    return ", ".join(
+        f"{section}={name}" for name, each in choices if option in {entry.name for entry in fields(each.Config)}
+    )
 
 
 def keys(configs: Path) -> list[str]:

@@ -8,18 +8,13 @@ import torch
 from sns.train.session import Session
 
 
-def train_step(session: Session) -> None:
-    """One update, in the session's mode. Never waits for the device."""
-    session.advance()
-
-
 def train_until(session: Session, target: int, pause: Callable[[], bool]) -> bool:
     """Updates up to step `target`, or until `pause()` holds after an update; whether the target was reached."""
     session.model.train()
     began = time.perf_counter()
     reached = session.step >= target
     while not reached:
-        train_step(session)
+        session.advance()
         reached = session.step >= target
         if pause():
             break

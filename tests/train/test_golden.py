@@ -16,7 +16,6 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from conftest import ROOT, TINY, compose_tree
 
-from sns.train.epoch import train_step
 from sns.train.run import configure
 from sns.train.session import start
 
@@ -40,7 +39,7 @@ def losses(setting: str, method: str) -> list[float]:
     found = []
     for _ in range(10):
         session.running.reset()
-        train_step(session)
+        session.advance()
         found.append(session.running.loss.item() / session.running.count)
     return found
 

@@ -11,7 +11,6 @@ from torch import Tensor
 from sns.config import Config, TrainConfig
 from sns.errors import UserError
 from sns.train.device import choose_memory_format, choose_mode
-from sns.train.epoch import train_step
 from sns.train.run import configure
 from sns.train.session import Session, start
 
@@ -34,7 +33,7 @@ def trained(config: Config, updates: int = 6) -> Session:
     session = start(config)
     session.model.train()
     for _ in range(updates):
-        train_step(session)
+        session.advance()
     return session
 
 
@@ -87,7 +86,7 @@ def test_a_captured_step_waits_for_nothing(tiny: Make) -> None:
     session = trained(tiny("train.device=cuda", "method=spectral"), 5)
     torch.cuda.set_sync_debug_mode("error")
     try:
-        train_step(session)
+        session.advance()
     finally:
         torch.cuda.set_sync_debug_mode("default")
 
@@ -103,7 +102,7 @@ def test_a_captured_run_resumes(tiny: Make) -> None:
     assert again.step == 6
     again.model.train()
     for _ in range(4):
-        train_step(again)
+        again.advance()
     assert_alike(whole, again, rtol=1e-2, atol=1e-4)
 
 

@@ -24,7 +24,6 @@ from sns.method import METHODS, Method, register
 from sns.record import store
 from sns.record.schema import HISTORY
 from sns.train import checkpoint
-from sns.train.epoch import train_step
 from sns.train.evaluate import history_row
 from sns.train.finish import final_measurements
 from sns.train.run import run
@@ -212,11 +211,11 @@ def test_first_bad_update_is_named(tiny: Make) -> None:
     session = start(config)
     session.model.train()
     for _ in range(2):
-        train_step(session)
+        session.advance()
     with torch.no_grad():
         next(session.model.parameters()).fill_(float("nan"))
     for _ in range(3):
-        train_step(session)
+        session.advance()
     assert session.running.bad_step.item() == 3
 
 
@@ -225,7 +224,7 @@ def test_measuring_changes_nothing(tiny: Make) -> None:
     config.directory.mkdir(parents=True)
     session = start(config)
     session.model.train()
-    train_step(session)
+    session.advance()
 
     def state() -> tuple[object, ...]:
         moving = [session.order.state_dict(), session.method.state_dict(), session.optimizer.state_dict()]
@@ -258,7 +257,7 @@ def test_passes_of_part_of_the_batch_train_alike(tiny: Make) -> None:
     for session in sessions:
         session.model.train()
         for _ in range(2):
-            train_step(session)
+            session.advance()
     for (name, a), b in zip(
         sessions[0].model.state_dict().items(), sessions[1].model.state_dict().values(), strict=True
     ):
