@@ -2,14 +2,13 @@
 
 import os
 from collections.abc import Iterator
-from functools import partial
 from typing import Any
 
 import torch
 from torch.nn import functional as F
 
 from bench.cells import NETWORKS, Plan, cell, sgd, update
-from bench.guard import guarded
+from bench.guard import each_cell
 from bench.line import Line, faster
 from bench.pipeline import loader, pictures
 from bench.timing import Work, paired
@@ -18,10 +17,7 @@ from sns.train.session import Session
 
 def epoch(plan: Plan) -> Iterator[Line]:
     """A few updates a round, as many on both sides, for each network."""
-    for setting in NETWORKS:
-        for regime in plan.batches():
-            what = f"epoch, {NETWORKS[setting][0]}, {regime} batch"
-            yield from guarded(plan, 4, what, partial(_epoch, plan, setting, regime))
+    yield from each_cell(plan, 4, "epoch", _epoch)
 
 
 def _epoch(plan: Plan, setting: str, regime: str) -> Iterator[Line]:

@@ -2,10 +2,11 @@
 
 import gc
 from collections.abc import Callable, Iterator
+from functools import partial
 
 import torch
 
-from bench.cells import Plan
+from bench.cells import NETWORKS, Plan
 from bench.line import Line
 from sns.errors import UserError
 
@@ -18,6 +19,13 @@ def guarded(plan: Plan, row: int, what: str, case: Callable[[], Iterator[Line]])
     except (RuntimeError, UserError) as error:  # torch.OutOfMemoryError is a RuntimeError
         message = (str(error).splitlines() or [type(error).__name__])[0][:160]
         yield Line(row, what, "", note=f"failed: {message}")
+
+
+def each_cell(plan: Plan, row: int, what: str, case: Callable[[Plan, str, str], Iterator[Line]]) -> Iterator[Line]:
+    """`guarded` for all networks and batch regimes, `case` being given (plan, setting, regime)."""
+    for setting, (network, *_) in NETWORKS.items():
+        for regime in plan.batches():
+            yield from guarded(plan, row, f"{what}, {network}, {regime} batch", partial(case, plan, setting, regime))
 
 
 def release(plan: Plan) -> None:

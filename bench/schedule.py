@@ -2,10 +2,9 @@
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from functools import partial
 
 from bench.cells import NETWORKS, Plan, cell, configured, update
-from bench.guard import guarded
+from bench.guard import each_cell
 from bench.line import Line, share
 from bench.timing import Work, paired, seconds
 from sns.config import MeasureConfig
@@ -30,10 +29,7 @@ class Pace:
 
 def schedule(plan: Plan) -> Iterator[Line]:
     """Row 8: the same images in the proportions of the whole data set."""
-    for setting in NETWORKS:
-        for regime in plan.batches():
-            what = f"evaluation, {NETWORKS[setting][0]}, {regime} batch"
-            yield from guarded(plan, 8, what, partial(_schedule, plan, setting, regime))
+    yield from each_cell(plan, 8, "evaluation", _schedule)
 
 
 def _schedule(plan: Plan, setting: str, regime: str) -> Iterator[Line]:

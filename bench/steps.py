@@ -4,7 +4,7 @@ from collections.abc import Iterator
 from functools import partial
 
 from bench.cells import NETWORKS, Plan, batch_of, cell, floor, mean_loss, sgd, update
-from bench.guard import guarded
+from bench.guard import each_cell, guarded
 from bench.line import Line, added, faster, times
 from bench.peers import fresh_iterations_penalty, normalize_spectrally, svd_penalty, three_passes
 from bench.timing import Work, paired
@@ -107,10 +107,7 @@ def _textbook(plan: Plan, regime: str, whole: bool) -> Work:
 
 def distance(plan: Plan) -> Iterator[Line]:
     """Row 5: our vanilla step against the bare one, for each network."""
-    for setting in NETWORKS:
-        for regime in plan.batches():
-            what = f"distance to the floor, {NETWORKS[setting][0]}, {regime} batch"
-            yield from guarded(plan, 5, what, partial(_distance, plan, setting, regime))
+    yield from each_cell(plan, 5, "distance to the floor", _distance)
 
 
 def _distance(plan: Plan, setting: str, regime: str) -> Iterator[Line]:
