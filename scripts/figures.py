@@ -1,6 +1,6 @@
 """Figures 1 to 6 from the records of a results folder, as PNG and PDF with their captions and plotted numbers.
 
-python scripts/figures.py [fig1 fig2 ... | dose | all] [RESULTS] [--experiment NAME] [--setting NAME] [--out FOLDER]
+python scripts/figures.py [fig1 ... | dose | summary | all] [RESULTS] [--experiment NAME] [--setting NAME] [--out DIR]
 """
 
 import argparse
@@ -15,7 +15,7 @@ from sns.errors import UserError
 def main(arguments: list[str] | None = None) -> int:
     """Draws the figures and prints where they are; 1 if one that was asked for by name, or all, could not be drawn."""
     parser = argparse.ArgumentParser(description="Figures 1 to 6 from records.")
-    parser.add_argument("what", nargs="*", help="fig1 ... fig6, dose or all six (default); results folder")
+    parser.add_argument("what", nargs="*", help="fig1 ... fig6, dose, summary, or all six (default); results folder")
     parser.add_argument("--experiment", help="a folder under RESULTS/runs, needed where there are several")
     parser.add_argument("--setting", help="the setting of Figures 1 to 4; default densenet40_cifar100")
     parser.add_argument("--out", type=Path, help="where to write; default RESULTS/EXPERIMENT")

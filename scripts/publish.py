@@ -1,4 +1,4 @@
-"""Everything a reader sees, from the records of one experiment: table, figures, claims and report.
+"""Everything a reader sees, from the records of one experiment: summary, table, figures, claims and report.
 
 python scripts/publish.py [RESULTS] [--experiment NAME]
 """
@@ -8,13 +8,15 @@ import sys
 import claims
 import figures
 import report
+import summary
 import table1
 
 
 def main(arguments: list[str]) -> int:
-    """Runs the four scripts with the same arguments; 1 if one of them failed."""
+    """Runs the five scripts with the same arguments; 1 if one of them failed."""
     failed = 0
-    for what, script in (("Table 1", table1), ("Figures", figures), ("Claims", claims), ("Report", report)):
+    scripts = {"Summary": summary, "Table 1": table1, "Figures": figures, "Claims": claims, "Report": report}
+    for what, script in scripts.items():
         print(f"\n== {what}", flush=True)
         failed |= script.main(arguments)
     return failed

@@ -1,6 +1,6 @@
 """Checks what results/ states: records against the schema and their own configuration, pages against the records.
 
-python scripts/verify.py [RESULTS]                                   # records, then everything computed from them
+python scripts/verify.py [RESULTS]                                   # records, what is computed from them, quotations
 python scripts/verify.py --retrain RUN_DIRECTORY [data.path=FILE]    # trains one run again and compares its history
 
 Retraining on the same kind of processor with the same versions repeats every digit; elsewhere rounding grows over
@@ -10,6 +10,7 @@ training, so that the last evaluation's accuracies may differ by TOLERANCE.
 import argparse
 import contextlib
 import io
+import re
 import sys
 import tempfile
 from collections.abc import Iterator
@@ -19,6 +20,7 @@ from typing import Any
 import claims
 import pandas as pd
 import report
+import summary
 import table1
 from omegaconf import OmegaConf
 
@@ -32,6 +34,7 @@ from sns.train.run import configure, run
 
 TOLERANCE = 0.03  # of accuracies, a few times what seeds differ by
 DRAWN = (".png", ".pdf")  # compared in the numbers they plot, which stand beside them
+QUOTE = re.compile(r"<!-- (\S+) -->\n(.*?)<!-- / -->", re.DOTALL)  # a file of the repository, quoted on a page
 SECONDS = ("train_seconds", "measure_seconds")
 
 
@@ -78,12 +81,25 @@ def _publish(results: Path, experiment: str, out: Path, wanted: set[str]) -> Non
             table1.main([*where, str(out)])
         if "claims.csv" in wanted:
             claims.main([*where, str(out)])
+        if "summary.md" in wanted:
+            summary.main([*where, str(out)])
         if "report.html" in wanted:
             report.main([*where, str(out / "report.html")])
         if drawn:
             grid = load_experiment(results, experiment)[1]
             for name in drawn:
                 figures.numbers(name, grid, out)
+
+
+def quote_faults(root: Path) -> Iterator[str]:
+    """A sentence for each table that README.md or docs/*.md of `root` quotes in another wording than its file's."""
+    for page in sorted([*root.glob("README.md"), *root.glob("docs/*.md")]):
+        for name, quoted in QUOTE.findall(page.read_text(encoding="utf-8")):
+            file = root / name
+            if not file.is_file():
+                yield f"{page} quotes {name}, which does not exist"
+            elif quoted.strip() != file.read_text(encoding="utf-8").strip():
+                yield f"{page} does not quote {name} as it is now"
 
 
 def retrain(directory: Path, overrides: list[str]) -> str:
@@ -132,6 +148,7 @@ def main(arguments: list[str] | None = None) -> int:
             print(f"{options.retrain.name}: {retrain(options.retrain, extra)}")
             return 0
         faults = [*record_faults(options.results / "runs"), *page_faults(options.results)]
+        faults += quote_faults(options.results.absolute().parent)
     except (UserError, OSError) as error:
         print(f"error: {error}", file=sys.stderr)
         return 1

@@ -50,6 +50,19 @@ def test_a_whole_folder_holds(finished: Path) -> None:
     assert verify.main([str(finished)]) == 0
 
 
+def test_a_quotation_follows_its_file(copy: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    page = copy.parent / "README.md"
+    table = (copy / "tiny/table1.md").read_text()
+    page.write_text(f"before\n<!-- results/tiny/table1.md -->\n{table}<!-- / -->\nafter\n")
+    assert verify.main([str(copy)]) == 0
+    page.write_text(page.read_text().replace("vanilla", "vanila", 1))
+    assert verify.main([str(copy)]) == 1
+    assert "does not quote results/tiny/table1.md as it is now" in capsys.readouterr().err
+    page.write_text("<!-- results/tiny/none.md -->\nx\n<!-- / -->")
+    assert verify.main([str(copy)]) == 1
+    assert "does not exist" in capsys.readouterr().err
+
+
 def test_a_run_on_its_way_is_no_fault_and_a_record_without_its_result_is_one(copy: Path) -> None:
     beside = copy / "runs/single/begun"  # where no page is computed from it
     beside.mkdir(parents=True)

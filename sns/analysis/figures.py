@@ -1,11 +1,11 @@
-"""The six figures, and the dose figure, by name, and their files: PNG, PDF, caption and plotted numbers."""
+"""The six figures, and those beside them, by name, and their files: PNG, PDF, caption and plotted numbers."""
 
 from pathlib import Path
 from types import ModuleType
 
 import pandas as pd
 
-from sns.analysis import dose, figure1, figure2, figure3, figure4, figure5, figure6, style
+from sns.analysis import dose, figure1, figure2, figure3, figure4, figure5, figure6, style, summary
 from sns.analysis.grid import Grid
 from sns.errors import UserError
 from sns.record.store import atomic, write_text
@@ -15,14 +15,17 @@ FIGURES: dict[str, ModuleType] = {
 }
 
 
-BESIDE: dict[str, ModuleType] = {"figdose": dose}  # not the paper's: drawn when asked for by name
+BESIDE: dict[str, ModuleType] = {  # not the paper's: drawn when asked for by name
+    "figdose": dose,
+    "figsummary": summary,
+}
 
 
 def resolve(name: str) -> str:
-    """`fig1`, `figure1` or `1` as `fig1`, `dose` as `figdose`; UserError for anything else."""
+    """`fig1`, `figure1` or `1` as `fig1`, `dose` as `figdose`, `summary` likewise; UserError for anything else."""
     key = "fig" + name.lower().removeprefix("figure").removeprefix("fig")
     if key not in FIGURES | BESIDE:
-        raise UserError(f"there is no figure {name}; choose from {', '.join(FIGURES)}, dose or all")
+        raise UserError(f"there is no figure {name}; choose from {', '.join(FIGURES)}, dose, summary or all")
     return key
 
 

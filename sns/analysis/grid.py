@@ -45,7 +45,7 @@ class Cell:
 
 @dataclass(frozen=True)
 class Grid:
-    """All cells of a results folder, in the paper's order, then alphabetically."""
+    """All cells of a results folder, in the order of TITLES (the paper's), then alphabetically."""
 
     cells: tuple[Cell, ...]
     warnings: tuple[str, ...]
@@ -170,7 +170,7 @@ def _fault(record: Record) -> str | None:
 
 
 def _place(cell: Cell) -> tuple[int, str, int, int, str]:
-    known = PAPER_SETTINGS.index(cell.setting) if cell.setting in PAPER_SETTINGS else len(PAPER_SETTINGS)
+    known = list(TITLES).index(cell.setting) if cell.setting in TITLES else len(TITLES)
     method = METHODS.index(cell.method) if cell.method in METHODS else len(METHODS)
     return known, cell.setting, REGIMES.index(cell.regime), method, cell.method
 

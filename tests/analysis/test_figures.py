@@ -178,9 +178,9 @@ def test_captions_name_the_runs_and_what_is_missing(tmp_path: Path) -> None:
 
 def test_partial_grids_draw(tmp_path: Path) -> None:
     folder = tmp_path / "runs" / "trial"
-    write_run(folder, "digits_nin", "toy", "large", epochs=1)
-    write_run(folder, "digits_vgg", "spectral", "small", epochs=2, spectra=False)
-    write_run(folder, "digits_vgg", "vanilla", "small", status="diverged")
+    write_run(folder, "digits_vgg", "toy", "large", epochs=1)
+    write_run(folder, "digits_nin", "spectral", "small", epochs=2, spectra=False)
+    write_run(folder, "digits_nin", "vanilla", "small", status="diverged")
     write_run(folder, "digits_zoo", "vanilla", "small", status="diverged")
     grid = load(folder)
     with style.context():
@@ -188,8 +188,8 @@ def test_partial_grids_draw(tmp_path: Path) -> None:
             assert drawn(module.draw(module.compute(grid)))
         for module in (figure1, figure2):  # nothing but a diverged run
             assert "no finished run" in drawn(module.draw(module.compute(grid, "digits_zoo")))
-    with pytest.raises(RecordError, match="digits_vgg measured its spectra"):
-        render("fig4", grid, tmp_path, "digits_vgg")
+    with pytest.raises(RecordError, match="digits_nin measured its spectra"):
+        render("fig4", grid, tmp_path, "digits_nin")
 
 
 def test_damaged_spectra_are_named_in_the_caption(tmp_path: Path) -> None:

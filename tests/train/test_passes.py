@@ -88,6 +88,7 @@ def test_a_batch_without_groups_is_tried_whole(monkeypatch: pytest.MonkeyPatch) 
 def test_measuring_passes_are_halved_until_they_fit(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(passes, "available_device_bytes", lambda device: 400.0)
     assert passes.choose_measuring(300, 1.0, CPU) == (300, None)
+    assert passes.choose_measuring(600, 1.0, CPU)[0] == 300
     size, reason = passes.choose_measuring(1000, 1.0, CPU)
     assert size == 250
     assert reason is not None
