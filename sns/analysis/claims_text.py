@@ -1,13 +1,16 @@
 """The verdicts on the claims as a frame, Markdown, JSON and text for a terminal."""
 
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from typing import Any
 
 import pandas as pd
 
 from sns.analysis.claims import Verdict
+from sns.analysis.grid import TITLES
+
+MARKS = {"supported": "✓", "contradicted": "✗", "undecided": "?"}
 
 
 def to_frame(verdicts: Sequence[Verdict]) -> pd.DataFrame:
@@ -82,6 +85,22 @@ def to_markdown(verdicts: Sequence[Verdict]) -> str:
     ]
     lines += [f"- **{v.id}** ({v.section}, {v.where}): {v.rule}" for v in verdicts]
     return "\n".join(lines) + "\n"
+
+
+def by_setting(verdicts: Mapping[str, Sequence[Verdict]]) -> str:
+    """One line a claim, one column a setting: the claims judged on each setting alone, with the units that hold.
+
+    `verdicts`: for each setting those on all claims, in the same order.
+    """
+    names = list(verdicts)
+    heads = [f"{TITLES.get(name, name)}: {counts(verdicts[name])}" for name in names]
+    lines = ["| section | claim | printed Table 1 | " + " | ".join(heads) + " |", "|---" * (len(names) + 3) + "|"]
+    for row in zip(*verdicts.values(), strict=True):
+        first = row[0]
+        told = [f"{MARKS[v.verdict]} {v.verdict} ({v.units_holding} of {v.units})" for v in row]
+        cells = [first.section, first.statement, paper(first), *told]
+        lines.append("| " + " | ".join(cell.replace("|", "\\|") for cell in cells) + " |")
+    return "\n".join([*lines, ""])
 
 
 def to_plain(verdicts: Sequence[Verdict]) -> str:
