@@ -88,16 +88,17 @@ def to_markdown(verdicts: Sequence[Verdict]) -> str:
 
 
 def by_setting(verdicts: Mapping[str, Sequence[Verdict]]) -> str:
-    """One line a claim, one column a setting: the claims judged on each setting alone, with the units that hold.
+    """One line a claim, one column a setting: the claims judged on each setting alone, with the units that hold; a dash
+    where the claim is about other settings.
 
     `verdicts`: for each setting those on all claims, in the same order.
     """
     names = list(verdicts)
-    heads = [f"{TITLES.get(name, name)}: {counts(verdicts[name])}" for name in names]
+    heads = [f"{TITLES.get(name, name)}: {counts([v for v in verdicts[name] if v.units])}" for name in names]
     lines = ["| section | claim | printed Table 1 | " + " | ".join(heads) + " |", "|---" * (len(names) + 3) + "|"]
     for row in zip(*verdicts.values(), strict=True):
         first = row[0]
-        told = [f"{MARKS[v.verdict]} {v.verdict} ({v.units_holding} of {v.units})" for v in row]
+        told = [f"{MARKS[v.verdict]} {v.verdict} ({v.units_holding} of {v.units})" if v.units else "–" for v in row]
         cells = [first.section, first.statement, paper(first), *told]
         lines.append("| " + " | ".join(cell.replace("|", "\\|") for cell in cells) + " |")
     return "\n".join([*lines, ""])
