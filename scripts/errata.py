@@ -1,0 +1,116 @@
+"""The paper's errata in numbers, on small examples with fixed seeds, on recorded runs and on the printed Table 1.
+
+python scripts/errata.py [RESULTS]
+
+docs/reproduction.md holds what this prints, and says what each number means.
+"""
+
+import argparse
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import torch
+
+from sns.analysis import errata as from_records
+from sns.analysis.grid import load
+from sns.errors import UserError
+from sns.linalg import errata
+
+STEPS = 10
+
+
+def algorithm_1() -> Iterator[str]:
+    """Erratum 1."""
+    yield "1. Algorithm 1 as printed, 64 x 576 Gaussian: sigma, and |sigma u v^T| / sigma_1, which should be 1"
+    yield f"{'step':>10}" + "".join(f"{n:>9}" for n in [*range(1, STEPS + 1), 200])
+    for sigma_1 in (1.30, 0.67):
+        rows = errata.algorithm_1(sigma_1, STEPS)
+        yield f"sigma_1 = {sigma_1:.2f}, 1 / sigma_1 = {1 / sigma_1:.4f}"
+        yield "     sigma" + "".join(f"{row.printed_sigma:9.4f}" for row in rows)
+        yield "   printed" + "".join(f"{row.printed_excess:9.1e}" for row in rows)
+        yield " corrected" + "".join(f"{row.corrected_excess:9.4f}" for row in rows)
+
+
+def penalties() -> Iterator[str]:
+    """Errata 2 and 3."""
+    yield "2. Slope of a penalty by finite differences / slope of the gradient in the text, lambda = 0.01"
+    yield from (f"   {name:28}{ratio:8.4f}" for name, ratio in errata.gradient_ratios().items())
+    right, wrong = errata.reshaped_norms()
+    yield "3. Norm of a 128 x 64 x 3 x 3 kernel"
+    yield f"   reshaped to 128 x 576 {right:.3f}, by its last dimension to 24576 x 3 {wrong:.3f}: {wrong / right:.2f} times"
+
+
+def convolutions() -> Iterator[str]:
+    """Errata 4 and 5."""
+    yield "4. Norm of the convolution on 32 x 32 images / norm of the reshaped kernel"
+    for name, kernel in (("Gaussian", errata.gaussian((32, 16, 3, 3))), ("equal taps", errata.flat_kernel())):
+        norms = errata.kernel_norms(kernel)
+        circular, padded = norms.circular / norms.reshaped, norms.zero_padded / norms.reshaped
+        yield f"   {name:12} circular {circular:.4f}, zero padding {padded:.4f}"
+    bound = errata.product_bound()
+    yield f"   two blurs: product of reshaped norms {bound.reshaped:.4f}, of true norms {bound.zero_padded:.4f}; measured"
+    yield f"   |f(x + xi) - f(x)| / |xi| {bound.measured:.4f}, {bound.measured / bound.reshaped:.2f} times the first"
+    found = errata.piecewise_jacobians()
+    yield "5. Jacobian of a two-layer ReLU network at (1, -1)"
+    yield f"   D by the layer's input {found.by_input}, by the pre-activation {found.by_preactivation}, true {found.true}"
+
+
+def steps() -> Iterator[str]:
+    """Erratum 6."""
+    found = errata.adversarial_steps()
+    yield "6. epsilon = 1: the L2 step of equation 3 and the sign step of [9], 3 x 32 x 32"
+    yield f"   length {found.l2:.2f} and {found.sign:.2f}, an image's norm is {found.image:.2f}; cosine {found.cosine:.3f}"
+    yield f"   loss {found.loss:.2f}; after the L2 step {found.loss_l2:.2f}, after the sign step {found.loss_sign:.1f},"
+    yield f"   after the sign step at the length of the other {found.loss_sign_shortened:.2f}"
+
+
+def following() -> Iterator[str]:
+    """Erratum 7, on a matrix."""
+    yield "7. One persistent power iteration an update against the exact sigma, penalty alone, 2,000 updates"
+    for rate in (0.001, 0.01):
+        found = errata.persistent_iteration(rate)
+        equal = f"{found.equal} of 64 values within 5% of the largest"
+        yield f"   learning rate * lambda = {rate}: {100 * found.short:.1f}% too small ({equal})"
+
+
+def recorded(results: Path) -> Iterator[str]:
+    """Errata 4 and 7, on trained networks."""
+    name = f"{from_records.SETTING}, {from_records.METHOD}"
+    entries = from_records.trained(load(results / "runs" / "pocket"))
+    yield f"   Recorded runs, {name}, end of training"
+    if not entries:
+        yield f"   none in {results}"
+    for entry in entries:
+        yield f"   B = {entry.batch}, {entry.seeds} seeds: sigma {100 * entry.short:.1f}% too small; products of reshaped"
+        yield f"   and true norms {entry.product_sigma:.2g} and {entry.product_operator_norm:.2g},"
+        yield f"   largest Jacobian norm met {entry.jacobian_norm:.2f}"
+
+
+def printed_table() -> Iterator[str]:
+    """Erratum 8."""
+    yield "8. The paper's claims in its own Table 1"
+    for claim, section, count in from_records.table_counts():
+        yield f"   {section:4} {claim:38} {count}"
+    falls = ", ".join(f"{setting} {method}" for setting, method in from_records.falls_least().items())
+    yield f"   accuracy falls least with: {falls}"
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Prints everything; 1 after an error that the user can put right."""
+    parser = argparse.ArgumentParser(description="The paper's errata in numbers.")
+    parser.add_argument("results", nargs="?", type=Path, default=Path("results"), help="results folder")
+    results = parser.parse_args(arguments).results
+    torch.set_num_threads(1)
+    try:
+        for part in (algorithm_1(), penalties(), convolutions(), steps(), following(), recorded(results)):
+            print("\n".join(part))
+        print("\n".join(printed_table()))
+    except (UserError, OSError) as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 1
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
