@@ -37,8 +37,8 @@ def penalties() -> Iterator[str]:
     yield "2. Slope of a penalty by finite differences / slope of the gradient in the text, lambda = 0.01"
     yield from (f"   {name:28}{ratio:8.4f}" for name, ratio in errata.gradient_ratios().items())
     right, wrong = errata.reshaped_norms()
-    yield "3. Norm of a 128 x 64 x 3 x 3 kernel"
-    yield f"   reshaped to 128 x 576 {right:.3f}, by its last dimension to 24576 x 3 {wrong:.3f}: {wrong / right:.2f} times"
+    yield "3. Norm of a Gaussian 128 x 64 x 3 x 3 kernel"
+    yield f"   as 128 x 576 {right:.3f}, by its last dimension as 24576 x 3 {wrong:.3f}: {wrong / right:.2f} times"
 
 
 def convolutions() -> Iterator[str]:
@@ -49,20 +49,21 @@ def convolutions() -> Iterator[str]:
         circular, padded = norms.circular / norms.reshaped, norms.zero_padded / norms.reshaped
         yield f"   {name:12} circular {circular:.4f}, zero padding {padded:.4f}"
     bound = errata.product_bound()
-    yield f"   two blurs: product of reshaped norms {bound.reshaped:.4f}, of true norms {bound.zero_padded:.4f}; measured"
-    yield f"   |f(x + xi) - f(x)| / |xi| {bound.measured:.4f}, {bound.measured / bound.reshaped:.2f} times the first"
+    yield f"   two blurs: product of reshaped norms {bound.reshaped:.4f}, of true norms {bound.zero_padded:.4f},"
+    yield f"   |f(x + xi) - f(x)| / |xi| met {bound.measured:.4f}: {bound.measured / bound.reshaped:.2f} times the first"
     found = errata.piecewise_jacobians()
     yield "5. Jacobian of a two-layer ReLU network at (1, -1)"
-    yield f"   D by the layer's input {found.by_input}, by the pre-activation {found.by_preactivation}, true {found.true}"
+    yield f"   D by the layer's input {found.by_input}, by the pre-activation {found.by_preactivation},"
+    yield f"   by automatic differentiation {found.true}"
 
 
 def steps() -> Iterator[str]:
     """Erratum 6."""
     found = errata.adversarial_steps()
     yield "6. epsilon = 1: the L2 step of equation 3 and the sign step of [9], 3 x 32 x 32"
-    yield f"   length {found.l2:.2f} and {found.sign:.2f}, an image's norm is {found.image:.2f}; cosine {found.cosine:.3f}"
-    yield f"   loss {found.loss:.2f}; after the L2 step {found.loss_l2:.2f}, after the sign step {found.loss_sign:.1f},"
-    yield f"   after the sign step at the length of the other {found.loss_sign_shortened:.2f}"
+    yield f"   lengths {found.l2:.2f} and {found.sign:.2f}, an image {found.image:.2f}, cosine {found.cosine:.2f}"
+    yield f"   loss {found.loss:.1f}; after the L2 step {found.loss_l2:.1f}, after the sign step {found.loss_sign:.0f},"
+    yield f"   after the sign step at the length of the other {found.loss_sign_shortened:.1f}"
 
 
 def following() -> Iterator[str]:
@@ -82,9 +83,9 @@ def recorded(results: Path) -> Iterator[str]:
     if not entries:
         yield f"   none in {results}"
     for entry in entries:
-        yield f"   B = {entry.batch}, {entry.seeds} seeds: sigma {100 * entry.short:.1f}% too small; products of reshaped"
-        yield f"   and true norms {entry.product_sigma:.2g} and {entry.product_operator_norm:.2g},"
-        yield f"   largest Jacobian norm met {entry.jacobian_norm:.2f}"
+        yield f"   B = {entry.batch}, {entry.seeds} seeds: running sigma {100 * entry.short:.1f}% too small;"
+        yield f"   products of norms: reshaped {entry.product_sigma:.2g}, true {entry.product_operator_norm:.2g};"
+        yield f"   largest norm of an input Jacobian {entry.jacobian_norm:.2f}"
 
 
 def printed_table() -> Iterator[str]:

@@ -21,12 +21,8 @@ def table_counts() -> list[tuple[str, str, str]]:
 def falls_least() -> dict[str, str]:
     """Setting to the method whose printed test accuracy falls least from the small to the large batch."""
     accuracy = paper_table().set_index(["setting", "method", "regime"])["test_accuracy"]
-    return {
-        setting: min(
-            METHODS, key=lambda method: accuracy[setting, method, "small"] - accuracy[setting, method, "large"]
-        )
-        for setting in PAPER_SETTINGS
-    }
+    fall = accuracy.xs("small", level="regime") - accuracy.xs("large", level="regime")
+    return {setting: min(METHODS, key=lambda method: fall[setting, method]) for setting in PAPER_SETTINGS}
 
 
 @dataclass(frozen=True)
