@@ -50,7 +50,7 @@ def convolutions() -> Iterator[str]:
         yield f"   {name:12} circular {circular:.4f}, zero padding {padded:.4f}"
     bound = errata.product_bound()
     yield f"   two blurs: product of reshaped norms {bound.reshaped:.4f}, of true norms {bound.zero_padded:.4f},"
-    yield f"   |f(x + xi) - f(x)| / |xi| met {bound.measured:.4f}: {bound.measured / bound.reshaped:.2f} times the first"
+    yield f"   |f(x + xi) - f(x)| / |xi| = {bound.measured:.4f}, {bound.measured / bound.reshaped:.1f} times the first"
     found = errata.piecewise_jacobians()
     yield "5. Jacobian of a two-layer ReLU network at (1, -1)"
     yield f"   D by the layer's input {found.by_input}, by the pre-activation {found.by_preactivation},"
@@ -71,8 +71,8 @@ def following() -> Iterator[str]:
     yield "7. One persistent power iteration an update against the exact sigma, penalty alone, 2,000 updates"
     for rate in (0.001, 0.01):
         found = errata.persistent_iteration(rate)
-        equal = f"{found.equal} of 64 values within 5% of the largest"
-        yield f"   learning rate * lambda = {rate}: {100 * found.short:.1f}% too small ({equal})"
+        rank = f"stable rank {found.rank_before:.0f} of 64, then {found.rank_after:.0f}"
+        yield f"   learning rate * lambda = {rate}: {100 * found.short:.0f}% too small; {rank}"
 
 
 def recorded(results: Path) -> Iterator[str]:

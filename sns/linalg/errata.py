@@ -203,22 +203,32 @@ def adversarial_steps(images: int = 16) -> Steps:
 
 @dataclass(frozen=True)
 class Following:
-    """How far one persistent power iteration an update falls short of the largest singular value."""
+    """How far one persistent power iteration an update falls short of the largest singular value sigma_1.
 
-    short: float  # fraction of it, mean over the last half of the updates
-    equal: int  # singular values within 5% of the largest, at the end
+    Means over the last half of the updates, since the power iteration's wandering among nearly equal values is chaotic.
+    """
+
+    short: float  # as a fraction of sigma_1
+    rank_before: float  # stable rank |W|_F^2 / sigma_1^2: 64 is as flat as can be
+    rank_after: float
 
 
 def persistent_iteration(rate: float, updates: int = 2000, every: int = 20) -> Following:
     """A 64 x 576 Gaussian matrix on which nothing but the penalty acts, at learning rate * lambda = `rate`, so that the
     top of its spectrum is cut flat."""
     w, v = gaussian((64, 576)), torch.randn(576, generator=torch.Generator().manual_seed(1), dtype=torch.float64)
-    v = v / v.norm()
-    short: list[float] = []
+    v, before = v / v.norm(), stable_rank(torch.linalg.svdvals(w))
+    short, ranks = [], []
     for update in range(updates):
         sigma, u, v = power_iteration(w, v, 1)
         if update >= updates // 2 and update % every == 0:
-            short.append(1 - sigma.item() / torch.linalg.matrix_norm(w, 2).item())
+            values = torch.linalg.svdvals(w)
+            short.append(1 - (sigma / values[0]).item())
+            ranks.append(stable_rank(values))
         w -= rate * sigma * torch.outer(u, v)
-    values = torch.linalg.svdvals(w)
-    return Following(sum(short) / len(short), int((values > 0.95 * values[0]).sum()))
+    return Following(sum(short) / len(short), before, sum(ranks) / len(ranks))
+
+
+def stable_rank(values: Tensor) -> float:
+    """Sum of squares of the singular values, descending, over the largest square."""
+    return (values.square().sum() / values[0].square()).item()
