@@ -12,7 +12,7 @@ from pathlib import Path
 
 import torch
 
-from sns.analysis import errata as from_records
+from sns.analysis.errata import METHOD, SETTING, Trained, falls_least, table_counts, trained
 from sns.analysis.grid import load
 from sns.errors import UserError
 from sns.linalg import errata
@@ -41,8 +41,8 @@ def penalties() -> Iterator[str]:
     yield f"   as 128 x 576 {right:.3f}, by its last dimension as 24576 x 3 {wrong:.3f}: {wrong / right:.2f} times"
 
 
-def convolutions() -> Iterator[str]:
-    """Errata 4 and 5."""
+def convolutions(cells: list[Trained]) -> Iterator[str]:
+    """Erratum 4."""
     yield "4. Norm of the convolution on 32 x 32 images / norm of the reshaped kernel"
     for name, kernel in (("Gaussian", errata.gaussian((32, 16, 3, 3))), ("equal taps", errata.flat_kernel())):
         norms = errata.kernel_norms(kernel)
@@ -51,6 +51,14 @@ def convolutions() -> Iterator[str]:
     bound = errata.product_bound()
     yield f"   two blurs: product of reshaped norms {bound.reshaped:.4f}, of true norms {bound.zero_padded:.4f},"
     yield f"   |f(x + xi) - f(x)| / |xi| = {bound.measured:.4f}, {bound.measured / bound.reshaped:.1f} times the first"
+    yield f"   recorded runs, {SETTING}, {METHOD}: products of norms, and the largest of an input Jacobian"
+    for cell in cells:
+        products = f"reshaped {cell.product_sigma:.2g}, true {cell.product_operator_norm:.2g}"
+        yield f"   B = {cell.batch}, {cell.seeds} seeds: {products}, Jacobian {cell.jacobian_norm:.2f}"
+
+
+def jacobians() -> Iterator[str]:
+    """Erratum 5."""
     found = errata.piecewise_jacobians()
     yield "5. Jacobian of a two-layer ReLU network at (1, -1)"
     yield f"   D by the layer's input {found.by_input}, by the pre-activation {found.by_preactivation},"
@@ -66,35 +74,31 @@ def steps() -> Iterator[str]:
     yield f"   after the sign step at the length of the other {found.loss_sign_shortened:.1f}"
 
 
-def following() -> Iterator[str]:
-    """Erratum 7, on a matrix."""
+def following(cells: list[Trained]) -> Iterator[str]:
+    """Erratum 7."""
     yield "7. One persistent power iteration an update against the exact sigma, penalty alone, 2,000 updates"
     for rate in (0.001, 0.01):
         found = errata.persistent_iteration(rate)
         rank = f"stable rank {found.rank_before:.0f} of 64, then {found.rank_after:.0f}"
         yield f"   learning rate * lambda = {rate}: {100 * found.short:.0f}% too small; {rank}"
-
-
-def recorded(results: Path) -> Iterator[str]:
-    """Errata 4 and 7, on trained networks."""
-    name = f"{from_records.SETTING}, {from_records.METHOD}"
-    entries = from_records.trained(load(results / "runs" / "pocket"))
-    yield f"   Recorded runs, {name}, end of training"
-    if not entries:
-        yield f"   none in {results}"
-    for entry in entries:
-        yield f"   B = {entry.batch}, {entry.seeds} seeds: running sigma {100 * entry.short:.1f}% too small;"
-        yield f"   products of norms: reshaped {entry.product_sigma:.2g}, true {entry.product_operator_norm:.2g};"
-        yield f"   largest norm of an input Jacobian {entry.jacobian_norm:.2f}"
+    for cell in cells:
+        yield f"   recorded runs, {SETTING}, B = {cell.batch}, last update: {100 * cell.short:.1f}% too small"
 
 
 def printed_table() -> Iterator[str]:
     """Erratum 8."""
     yield "8. The paper's claims in its own Table 1"
-    for claim, section, count in from_records.table_counts():
+    for claim, section, count in table_counts():
         yield f"   {section:4} {claim:38} {count}"
-    falls = ", ".join(f"{setting} {method}" for setting, method in from_records.falls_least().items())
+    falls = ", ".join(f"{setting} {method}" for setting, method in falls_least().items())
     yield f"   accuracy falls least with: {falls}"
+
+
+def parts(results: Path) -> Iterator[Iterator[str]]:
+    """The lines of every part, in order."""
+    cells = trained(load(results / "runs" / "pocket"))
+    yield from (algorithm_1(), penalties(), convolutions(cells), jacobians())
+    yield from (steps(), following(cells), printed_table())
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -104,9 +108,8 @@ def main(arguments: list[str] | None = None) -> int:
     results = parser.parse_args(arguments).results
     torch.set_num_threads(1)
     try:
-        for part in (algorithm_1(), penalties(), convolutions(), steps(), following(), recorded(results)):
+        for part in parts(results):
             print("\n".join(part))
-        print("\n".join(printed_table()))
     except (UserError, OSError) as error:
         print(f"error: {error}", file=sys.stderr)
         return 1
