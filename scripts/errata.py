@@ -14,7 +14,7 @@ import torch
 
 from sns.analysis.errata import METHOD, SETTING, Trained, falls_least, table_counts, trained
 from sns.analysis.grid import load
-from sns.errors import UserError
+from sns.errors import RecordError, UserError
 from sns.linalg import errata
 
 STEPS = 10
@@ -52,6 +52,8 @@ def convolutions(cells: list[Trained]) -> Iterator[str]:
     yield f"   two blurs: product of reshaped norms {bound.reshaped:.4f}, of true norms {bound.zero_padded:.4f},"
     yield f"   |f(x + xi) - f(x)| / |xi| = {bound.measured:.4f}, {bound.measured / bound.reshaped:.1f} times the first"
     yield f"   recorded runs, {SETTING}, {METHOD}: products of norms, and the largest of an input Jacobian"
+    if not cells:
+        yield "   none here"
     for cell in cells:
         products = f"reshaped {cell.product_sigma:.2g}, true {cell.product_operator_norm:.2g}"
         yield f"   B = {cell.batch}, {cell.seeds} seeds: {products}, Jacobian {cell.jacobian_norm:.2f}"
@@ -96,6 +98,8 @@ def printed_table() -> Iterator[str]:
 
 def parts(results: Path) -> Iterator[Iterator[str]]:
     """The lines of every part, in order."""
+    if not results.is_dir():
+        raise RecordError(f"{results} does not exist: give the results folder that holds runs/pocket, or none at all")
     cells = trained(load(results / "runs" / "pocket"))
     yield from (algorithm_1(), penalties(), convolutions(cells), jacobians())
     yield from (steps(), following(cells), printed_table())
