@@ -31,7 +31,7 @@ GRID := results=$(RESULTS) seed=$(SEED_LIST) $(if $(EPOCHS),train.epochs=$(EPOCH
 WHERE := $(RESULTS) $(if $(EXPERIMENT),--experiment $(EXPERIMENT))
 
 .PHONY: help setup lint test test-gpu test-browser test-slurm soak demo pocket reproduce-table1 status table1 figures
-.PHONY: claims report bench verify-results verify-retrain sync watch dashboard clean
+.PHONY: claims report errata bench verify-results verify-retrain sync watch dashboard clean
 
 help: ## this list
 	@grep -E '^[a-z0-9-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 20
@@ -104,6 +104,9 @@ claims: $(STAMP) ## verdicts on the paper's claims from the records in RESULTS
 
 report: $(STAMP) ## one self-contained page from the records in RESULTS
 	$(PYTHON) scripts/report.py $(WHERE)
+
+errata: $(STAMP) ## the paper's errata in numbers, docs/reproduction.md
+	$(PYTHON) scripts/errata.py $(RESULTS)
 
 bench: $(STAMP) ## paired measurements against peers and floors, bench/README.md; DEVICE=cuda on a GPU, ROWS=1,5 for some
 	@$(BIN)/uv pip install --quiet --python $(PYTHON) --no-deps -r bench/requirements.txt || \

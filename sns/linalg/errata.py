@@ -1,0 +1,234 @@
+"""The paper's errata in numbers: what is printed beside what is right, on small examples with fixed seeds, in float64.
+
+docs/reproduction.md quotes these figures; scripts/errata.py prints them. Nothing of a run comes through here.
+"""
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from sns.linalg.conv_operator import circular_operator_norm, operator_norm
+from sns.linalg.power_iteration import literal_algorithm_1, power_iteration
+
+
+def gaussian(shape: tuple[int, ...], seed: int = 0) -> Tensor:
+    """N(0, 1 / fan_in) in float64, as the networks are initialised: shape (out, in, ...)."""
+    drawn = torch.randn(shape, generator=torch.Generator().manual_seed(seed), dtype=torch.float64)
+    return drawn / math.sqrt(math.prod(shape[1:]))
+
+
+@dataclass(frozen=True)
+class Iteration:
+    """One step of Algorithm 1, as printed and corrected, on a matrix of largest singular value sigma_1."""
+
+    printed_sigma: float  # |u| / |v|
+    printed_excess: float  # |sigma u v^T| / sigma_1: 1 would be right
+    corrected_excess: float  # the same with unit vectors
+
+
+def algorithm_1(sigma_1: float, steps: int) -> list[Iteration]:
+    """Steps 1 ... `steps` and, last, 200 on a 64 x 576 Gaussian matrix scaled to `sigma_1`, from a Gaussian v."""
+    w = gaussian((64, 576))
+    w *= sigma_1 / torch.linalg.matrix_norm(w, 2)
+    start = torch.randn(576, generator=torch.Generator().manual_seed(1), dtype=torch.float64)
+    rows = []
+    for n in [*range(1, steps + 1), 200]:
+        sigma, u, v = literal_algorithm_1(w, start, n)
+        corrected, _, _ = power_iteration(w, start / start.norm(), n)
+        excess = sigma * u.norm() * v.norm() / sigma_1
+        rows.append(Iteration(sigma.item(), excess.item(), corrected.item() / sigma_1))
+    return rows
+
+
+def gradient_ratios() -> dict[str, float]:
+    """Slope of a penalty by finite differences, over that of the gradient in the text, for each way to write it.
+
+    1 says that the text's term is its gradient: lambda sigma u v^T for sigma, lambda W for Frobenius; lambda = 0.01.
+    """
+    factor, w, direction = 0.01, gaussian((8, 12)), gaussian((8, 12), 1)
+    left, values, right = torch.linalg.svd(w, full_matrices=False)
+    spectral = factor * values[0] * torch.outer(left[:, 0], right[0])
+
+    def slope(penalty: Callable[[Tensor], Tensor], step: float = 1e-5) -> Tensor:
+        return (penalty(w + step * direction) - penalty(w - step * direction)) / (2 * step)
+
+    def sigma_squared(matrix: Tensor) -> Tensor:
+        squared: Tensor = torch.linalg.matrix_norm(matrix, 2).square()
+        return squared
+
+    def frobenius_squared(matrix: Tensor) -> Tensor:
+        total: Tensor = matrix.square().sum()
+        return total
+
+    along, decay_along = (spectral * direction).sum(), factor * (w * direction).sum()
+    return {
+        "lambda/2 sigma^2": (factor / 2 * slope(sigma_squared) / along).item(),
+        "lambda sigma^2": (factor * slope(sigma_squared) / along).item(),
+        "1/2 sigma^2, without lambda": (slope(sigma_squared) / 2 / along).item(),
+        "lambda/2 |W|_F^2": (factor / 2 * slope(frobenius_squared) / decay_along).item(),
+    }
+
+
+def reshaped_norms(out: int = 128, channels: int = 64) -> tuple[float, float]:
+    """Norms of an out x in x 3 x 3 kernel as out x (in * 9), and as (out * in * 3) x 3 by its last dimension."""
+    kernel = gaussian((out, channels, 3, 3))
+    right, wrong = kernel.flatten(1), kernel.reshape(-1, kernel.shape[-1])
+    return torch.linalg.matrix_norm(right, 2).item(), torch.linalg.matrix_norm(wrong, 2).item()
+
+
+@dataclass(frozen=True)
+class KernelNorms:
+    """Norms that belong to one kernel: of its reshaped matrix, and of the convolution on 32 x 32 images."""
+
+    reshaped: float
+    circular: float
+    zero_padded: float
+
+
+def kernel_norms(kernel: Tensor) -> KernelNorms:
+    """All three norms of an (out, in, 3, 3) kernel."""
+    reshaped = torch.linalg.matrix_norm(kernel.flatten(1), 2).item()
+    size = (32, 32)
+    return KernelNorms(reshaped, circular_operator_norm(kernel, size), operator_norm(kernel, size, padding=1))
+
+
+def flat_kernel() -> Tensor:
+    """A kernel with nine equal taps, (16, 8, 3, 3): on constant images they add up, to 3 times the reshaped norm."""
+    return gaussian((16, 8))[:, :, None, None].expand(16, 8, 3, 3).contiguous()
+
+
+@dataclass(frozen=True)
+class Bound:
+    """Products of norms over the layers of a small network, and |f(x + xi) - f(x)| / |xi| as it was met."""
+
+    reshaped: float
+    zero_padded: float
+    measured: float
+
+
+def product_bound() -> Bound:
+    """Two 3x3 blurs with ReLU and zero padding, on a grey 32 x 32 image that gets a little brighter."""
+    blur = torch.full((1, 1, 3, 3), 1 / 9, dtype=torch.float64)
+
+    def network(x: Tensor) -> Tensor:
+        for _ in range(2):
+            x = F.relu(F.conv2d(x, blur, padding=1))
+        return x
+
+    x = torch.full((1, 1, 32, 32), 0.5, dtype=torch.float64)
+    xi = torch.full_like(x, 0.01)
+    norms = kernel_norms(blur)
+    measured = (network(x + xi) - network(x)).norm() / xi.norm()
+    return Bound(norms.reshaped**2, norms.zero_padded**2, measured.item())
+
+
+@dataclass(frozen=True)
+class Jacobians:
+    """D2 W2 D1 W1 for a two-layer ReLU network: D by each layer's input, by its pre-activation, and from autograd."""
+
+    by_input: list[list[float]]
+    by_preactivation: list[list[float]]
+    true: list[list[float]]
+
+
+def piecewise_jacobians() -> Jacobians:
+    """At x = (1, -1), with W1 = ((1, 2), (3, 1)), W2 = ((1, 1), (2, -1)) and no biases."""
+    layers = [torch.tensor([[1.0, 2.0], [3.0, 1.0]]), torch.tensor([[1.0, 1.0], [2.0, -1.0]])]
+    start = torch.tensor([1.0, -1.0])
+
+    def network(x: Tensor) -> Tensor:
+        for w in layers:
+            x = F.relu(w @ x)
+        return x
+
+    x, by_input, by_preactivation = start, torch.eye(2), torch.eye(2)
+    for w in layers:
+        z = w @ x
+        by_input = torch.diag((x > 0).float()) @ w @ by_input
+        by_preactivation = torch.diag((z > 0).float()) @ w @ by_preactivation
+        x = F.relu(z)
+    true = torch.autograd.functional.jacobian(network, start)
+    return Jacobians(by_input.tolist(), by_preactivation.tolist(), true.tolist())
+
+
+@dataclass(frozen=True)
+class Steps:
+    """Means over images: lengths of the two steps at epsilon = 1, their cosine, and what they do to the loss (nats)."""
+
+    image: float  # L2 norm of an image
+    l2: float
+    sign: float
+    cosine: float
+    loss: float
+    loss_l2: float
+    loss_sign: float
+    loss_sign_shortened: float  # the sign step at the length of the other
+
+
+def adversarial_steps(images: int = 16) -> Steps:
+    """The paper's step g / |g| and the sign step sgn(g) of its reference [9], through a small convolutional network.
+
+    Random weights, and noise of 3 x 32 x 32 in place of images, normalised as they are: mean 0, deviation 1.
+    """
+    x = torch.randn(images, 3, 32, 32, generator=torch.Generator().manual_seed(3), dtype=torch.float64)
+    x = (x - x.mean((1, 2, 3), keepdim=True)) / x.std((1, 2, 3), keepdim=True, correction=0)
+    first, second, head = gaussian((32, 3, 3, 3)), gaussian((64, 32, 3, 3), 1), gaussian((10, 64 * 8 * 8), 2)
+    y = torch.arange(images) % len(head)
+
+    def losses(x: Tensor) -> Tensor:
+        h = F.max_pool2d(F.relu(F.conv2d(x, first, padding=1)), 2)
+        h = F.max_pool2d(F.relu(F.conv2d(h, second, padding=1)), 2)
+        return F.cross_entropy(h.flatten(1) @ head.mT, y, reduction="none")
+
+    x.requires_grad_()
+    (g,) = torch.autograd.grad(losses(x).sum(), x)
+    with torch.no_grad():
+        length = torch.linalg.vector_norm(g, dim=(1, 2, 3), keepdim=True)
+        l2, sign = g / length, g.sign()
+        sign_length = torch.linalg.vector_norm(sign, dim=(1, 2, 3), keepdim=True)
+        cosine = (l2 * sign / sign_length).sum((1, 2, 3))
+        means = [
+            torch.linalg.vector_norm(x, dim=(1, 2, 3)),
+            torch.linalg.vector_norm(l2, dim=(1, 2, 3)),
+            sign_length,
+            cosine,
+            *(losses(x + step) for step in (0.0, l2, sign, sign / sign_length)),
+        ]
+        return Steps(*(mean.mean().item() for mean in means))
+
+
+@dataclass(frozen=True)
+class Following:
+    """How far one persistent power iteration an update falls short of the largest singular value sigma_1.
+
+    Means over the last half of the updates, since the power iteration's wandering among nearly equal values is chaotic.
+    """
+
+    short: float  # as a fraction of sigma_1
+    rank_before: float  # stable rank |W|_F^2 / sigma_1^2: 64 is as flat as can be
+    rank_after: float
+
+
+def persistent_iteration(rate: float, updates: int = 2000, every: int = 20) -> Following:
+    """A 64 x 576 Gaussian matrix on which nothing but the penalty acts, at learning rate * lambda = `rate`, so that the
+    top of its spectrum is cut flat."""
+    w, v = gaussian((64, 576)), torch.randn(576, generator=torch.Generator().manual_seed(1), dtype=torch.float64)
+    v, before = v / v.norm(), stable_rank(torch.linalg.svdvals(w))
+    short, ranks = [], []
+    for update in range(updates):
+        sigma, u, v = power_iteration(w, v, 1)
+        if update >= updates // 2 and update % every == 0:
+            values = torch.linalg.svdvals(w)
+            short.append(1 - (sigma / values[0]).item())
+            ranks.append(stable_rank(values))
+        w -= rate * sigma * torch.outer(u, v)
+    return Following(sum(short) / len(short), before, sum(ranks) / len(ranks))
+
+
+def stable_rank(values: Tensor) -> float:
+    """Sum of squares of the singular values, descending, over the largest square."""
+    return (values.square().sum() / values[0].square()).item()

@@ -1,0 +1,131 @@
+"""docs/reproduction.md says what results/paper/departures.yaml says, its fields exist, its figures are computed."""
+
+import re
+import runpy
+from typing import Any
+
+import pytest
+import yaml
+from conftest import ROOT, compose_tree
+
+from sns.config import Config
+from sns.method import METHODS
+from sns.model import MODELS
+from sns.parse import SECTIONS
+from sns.train.run import configure
+
+PAGE = (ROOT / "docs/reproduction.md").read_text(encoding="utf-8")
+DEPARTURES = yaml.safe_load((ROOT / "results/paper/departures.yaml").read_text(encoding="utf-8"))
+CHOICES: list[dict[str, Any]] = DEPARTURES["choices"]
+ERRATA: list[dict[str, Any]] = DEPARTURES["errata"]
+OTHERS = [override for choice in CHOICES for override in choice.get("others", [])]
+NUMBER = re.compile(r"(?<![\w.])-?\d+(?:\.\d+)?(?:e[+-]\d+)?(?!\w)")
+TOLERANCE = 0.02  # relative; other versions and processors draw and round alike, but for the last digits
+BLOCK = re.compile(r"<!-- errata: begin -->\n```\n(.*?)```\n<!-- errata: end -->", re.DOTALL)
+
+
+def rows(title: str) -> list[list[str]]:
+    """Cells of the table rows under the heading `## title`, less those of the headings."""
+    section = PAGE.split(f"\n## {title}\n")[1].split("\n## ")[0]
+    lines = [line for line in section.splitlines() if line.startswith("|") and not line.startswith("|---")]
+    cells = [[cell.strip() for cell in re.split(r"(?<!\\)\|", line)[1:-1]] for line in lines]
+    return [row for row in cells if row[0] not in ("what", "nr")]
+
+
+def spans() -> list[str]:
+    """Whatever the page sets as code outside its blocks."""
+    return re.findall(r"`([^`\n]+)`", re.sub(r"```.*?```", "", PAGE, flags=re.DOTALL))
+
+
+def known_fields() -> set[str]:
+    classes = {**SECTIONS, "": Config}
+    found = {f"{name}.{key}" if name else key for name, cls in classes.items() for key in cls.__dataclass_fields__}
+    for group, registry in (("model", MODELS), ("method", METHODS)):
+        found |= {f"{group}.{key}" for each in registry.values() for key in each.Config.__dataclass_fields__}
+    return found
+
+
+def test_page_and_file_hold_the_same_choices() -> None:
+    table = rows("Departures and choices")
+    assert sorted(row[0] for row in table) == sorted(choice["what"] for choice in CHOICES)
+    sure = {row[0]: row[2] for row in table}
+    assert sure == {choice["what"]: str(choice.get("sure", "-")) for choice in CHOICES}
+
+
+def test_each_choice_names_its_field_or_where_the_code_has_it() -> None:
+    otherwise = {row[0]: row[3] for row in rows("Departures and choices")}
+    for choice in CHOICES:
+        if "option" in choice:
+            assert choice["option"] in otherwise[choice["what"]], choice["what"]
+        if "code" in choice:
+            assert "no field" in otherwise[choice["what"]], choice["what"]
+            assert (ROOT / choice["code"]).is_file()
+
+
+def test_page_and_file_hold_the_same_errata() -> None:
+    table = rows("Errata")
+    named = [(row[0], row[1]) for row in table]
+    assert named == [(str(erratum.get("demonstration", "-")), erratum["where"]) for erratum in ERRATA]
+
+
+def test_every_field_on_the_page_and_in_the_file_exists() -> None:
+    assigned = {word.split("=")[0] for text in [*spans(), *OTHERS] for word in text.split() if "=" in word}
+    dotted = {text for text in spans() if re.fullmatch(r"(data|batch|optim|train|measure|model|method)\.\w+", text)}
+    named = assigned | dotted | {choice["option"] for choice in CHOICES if "option" in choice}
+    assert len(named) > 30
+    assert named - known_fields() <= {"experiment"}
+
+
+def test_every_override_on_the_page_is_one_of_the_files() -> None:
+    told = {word for text in spans() for word in text.split() if re.fullmatch(r"[\w.]+=\S+", word)}
+    assert told - {word for override in OTHERS for word in override.split()} == {"seed=0,1,2"}
+
+
+@pytest.mark.parametrize("override", OTHERS)
+def test_every_other_choice_is_accepted_and_is_another_run(override: str) -> None:
+    words = override.split()
+    base = [word for word in words if word.split("=")[0] in ("setting", "method", "batch")]
+    other, plain = (configure(compose_tree(*each)) for each in (words, base))
+    assert other.run_id != plain.run_id
+
+
+def test_every_file_on_the_page_exists() -> None:
+    named = [word for text in spans() for word in text.split() if re.match(r"(sns|tests|scripts|notebooks)/", word)]
+    assert len(named) > 10
+    assert [name for name in named if not (ROOT / name).exists()] == []
+
+
+@pytest.fixture(scope="module")
+def printed() -> str:
+    lines: list[str] = []
+    script = runpy.run_path(str(ROOT / "scripts/errata.py"))
+    for part in script["parts"](ROOT / "results"):
+        lines += part
+    return "\n".join(lines)
+
+
+def near(quoted: str, computed: float) -> bool:
+    """Within TOLERANCE, or within one unit of the last digit that is quoted."""
+    digits, _, power = quoted.partition("e")
+    unit = 10.0 ** (int(power or 0) - len(digits.partition(".")[2]))
+    return abs(float(quoted) - computed) <= max(TOLERANCE * abs(computed), 1.001 * unit if "." in digits else 0.0)
+
+
+def test_the_page_quotes_what_the_command_prints(printed: str) -> None:
+    found = BLOCK.search(PAGE)
+    assert found is not None
+    quoted = found[1]
+    assert NUMBER.sub("#", quoted).split() == NUMBER.sub("#", printed).split()
+    for line, again in zip(quoted.splitlines(), printed.splitlines(), strict=True):
+        pairs = zip(NUMBER.findall(line), NUMBER.findall(again), strict=True)
+        assert all(near(number, float(other)) for number, other in pairs), f"{line}\n{again}"
+
+
+def test_the_table_of_errata_quotes_the_block(printed: str) -> None:
+    """Each number of the last column is one that the command prints in the part of the same number."""
+    parts = {part[0]: part for part in re.split(r"\n(?=\d\. )", printed)}
+    quoted = [(row[0], number) for row in rows("Errata") for number in NUMBER.findall(row[-1])]
+    assert len(quoted) > 25
+    for part, number in quoted:
+        computed = [float(other) for other in NUMBER.findall(parts[part])]
+        assert any(near(number, other) for other in computed), f"erratum {part}: {number}"
