@@ -1,13 +1,15 @@
-"""Adversarial training (section 3.3, equation 3) with the L2 step eta = epsilon * g / |g|_2."""
+"""Adversarial training (section 3.3, equation 3) with the L2 step eta = epsilon * g / |g|_2, or the sign step."""
 
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
-from sns.config import require
+from sns.config import later, require
 from sns.method.base import Method, Step, register
 from sns.model.ghost_norm import frozen_running_statistics
+
+STEPS = ("l2", "sign")
 
 
 @dataclass
@@ -18,18 +20,22 @@ class AdversarialOptions:
 
     name: str = "adversarial"
     alpha: float = 0.5  # weight of the clean loss
-    epsilon: float = 1.0  # L2 length of the perturbation
+    epsilon: float = 1.0  # length of the perturbation: in L2, or of its largest entry with the sign step
+    step: str = later("l2")  # l2: along the gradient (equation 3) | sign: along its sign, as Goodfellow et al. do
 
     def __post_init__(self) -> None:
+        require(self.step in STEPS, f"method.step={self.step} is unknown; choose one of {', '.join(STEPS)}")
         require(0 <= self.alpha <= 1, f"method.alpha={self.alpha} must lie in [0, 1]")
         require(self.epsilon >= 0, f"method.epsilon={self.epsilon} must not be negative")
 
 
-def perturbation(gradient: Tensor, epsilon: float) -> Tensor:
-    """eta of equation 3: for each image of `gradient` (N, C, H, W) its direction at length `epsilon`.
+def perturbation(gradient: Tensor, epsilon: float, step: str = "l2") -> Tensor:
+    """eta of equation 3: for each image of `gradient` (N, C, H, W) its direction, or its sign, at length `epsilon`.
 
     Independent of the gradient's scale; an image whose gradient is exactly zero is left where it is.
     """
+    if step == "sign":
+        return epsilon * gradient.sign()
     # Divided by the largest entry first: squares of a confident image's gradient would underflow.
     largest = gradient.abs().amax(dim=(1, 2, 3), keepdim=True)
     direction = gradient / torch.where(largest > 0, largest, torch.ones_like(largest))
@@ -53,7 +59,7 @@ class Adversarial(Method):
         # At alpha = 0 the parameters must get nothing from the clean pass; the input still must.
         step = self.risk(x, y, share * alpha) if alpha > 0 else _input_gradient_only(self, x, y, share)
         assert x.grad is not None
-        moved = x.detach() + perturbation(x.grad, epsilon)
+        moved = x.detach() + perturbation(x.grad, epsilon, self.options.step)
         with frozen_running_statistics(self.model):
             self.risk(moved, y, share * (1 - alpha))
         return step

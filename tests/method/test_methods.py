@@ -108,17 +108,17 @@ def test_scale_multiplies_lambda_and_with_it_the_stated_dose(options: Any) -> No
     assert make(options(factor=0.02, scale=5.0), model).factor == pytest.approx(0.1)
 
 
-@pytest.mark.parametrize("alpha", [0.5, 0.25, 1.0, 0.0])
-def test_adversarial_equals_the_textbook_in_three_passes(alpha: float) -> None:
+@pytest.mark.parametrize(("alpha", "step"), [(0.5, "l2"), (0.25, "l2"), (1.0, "l2"), (0.0, "l2"), (0.5, "sign")])
+def test_adversarial_equals_the_textbook_in_three_passes(alpha: float, step: str) -> None:
     ours, theirs = network(), network()
     x, y = batch()
-    found, _ = full_step(AdversarialOptions(alpha=alpha, epsilon=0.7), ours)
+    found, _ = full_step(AdversarialOptions(alpha=alpha, epsilon=0.7, step=step), ours)
 
     probe = x.clone().requires_grad_(True)
     buffers = copy.deepcopy(theirs.state_dict())
     (g,) = torch.autograd.grad(F.cross_entropy(theirs(probe), y, reduction="sum"), probe)
     theirs.load_state_dict(buffers)
-    eta = torch.stack([0.7 * row / row.norm() for row in g])
+    eta = torch.stack([0.7 * row / row.norm() if step == "l2" else 0.7 * torch.sign(row) for row in g])
     (alpha * F.cross_entropy(theirs(x), y)).backward()
     moved = copy.deepcopy(theirs.state_dict())
     ((1 - alpha) * F.cross_entropy(theirs(x + eta), y)).backward()
