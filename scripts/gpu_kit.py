@@ -132,31 +132,46 @@ def build(out: Path, options: argparse.Namespace) -> Iterator[str]:
         yield "warning: no images; name some with --images (IMAGES=... of make), or train on digits only"
 
 
-def transfers(out: Path, limit: float) -> list[list[tuple[str, int]]]:
-    """run.sh, base and every pack file, with their bytes, in as few groups below `limit` MiB as their order allows."""
-    groups: list[list[tuple[str, int]]] = [[]]
-    for item in (out / "run.sh", out / "base", *sorted((out / "images").glob("*"), key=_manifests_first)):
+def transfers(out: Path, limit: float) -> list[dict[str, int]]:
+    """run.sh, base and every file of images, with their bytes, in groups of at most `limit` MiB where that can be."""
+    groups: list[dict[str, int]] = [{}]
+    for item in (out / "run.sh", out / "base", *sorted((out / "images").glob("*"))):
         size = sum(path.stat().st_size for path in (item.rglob("*") if item.is_dir() else [item]) if path.is_file())
-        if groups[-1] and sum(size for _, size in groups[-1]) + size > limit * MIB:
-            groups.append([])
-        groups[-1].append((item.relative_to(out).as_posix(), size))
-    return groups
+        place = next((group for group in groups if sum(group.values()) + size <= limit * MIB), None)
+        if place is None:
+            groups.append(place := {})
+        place[item.relative_to(out).as_posix()] = size
+    return [group for group in groups if group]
 
 
-def _manifests_first(path: Path) -> tuple[bool, str]:
-    return path.suffix != ".json", path.name
-
-
-def told(out: Path, limit: float) -> Iterator[str]:
-    """The size of every item, in the groups in which it can travel, and of all."""
-    groups = transfers(out, limit)
+def split(out: Path, groups: list[dict[str, int]]) -> Path:
+    """Copies of the groups in OUT-transfers/1, 2, ...; all of them in one folder are the kit again."""
+    folder = out.with_name(f"{out.name}-transfers")
+    shutil.rmtree(folder, ignore_errors=True)
     for number, group in enumerate(groups, start=1):
-        total = sum(size for _, size in group) / MIB
+        for name in group:
+            target = folder / str(number) / name
+            target.parent.mkdir(parents=True, exist_ok=True)
+            _copy(out / name, target)
+    return folder
+
+
+def _copy(source: Path, target: Path) -> None:
+    if source.is_dir():
+        shutil.copytree(source, target)
+    else:
+        shutil.copy2(source, target)
+
+
+def told(groups: list[dict[str, int]], limit: float) -> Iterator[str]:
+    """The size of every item, in the groups in which it can travel, and of all."""
+    for number, group in enumerate(groups, start=1):
+        total = sum(group.values()) / MIB
         yield f"transfer {number} of {len(groups)}: {total:.1f} MiB"
-        yield from (f"  {size / MIB:8.2f} MiB  {name}" for name, size in group)
+        yield from (f"  {size / MIB:8.3f} MiB  {name}" for name, size in group.items())
         if total > limit:
             yield f"warning: more than {limit:g} MiB: leave wheels out with --without, or take smaller parts"
-    yield f"total: {sum(size for group in groups for _, size in group) / MIB:.1f} MiB"
+    yield f"total: {sum(sum(group.values()) for group in groups) / MIB:.1f} MiB"
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -170,13 +185,17 @@ def main(arguments: list[str] | None = None) -> int:
     add("--full", action="store_true", help="bring everything but torch and torchvision")
     add("--without", nargs="*", default=[], help="dependencies to do without, such as wandb and plotly")
     add("--no-wheels", action="store_true", help="bring no wheels: the machine has everything")
-    add("--part-mib", type=float, default=32.0, help="size of a part of the images at most, in MiB (32)")
+    add("--part-mib", type=float, default=8.0, help="size of a part of the images at most, in MiB (8)")
     add("--transfer-mib", type=float, default=64.0, help="what one transfer may carry, in MiB (64)")
+    add("--split", action="store_true", help="also lay out each transfer as a folder, OUT-transfers/1, 2, ...")
     options = parser.parse_args(arguments)
     try:
         for line in build(options.out, options):
             print(line, flush=True)
-        print("\n".join(told(options.out, options.transfer_mib)))
+        groups = transfers(options.out, options.transfer_mib)
+        print("\n".join(told(groups, options.transfer_mib)))
+        if options.split:
+            print(f"laid out in {split(options.out, groups)}")
     except UserError as error:
         print(f"error: {error}", file=sys.stderr)
         return 1

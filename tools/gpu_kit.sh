@@ -40,7 +40,7 @@ make_venv() { # what the machine's Python has, and before it what the kit brings
     "$python" -m pip --version >/dev/null 2>&1 || "$python" -m ensurepip >/dev/null
     "$python" -m pip install --quiet --disable-pip-version-check --no-cache-dir --no-index \
         --find-links "$base/wheels" -r "$base/requirements.txt" ||
-        die "what $python3 has and what the kit brings do not make a whole; build the kit with FULL=1 or another HAS"
+        die "what $python3 has and what the kit brings do not make a whole; build the kit with --full or another --has"
 }
 
 install() {
