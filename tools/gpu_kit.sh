@@ -27,7 +27,7 @@ check_base() {
 make_venv() { # what the machine's Python has, and before it what the kit brings
     local theirs wanted has
     wanted=$(<"$base/python") python3=${PYTHON3:-python3}
-    has=$("$python3" -c 'import sys; print("%d.%d" % sys.version_info[:2])') || die "no $python3; set PYTHON3=..."
+    has=$("$python3" -c 'import sys; print("%d.%d" % sys.version_info[:2])' 2>/dev/null) || die "no $python3; set PYTHON3=..."
     [[ $has == "$wanted" ]] || die "$python3 is Python $has, this kit is for $wanted; set PYTHON3=... or build another"
     rm -rf "$work/venv"
     # Not --system-site-packages: where that Python is a virtual environment itself, it would lead past it.
