@@ -32,7 +32,7 @@ GRID := results=$(RESULTS) seed=$(SEED_LIST) $(if $(EPOCHS),train.epochs=$(EPOCH
 WHERE := $(RESULTS) $(if $(EXPERIMENT),--experiment $(EXPERIMENT))
 
 .PHONY: help setup lint test test-gpu test-browser test-slurm soak demo pocket reproduce-table1 status table1 figures
-.PHONY: claims report bench verify-results verify-retrain sync watch dashboard gpu-kit clean
+.PHONY: claims report bench verify-results verify-retrain sync watch dashboard clean
 
 help: ## this list
 	@grep -E '^[a-z0-9-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 20
@@ -126,6 +126,7 @@ watch: $(STAMP) ## live curves of a running grid in TensorBoard, from RESULTS al
 dashboard: $(STAMP) ## the shared Weights & Biases workspace and report; ARGS='--entity TEAM' or '--out FOLDER'
 	$(PYTHON) scripts/wandb_dashboard.py $(if $(EXPERIMENT),--experiment $(EXPERIMENT)) $(ARGS)
 
+.PHONY: gpu-kit
 gpu-kit: $(STAMP) ## build/gpu-kit for a machine without network: IMAGES='FILE.npz FOLDER' ARGS='--python 3.12'; docs/gpu.md
 	$(PYTHON) scripts/gpu_kit.py --images $(IMAGES) $(ARGS)
 
