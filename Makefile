@@ -18,6 +18,7 @@ DEVICE ?= cpu
 ROWS ?=
 LAUNCHER ?= basic
 WATCH ?=
+IMAGES ?=
 RUN ?= $(firstword $(wildcard results/runs/pocket/nin_pocket__spectral__b64__s0__*))
 
 ifneq ($(shell test "$(SEEDS)" -ge 1 2>/dev/null && echo yes),yes)
@@ -127,6 +128,10 @@ watch: $(STAMP) ## live curves of a running grid in TensorBoard, from RESULTS al
 
 dashboard: $(STAMP) ## the shared Weights & Biases workspace and report; ARGS='--entity TEAM' or '--out FOLDER'
 	$(PYTHON) scripts/wandb_dashboard.py $(if $(EXPERIMENT),--experiment $(EXPERIMENT)) $(ARGS)
+
+.PHONY: gpu-kit
+gpu-kit: $(STAMP) ## build/gpu-kit for a machine without network: IMAGES='FILE.npz FOLDER' ARGS='--python 3.12'; docs/gpu.md
+	$(PYTHON) scripts/gpu_kit.py --images $(IMAGES) $(ARGS)
 
 clean: ## caches and build products; records and .venv stay
 	rm -rf build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache

@@ -1,17 +1,27 @@
 """The commit of the code in use."""
 
+import hashlib
 import subprocess
 from pathlib import Path
 from typing import Any
 
+STATED = "COMMIT"  # beside sns/ in a copy without git: a line with the commit, then "<SHA-256>  <path>" of its files
 
-def commit() -> dict[str, Any]:
-    """{commit, dirty}: the commit and whether tracked files differ from it; None outside a git checkout."""
-    folder = Path(__file__).resolve().parents[1]  # sns/
+
+def commit(root: Path | None = None) -> dict[str, Any]:
+    """{commit, dirty}: the commit and whether tracked files differ from it; None where nobody can say.
+
+    `root`, the folder of sns/, is a git checkout or, made by scripts/gpu_kit.py, holds the file COMMIT.
+    """
+    root = root or Path(__file__).resolve().parents[2]
+    if not (root / ".git").exists() and (root / STATED).is_file():
+        return _stated(root)  # before git is asked, which would answer for a checkout that this copy lies in
 
     def git(*arguments: str) -> str | None:
         try:
-            done = subprocess.run(["git", "-C", str(folder), *arguments], capture_output=True, text=True, timeout=10)
+            done = subprocess.run(
+                ["git", "-C", str(root / "sns"), *arguments], capture_output=True, text=True, timeout=10
+            )
         except (OSError, subprocess.TimeoutExpired):
             return None
         return done.stdout.strip() if done.returncode == 0 else None
@@ -21,3 +31,22 @@ def commit() -> dict[str, Any]:
         "commit": found,
         "dirty": None if found is None else bool(git("status", "--porcelain", "-uno", "--", ".")),
     }
+
+
+def statement(found: str, files: dict[str, bytes]) -> str:
+    """The text of COMMIT for the commit `found` and `files`, by path from the root; only those of sns/ count."""
+    sums = [f"{hashlib.sha256(data).hexdigest()}  {path}" for path, data in files.items() if path.startswith("sns/")]
+    return "\n".join([found, *sums]) + "\n"
+
+
+def _stated(root: Path) -> dict[str, Any]:
+    try:
+        found, *lines = (root / STATED).read_text(encoding="utf-8").splitlines()
+        return {"commit": found, "dirty": not all(_same(root, *line.split("  ", 1)) for line in lines)}
+    except (OSError, ValueError, TypeError):
+        return {"commit": None, "dirty": None}
+
+
+def _same(root: Path, digest: str, path: str) -> bool:
+    file = root / path
+    return file.is_file() and hashlib.sha256(file.read_bytes()).hexdigest() == digest
