@@ -18,6 +18,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pack_data
+from packaging.requirements import Requirement
 
 from sns.data.pack import MIB, sha256
 from sns.errors import UserError, first_line
@@ -25,7 +26,7 @@ from sns.record.commit import STATED, statement
 
 ROOT = Path(__file__).resolve().parents[1]
 TORCH = ("torch", "torchvision")
-HAS = (*TORCH, "numpy", "pandas", "scipy", "matplotlib", "scikit-learn")  # of a usual image for training
+HAS = (*TORCH, "numpy", "pillow", "pandas", "scipy", "matplotlib", "scikit-learn")  # of a usual image for training
 TESTING = ("pytest",)
 NO_WHEEL = ("antlr4-python3-runtime",)  # in the index as source only; pure Python: what is built here fits there
 GLIBC = range(5, 29)  # wheels for any Linux with glibc 2.28: pip wants every tag by name
@@ -43,10 +44,7 @@ def requirements(has: tuple[str, ...], without: tuple[str, ...]) -> tuple[list[s
 
 
 def _name(requirement: str) -> str:
-    for index, character in enumerate(requirement):
-        if not (character.isalnum() or character in "-_."):
-            return requirement[:index].lower()
-    return requirement.lower()
+    return Requirement(requirement).name.lower()
 
 
 def source(out: Path) -> str:

@@ -1,63 +1,69 @@
-"""Lossless compression of small photographs with numpy and zlib alone: about half their bytes, undone in seconds.
+"""Images as lossless WebP: about half their bytes for small photographs, undone in seconds by Pillow.
 
-Red and blue become differences to green, every value its difference to a guess from the neighbours on the left, above
-and above left (the median edge detector of LOCO-I, Weinberger et al. 2000), and what is left, mostly near zero, gets a
-Huffman code. All images are undone side by side, pixel by pixel, which makes a loop of H * W steps enough.
+Many small images side by side in one picture share its code tables, which alone would cost more than they save.
 """
 
-import zlib
-from typing import Any
+import io
+import lzma
+from collections.abc import Iterator
 
 import numpy as np
 from numpy.typing import NDArray
+from PIL import Image, UnidentifiedImageError
 
 Bytes = NDArray[np.uint8]
-MIDDLE = np.uint8(128)  # as a signed byte, green lies around zero like the differences do
+LARGEST = 16_383  # pixels a side of a WebP picture
+ACROSS = 25  # images a row and rows of a picture
+METHOD, EFFORT = 2, 0  # of WebP's encoder: what more costs saves 1%
 
 
 def encode(images: Bytes) -> bytes:
-    """`images` (N, H, W, C) uint8, C = 3 in the order red, green, blue or anything else, as fewer bytes."""
-    n, height, width, channels = images.shape
-    framed = np.zeros((height + 1, width + 1, channels, n), np.int16)  # row and column of zeros before the first
-    framed[1:, 1:] = _colours_apart(images.transpose(1, 2, 3, 0)).view(np.int8)
-    guess = _guess(framed[1:, :-1], framed[:-1, 1:], framed[:-1, :-1])
-    rest = (framed[1:, 1:] - guess).astype(np.uint8)  # modulo 256, as everywhere here
-    # Plane by plane and position by position: values of the same spread side by side share a code.
-    code = zlib.compressobj(9, zlib.DEFLATED, -zlib.MAX_WBITS, zlib.DEF_MEM_LEVEL + 1, zlib.Z_HUFFMAN_ONLY)
-    return code.compress(rest.transpose(2, 0, 1, 3).tobytes()) + code.flush()
+    """`images` (N, H, W, C) uint8 as fewer bytes: WebP for one or three channels, else lzma."""
+    if not _are_pictures(images.shape):
+        return lzma.compress(images.tobytes())
+    out = io.BytesIO()
+    for start, stop, columns in _sheets(images.shape):
+        sheet = io.BytesIO()
+        picture = Image.fromarray(_side_by_side(images[start:stop], columns))
+        picture.save(sheet, "WEBP", lossless=True, method=METHOD, quality=EFFORT)
+        out.write(len(sheet.getvalue()).to_bytes(4, "little") + sheet.getvalue())
+    return out.getvalue()
 
 
 def decode(data: bytes, shape: tuple[int, int, int, int]) -> Bytes:
-    """What `encode` was given, of `shape` (N, H, W, C). ValueError or zlib.error where `data` is something else."""
-    n, height, width, channels = shape
-    rest = np.frombuffer(zlib.decompress(data, -zlib.MAX_WBITS), np.uint8).reshape(channels, height, width, n)
-    framed = np.zeros((height + 1, width + 1, channels, n), np.int8)
-    for y in range(height):
-        for x in range(width):
-            left, above, corner = (
-                values.astype(np.int16) for values in (framed[y + 1, x], framed[y, x + 1], framed[y, x])
-            )
-            framed[y + 1, x + 1] = (_guess(left, above, corner) + rest[:, y, x]).astype(np.int8)
-    images: Bytes = np.ascontiguousarray(_colours_together(framed[1:, 1:].view(np.uint8)).transpose(3, 0, 1, 2))
+    """What `encode` was given, of `shape` (N, H, W, C). ValueError or LZMAError where `data` is something else."""
+    if not _are_pictures(shape):
+        return np.frombuffer(lzma.decompress(data), np.uint8).reshape(shape)
+    _, height, width, channels = shape
+    images, stream = np.empty(shape, np.uint8), io.BytesIO(data)
+    for start, stop, columns in _sheets(shape):
+        size = int.from_bytes(stream.read(4), "little")
+        try:
+            picture = np.asarray(Image.open(io.BytesIO(stream.read(size))).convert("RGB"))
+        except (UnidentifiedImageError, OSError) as error:
+            raise ValueError(f"not a picture: {error}") from None
+        rows = picture.reshape(-1, height, columns, width, 3).swapaxes(1, 2)
+        images[start:stop] = rows.reshape(-1, height, width, 3)[: stop - start, ..., :channels]
     return images
 
 
-def _guess(left: NDArray[Any], above: NDArray[Any], corner: NDArray[Any]) -> NDArray[Any]:
-    """The plane through the three neighbours, kept between the first two, which follows an edge."""
-    guess: NDArray[Any] = np.clip(left + above - corner, np.minimum(left, above), np.maximum(left, above))
-    return guess
+def _are_pictures(shape: tuple[int, ...]) -> bool:
+    _, height, width, channels = shape
+    return channels in (1, 3) and 0 < max(height, width) <= LARGEST
 
 
-def _colours_apart(x: Bytes) -> Bytes:
-    """(H, W, C, N): green about zero, red and blue as differences to it; other than three channels about zero each."""
-    apart = x ^ MIDDLE
-    if x.shape[2] == 3:
-        apart[:, :, ::2] = x[:, :, ::2] - x[:, :, 1:2]
-    return apart
+def _sheets(shape: tuple[int, ...]) -> Iterator[tuple[int, int, int]]:
+    """First image, the one after the last, and images a row of each picture."""
+    count, height, width, _ = shape
+    columns, rows = (min(ACROSS, LARGEST // side) for side in (width, height))
+    for start in range(0, count, columns * rows):
+        yield start, min(count, start + columns * rows), columns
 
 
-def _colours_together(apart: Bytes) -> Bytes:
-    x = apart ^ MIDDLE
-    if x.shape[2] == 3:
-        x[:, :, ::2] = apart[:, :, ::2] + x[:, :, 1:2]
-    return x
+def _side_by_side(images: Bytes, columns: int) -> Bytes:
+    """(N, H, W, 1 or 3) as one picture (rows * H, columns * W, 3), black where images are wanting."""
+    count, height, width, _ = images.shape
+    rows = -(-count // columns)
+    sheet = np.zeros((rows * columns, height, width, 3), np.uint8)
+    sheet[:count] = images
+    return sheet.reshape(rows, columns, height, width, 3).swapaxes(1, 2).reshape(rows * height, columns * width, 3)
