@@ -111,7 +111,8 @@ def _table(study: Study, part: pd.DataFrame) -> list[str]:
                 seeds = f" (seed {first['missing_seeds'].replace(' ', ', ')})" if first["runs"] else ""
                 gone.append(f"{study.field}={value}{seeds}")
         if gone:
-            missing.append(f"- Not run, B={size}, {methods}: {'; '.join(gone)}.")
+            place = f"B={size}" if study.field == "method.name" else f"B={size}, {methods}"
+            missing.append(f"- Not run, {place}: {'; '.join(gone)}.")
     return [*_markdown(table), *(["", *missing] if missing else [])]
 
 
