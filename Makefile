@@ -31,8 +31,8 @@ SEED_LIST := $(subst $(space),$(comma),$(shell seq 0 $$(($(SEEDS) - 1))))
 GRID := results=$(RESULTS) seed=$(SEED_LIST) $(if $(EPOCHS),train.epochs=$(EPOCHS)) $(ARGS)
 WHERE := $(RESULTS) $(if $(EXPERIMENT),--experiment $(EXPERIMENT))
 
-.PHONY: help setup lint test test-gpu test-browser test-slurm soak demo pocket reproduce-table1 status table1 figures
-.PHONY: claims report errata bench verify-results verify-retrain sync watch dashboard clean
+.PHONY: help setup lint test test-gpu test-browser test-slurm soak demo pocket sensitivity reproduce-table1 status table1
+.PHONY: figures claims report errata bench verify-results verify-retrain sync watch dashboard clean
 
 help: ## this list
 	@grep -E '^[a-z0-9-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 20
@@ -82,6 +82,14 @@ demo: $(STAMP) ## the whole grid in minutes on the 8x8 digits, with its table, f
 pocket: $(STAMP) ## small networks on 5,000 real images, 72 runs of about a minute of one core, and everything from them
 	$(PYTHON) scripts/train.py -m experiment=pocket results=$(RESULTS) $(ARGS)
 	$(PYTHON) scripts/publish.py $(RESULTS) --experiment pocket
+
+SENSITIVITY := ghost decay_scope dropout iterations operator
+
+sensitivity: $(STAMP) ## one choice at a time varied at pocket size, 66 runs of a minute or two, and what comes of it
+	@code=0; for study in $(SENSITIVITY); do \
+		$(PYTHON) scripts/train.py -m experiment=sensitivity/$$study results=$(RESULTS) $(ARGS) || code=$$?; \
+		test $$code -ne 75 || exit 75; \
+	done; $(PYTHON) scripts/sensitivity.py $(RESULTS) || code=$$?; exit $$code
 
 reproduce-table1: $(STAMP) ## the paper's 32 cells, finished runs skipped; DRY=1 estimates; LAUNCHER=local or slurm
 ifneq ($(DRY),)

@@ -20,6 +20,7 @@ from typing import Any
 import claims
 import pandas as pd
 import report
+import sensitivity
 import summary
 import table1
 from omegaconf import OmegaConf
@@ -85,6 +86,8 @@ def _publish(results: Path, experiment: str, out: Path, wanted: set[str]) -> Non
             summary.main([*where, str(out)])
         if "report.html" in wanted:
             report.main([*where, str(out / "report.html")])
+        if "sensitivity.csv" in wanted:
+            sensitivity.main([str(results), "--out", str(out)])
         if drawn:
             grid = load_experiment(results, experiment)[1]
             for name in drawn:

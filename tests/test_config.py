@@ -34,10 +34,15 @@ def test_every_cell_composes_with_its_own_learning_rate(setting: str, regime: st
     assert config.run_id.startswith(f"{setting}__{method}__b{config.batch.size}__s0__")
 
 
-@pytest.mark.parametrize("path", sorted((ROOT / "configs/experiment").glob("*.yaml")), ids=lambda path: path.stem)
-def test_every_experiment_composes(path: Path) -> None:
-    config = configure(compose_tree(f"experiment={path.stem}"))
-    assert config.grid == path.stem
+EXPERIMENTS = sorted(
+    path.relative_to(ROOT / "configs/experiment") for path in (ROOT / "configs/experiment").rglob("*.yaml")
+)
+
+
+@pytest.mark.parametrize("path", EXPERIMENTS, ids=str)
+def test_every_experiment_composes_and_has_the_folder_of_its_name(path: Path) -> None:
+    config = configure(compose_tree(f"experiment={path.with_suffix('')}"))
+    assert config.grid == path.with_suffix("").parts[0]
 
 
 def offered(path: Path) -> dict[str, Any]:

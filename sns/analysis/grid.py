@@ -50,6 +50,7 @@ class Grid:
     cells: tuple[Cell, ...]
     warnings: tuple[str, ...]
     records: tuple[Record, ...] = ()  # every usable run, those of other variants too
+    unusable: tuple[str, ...] = ()  # the part of `warnings` that is about records which cannot be used at all
 
     @property
     def settings(self) -> tuple[str, ...]:
@@ -140,7 +141,7 @@ def arrange(records: Iterable[Record], warnings: Iterable[str] = ()) -> Grid:
         usable.append(record)
         place = places.setdefault((result.setting, result.method, result.regime), {})
         place.setdefault(result.variant, []).append(record)
-    cells = []
+    cells, unusable = [], tuple(notes)
     for (setting, method, regime), variants in places.items():
         kept = max(variants, key=lambda name: (len(variants[name]), name))
         for name, others in variants.items():
@@ -150,7 +151,7 @@ def arrange(records: Iterable[Record], warnings: Iterable[str] = ()) -> Grid:
                     f"because their options differ from the {len(variants[kept])} run(s) of variant {kept}"
                 )
         cells.append(Cell(setting, method, regime, tuple(sorted(variants[kept], key=lambda r: r.result.seed))))
-    return Grid(tuple(sorted(cells, key=_place)), tuple(notes), tuple(usable))
+    return Grid(tuple(sorted(cells, key=_place)), tuple(notes), tuple(usable), unusable)
 
 
 def _fault(record: Record) -> str | None:

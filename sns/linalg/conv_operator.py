@@ -14,13 +14,16 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 from torch.nn import functional as F
+from torch.nn import grad
+
+from sns.linalg.power_iteration import TINY
 
 DENSE = 32  # up to this rank the matrix itself is formed; the Krylov space of eigsh needs more room than that
 
 
 @dataclass(frozen=True)
 class Convolution:
-    """The map A of (1, I, H, W) to (1, O, H', W') that `weight` (O, I / groups, kh, kw), float64, defines."""
+    """The map A of (1, I, H, W) to (1, O, H', W') that `weight` (O, I / groups, kh, kw) defines."""
 
     weight: Tensor
     input_size: tuple[int, int]
@@ -56,6 +59,28 @@ class Convolution:
         """A^T y; the unseen rest goes to output_padding, so that the result has the size of the input."""
         rest = (self._span(0)[1], self._span(1)[1])
         return F.conv_transpose2d(y, self.weight, None, self.stride, self.padding, rest, self.groups, self.dilation)
+
+    def outer(self, y: Tensor, x: Tensor) -> Tensor:
+        """The gradient of <y, A x> w.r.t. the weight, in its shape: what y x^T is for a matrix."""
+        geometry = self.stride, self.padding, self.dilation, self.groups
+        gradient: Tensor = grad.conv2d_weight(x, self.weight.shape, y, *geometry)
+        return gradient
+
+    def power_iteration(self, v: Tensor, n_iterations: int = 1) -> tuple[Tensor, Tensor, Tensor]:
+        """(sigma, u, v) after `n_iterations` of u <- Av / |Av|, v <- A^T u / |A^T u|, v (1, I, H, W) a unit image.
+
+        As `sns.linalg.power_iteration`, whose u and v these are as images: sigma = <u, A v>, (), a lower bound of the
+        norm. Static shapes; nothing waits for the device. ValueError if n_iterations < 1.
+        """
+        if n_iterations < 1:
+            raise ValueError(f"n_iterations={n_iterations} must be at least 1")
+        for _ in range(n_iterations):
+            u = self.apply(v)
+            u = u / u.norm().clamp_min(TINY)
+            image = self.adjoint(u)
+            sigma = image.norm()
+            v = image / sigma.clamp_min(TINY)
+        return sigma, u, v
 
 
 def operator_norm(

@@ -7,7 +7,7 @@ import torch
 from torch import Tensor, nn
 
 from sns.linalg.conv_operator import circular_operator_norm, operator_norm
-from sns.measure.state import unchanged
+from sns.model.sizes import input_sizes
 
 
 def weight_matrices(model: nn.Module) -> dict[str, Tensor]:
@@ -69,8 +69,8 @@ def layer_table(model: nn.Module, input_shape: tuple[int, ...]) -> list[dict[str
     None for linear layers and where it is not defined (groups, dilation). ValueError for a convolution that is not
     zero-padded by whole numbers.
     """
-    sizes = _input_sizes(model, input_shape)
-    return [_row(name, module, sizes.get(name)) for name, module in _weighted(model).items()]
+    sizes = input_sizes(model, input_shape)
+    return [_row(name, module, sizes.get(name.removesuffix(".weight"))) for name, module in _weighted(model).items()]
 
 
 def _row(name: str, module: nn.Conv2d | nn.Linear, size: tuple[int, int] | None) -> dict[str, Any]:
@@ -109,27 +109,6 @@ def _conv_norms(name: str, module: nn.Conv2d, size: tuple[int, int]) -> dict[str
 
 def _pair(value: tuple[int, ...]) -> tuple[int, int]:
     return value[0], value[1]
-
-
-def _input_sizes(model: nn.Module, input_shape: tuple[int, ...]) -> dict[str, tuple[int, int]]:
-    """(H, W) that each convolution meets, from one black image."""
-    sizes: dict[str, tuple[int, int]] = {}
-    first = next(model.parameters())
-    hooks = []
-    for name, module in _weighted(model).items():
-
-        def note(_: nn.Module, inputs: tuple[Tensor, ...], name: str = name) -> None:
-            sizes[name] = (inputs[0].shape[-2], inputs[0].shape[-1])
-
-        if isinstance(module, nn.Conv2d):
-            hooks.append(module.register_forward_pre_hook(note))
-    try:
-        with unchanged(model), torch.no_grad():
-            model(torch.zeros(1, *input_shape, device=first.device, dtype=first.dtype))
-    finally:
-        for hook in hooks:
-            hook.remove()
-    return sizes
 
 
 def spectra_table(model: nn.Module) -> list[dict[str, Any]]:

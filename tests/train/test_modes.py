@@ -15,7 +15,7 @@ from sns.train.run import configure
 from sns.train.session import Session, start
 
 Make = Callable[..., Config]
-METHODS = ("vanilla", "decay", "adversarial", "spectral")
+METHODS = ("vanilla", "decay", "adversarial", "spectral", "spectral_operator")
 DEVICES = ["cpu", pytest.param("cuda", marks=pytest.mark.gpu)]
 SPLIT = ("batch=large", "batch.size=32", "batch.ghost=8", "batch.micro=16")
 AUGMENT = ("data.crop_padding=1", "data.flip=true")

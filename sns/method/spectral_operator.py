@@ -1,0 +1,106 @@
+"""Equation 1 with each layer's norm as the linear map it is: adds lambda / 2 * sum_l |A_l|^2 to the risk.
+
+The paper penalises the norm of the reshaped kernel, which is not that of the convolution (erratum 4 of
+results/paper/departures.yaml). A_l is the layer on images of the size it meets, zero-padded and strided as trained.
+"""
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+
+from sns.config import later, require
+from sns.linalg.conv_operator import Convolution
+from sns.linalg.power_iteration import random_unit_vectors
+from sns.method.base import Method, Step, register
+from sns.model.sizes import input_sizes
+from sns.precision import full_precision
+
+Size = tuple[int, int]
+
+
+@dataclass
+class SpectralOperatorOptions:
+    """As of `spectral`. The norm is up to 3 times the reshaped one of a 3x3 kernel: the same lambda pulls harder."""
+
+    name: str = "spectral_operator"
+    factor: float = 0.01  # lambda, before `scale`
+    n_iterations: int = 1  # power iterations a step, starting from the last step's v
+    scale: float = later(1.0)  # lambda is factor * scale: how a setting raises every penalty alike to match a dose
+
+    def __post_init__(self) -> None:
+        require(self.factor >= 0, f"method.factor={self.factor} must not be negative")
+        require(self.scale >= 0, f"method.scale={self.scale} must not be negative")
+        require(self.n_iterations >= 1, f"method.n_iterations={self.n_iterations} must be at least 1")
+
+
+@register("spectral_operator")
+class SpectralOperator(Method):
+    """Adds lambda * sigma * d sigma / d W to the gradient of every convolution and linear weight, sigma = <u, A v>.
+
+    u and v are unit images and constants; v (1, I, H, W) persists. Sizes are those of the first batch, or of the
+    checkpoint. A linear layer is a 1x1 convolution of one pixel, for which this is what `spectral` does.
+    """
+
+    Config = SpectralOperatorOptions
+
+    def __init__(self, options: SpectralOperatorOptions, model: nn.Module, generator: torch.Generator) -> None:
+        super().__init__(options, model, generator)
+        self.factor: float = options.factor * options.scale
+        self.layers = {name: m for name, m in model.named_modules() if isinstance(m, nn.Conv2d | nn.Linear)}
+        for name, layer in self.layers.items():
+            plain = isinstance(layer, nn.Linear) or (layer.padding_mode == "zeros" and isinstance(layer.padding, tuple))
+            require(plain, f"method=spectral_operator knows zero padding by whole numbers only, {name} has another")
+        self.generator = generator
+        self.v: list[Tensor] = []  # one a layer, in model order; none before the first pass
+
+    def backward(self, x: Tensor, y: Tensor, share: float) -> Step:
+        """The gradient of the risk; the first call also finds the layers' sizes and draws their v."""
+        if not self.v:
+            self._begin(input_sizes(self.model, tuple(x.shape[1:])))
+        return super().backward(x, y, share)
+
+    def _begin(self, sizes: dict[str, Size]) -> None:
+        shapes = []
+        for name, layer in self.layers.items():
+            linear = isinstance(layer, nn.Linear)
+            require(linear or name in sizes, f"{name} takes no part in the forward pass: its norm is not defined")
+            shapes.append(_operator(layer, (1, 1) if linear else sizes[name]).input_shape)
+        starts = random_unit_vectors([torch.Size(shape).numel() for shape in shapes], self.generator)
+        weights = [layer.weight.detach() for layer in self.layers.values()]
+        self.v = [v.view(shape).to(w) for v, shape, w in zip(starts, shapes, weights, strict=True)]
+
+    @torch.no_grad()
+    def regularize(self) -> Tensor:
+        """lambda / 2 * sum of sigma^2, (), with sigma from the running power iteration."""
+        squares = []
+        with full_precision(self.v[0].device):
+            for layer, v in zip(self.layers.values(), self.v, strict=True):
+                operator = _operator(layer, (v.shape[2], v.shape[3]))
+                sigma, u, new = operator.power_iteration(v, self.options.n_iterations)
+                v.copy_(new)
+                gradient = layer.weight.grad
+                assert gradient is not None
+                gradient.add_(operator.outer(self.factor * sigma * u, v).view_as(gradient))
+                squares.append(sigma.square())
+        penalty: Tensor = 0.5 * self.factor * torch.stack(squares).sum()
+        return penalty
+
+    def state_dict(self) -> dict[str, Tensor]:
+        """v of every layer in model order, {} before the first pass; their shapes tell the sizes again."""
+        return {f"v{i}": v.clone() for i, v in enumerate(self.v)}
+
+    def load_state_dict(self, state: dict[str, Tensor]) -> None:
+        """Restores every v."""
+        weights = [layer.weight.detach() for layer in self.layers.values()]
+        self.v = [state[f"v{i}"].to(w, copy=True) for i, w in enumerate(weights)] if state else []
+
+
+def _operator(layer: nn.Conv2d | nn.Linear, size: Size) -> Convolution:
+    """The layer, less its bias, as a map of (1, I, H, W) images; it sees the weight's later values too."""
+    weight = layer.weight.detach()
+    if isinstance(layer, nn.Linear):
+        return Convolution(weight[:, :, None, None], size, (1, 1), (0, 0))
+    assert isinstance(layer.padding, tuple)  # __init__ has refused the rest
+    stride, padding, dilation = ((p[0], p[1]) for p in (layer.stride, layer.padding, layer.dilation))
+    return Convolution(weight, size, stride, padding, dilation, layer.groups)
