@@ -68,7 +68,7 @@ def test_wide_begins_at_the_lines_own_range(tmp_path: Path, sd: float, mark: str
     ],
 )
 def test_without_spread_the_papers_rounding_decides(tmp_path: Path, mean: float, word: str, reason: str) -> None:
-    row = judged(tmp_path, [mean, mean, mean])
+    row = judged(tmp_path, [mean, mean])
     assert row["accuracy_interval"] == pytest.approx(0.0005, abs=1e-12)
     assert (row["accuracy_verdict"], row["accuracy_reason"]) == (word, reason)
 
