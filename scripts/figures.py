@@ -7,11 +7,13 @@ import argparse
 import sys
 from pathlib import Path
 
+from sns.analysis import command
 from sns.analysis.figures import FIGURES, render, resolve
 from sns.analysis.grid import load_experiment, output_folder
 from sns.errors import UserError
 
 
+@command.told
 def main(arguments: list[str] | None = None) -> int:
     """Draws the figures and prints where they are; 1 if one that was asked for by name, or all, could not be drawn."""
     parser = argparse.ArgumentParser(description="Figures 1 to 6 from records.")
@@ -20,16 +22,12 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--setting", help="the setting of Figures 1 to 4; default densenet40_cifar100")
     parser.add_argument("--out", type=Path, help="where to write; default RESULTS/EXPERIMENT")
     options = parser.parse_args(arguments)
-    try:
-        named, results = _split(options.what)
-        folder, grid = load_experiment(results, options.experiment)
-        out = output_folder(folder) if options.out is None else options.out
-        for warning in grid.warnings:
-            print(f"left out: {warning}", file=sys.stderr)
-        missed = [name for name in named or FIGURES if not _draw(name, grid, out, options.setting)]
-    except (UserError, OSError) as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 1
+    named, results = _split(options.what)
+    folder, grid = load_experiment(results, options.experiment)
+    out = output_folder(folder) if options.out is None else options.out
+    for warning in grid.warnings:
+        print(f"left out: {warning}", file=sys.stderr)
+    missed = [name for name in named or FIGURES if not _draw(name, grid, out, options.setting)]
     return 1 if missed and (named or len(missed) == len(FIGURES)) else 0
 
 

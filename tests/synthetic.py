@@ -24,6 +24,7 @@ from sns.record.schema import HISTORY, LAYERS, SCHEMA_VERSION, SPECTRA, Result
 from sns.record.store import write_result
 
 DATA = {setting: setting.split("_")[1] for setting in PAPER_SETTINGS}
+SLOW = ("vgg_cifar10", "densenet22_stl10")  # trained at a tenth of the others' learning rates
 SHAPES = (("conv", 16, 27), ("conv", 32, 144), ("conv", 32, 288), ("conv", 64, 288), ("linear", 10, 64))
 
 
@@ -45,6 +46,7 @@ def _paper() -> dict[tuple[str, str, str], tuple[float, float, float]]:
 def config_for(folder: Path, place: tuple[str, str, str], seed: int, epochs: float, batch_size: int) -> Config:
     """The configuration that such a run would have had; its run_id and variant are the real ones."""
     setting, method, regime = place
+    rate = 0.1 if setting in SLOW else 1.0
     return Config(
         setting=setting,
         grid=folder.name,
@@ -55,7 +57,7 @@ def config_for(folder: Path, place: tuple[str, str, str], seed: int, epochs: flo
         model=Named(setting.split("_")[0]),
         method=Named(method),
         batch=BatchConfig(regime=regime, size=batch_size),
-        optim=OptimConfig(lr=0.1 if regime == "small" else 1.0),
+        optim=OptimConfig(lr=rate / 10 if regime == "small" else rate),
         train=TrainConfig(epochs=epochs),
     )
 

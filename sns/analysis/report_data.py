@@ -5,14 +5,13 @@ from typing import Any
 
 import pandas as pd
 
-from sns.analysis import plotted, table1_text
+from sns.analysis import plotted, table1_text, verdict
 from sns.analysis.grid import METHODS, REGIMES, Cell, Grid
 from sns.analysis.report_panels import short, thin
 from sns.analysis.table1 import is_given
 from sns.errors import RecordError
 from sns.record.store import CONFIG, Record
 
-FULL_COLOUR = 0.05  # difference from the paper at which a cell has its full colour
 CURVE_POINTS = 300  # at most, of a run's curve
 TIMINGS = ("train_seconds", "measure_seconds", "images_per_second", "sessions")
 MEMORY = ("peak_bytes", "peak_host_bytes")
@@ -26,7 +25,7 @@ def cell_key(setting: str, method: str, regime: str) -> str:
 
 
 def table(frame: pd.DataFrame) -> dict[str, Any]:
-    """Lines of Table 1 with every entry's texts, sort value and colour; `frame` is that of table1.compute."""
+    """Lines of Table 1 with every entry's texts, sort value and verdict; `frame` is that of table1.compute."""
     names = table1_text.methods(frame)
     lines = []
     for (setting, regime), part in frame.groupby(["setting", "regime"], sort=False):
@@ -43,7 +42,8 @@ def table(frame: pd.DataFrame) -> dict[str, Any]:
             }
         )
     paper = frame["paper_accuracy"].notna().any()
-    return {"methods": names, "blocks": BLOCKS, "lines": lines, "notes": frame.attrs["notes"], "paper": bool(paper)}
+    said = {"notes": frame.attrs["notes"], "tally": list(frame.attrs["tally"].values())}
+    return {"methods": names, "blocks": BLOCKS, "lines": lines, "paper": bool(paper), **said}
 
 
 def _entry(row: Any, block: str) -> dict[str, Any]:
@@ -57,8 +57,19 @@ def _entry(row: Any, block: str) -> dict[str, Any]:
         "sort": value if is_given(value) else None,
         "best": bool(row[f"{block}_best"]),
         "side": "" if shown == 0 else "above" if shown > 0 else "below",
-        "level": round(100 * min(1.0, abs(shown) / FULL_COLOUR)),
+        "judged": verdict.text(row, block),
+        "word": row[f"{block}_verdict"],
+        "state": _state(row[f"{block}_verdict"], row[f"{block}_reason"]),
     }
+
+
+def _state(word: str, reason: str) -> str:
+    """The style class of a verdict."""
+    if word == verdict.MISSED:
+        return f"miss {reason}" if reason in ("above", "below") else "miss"
+    if word == verdict.REPRODUCED and reason != verdict.WIDE:
+        return "hit"
+    return "open" if word in (verdict.REPRODUCED, verdict.UNDECIDED, verdict.NOT_JUDGED) else ""
 
 
 class Environments:

@@ -10,7 +10,16 @@ from scipy import special  # a fraction of the import time of scipy.stats
 
 from sns.record.gap import gap_at_alpha
 
-__all__ = ["Correlation", "Summary", "combine_correlations", "gap_at_alpha", "paired", "spearman", "summarise"]
+__all__ = [
+    "Correlation",
+    "Summary",
+    "combine_correlations",
+    "gap_at_alpha",
+    "paired",
+    "prediction_half_width",
+    "spearman",
+    "summarise",
+]
 
 
 @dataclass(frozen=True)
@@ -46,6 +55,14 @@ def summarise(values: Iterable[float | None], level: float = 0.95) -> Summary:
     sd = float(kept.std(ddof=1))
     half = float(special.stdtrit(n - 1, (1 + level) / 2)) * sd / math.sqrt(n)
     return Summary(mean, sd, n, mean - half, mean + half)
+
+
+def prediction_half_width(summary: Summary, level: float = 0.95) -> float | None:
+    """Half the width of the t interval, around the mean of n values, for one further value; None where n < 2."""
+    if summary.sd is None:
+        return None
+    n = summary.n
+    return float(special.stdtrit(n - 1, (1 + level) / 2)) * summary.sd * math.sqrt(1 + 1 / n)
 
 
 def paired(first: Mapping[int, float], second: Mapping[int, float], level: float = 0.95) -> Summary:

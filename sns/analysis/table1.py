@@ -1,4 +1,4 @@
-"""Table 1: test accuracy and generalization gap of every cell, beside the paper's."""
+"""Table 1: test accuracy and generalization gap of every cell, beside the paper's, and whether that is reproduced."""
 
 import math
 from collections.abc import Iterable
@@ -8,9 +8,9 @@ import pandas as pd
 
 from sns.analysis.grid import PAPER_SETTINGS, REGIMES, Cell, Grid, paper_table
 from sns.analysis.stats import summarise
+from sns.analysis.verdict import COLUMNS, LEGEND, PAPER_EPOCHS, Verdict, judge, tally
 
 ACCURACIES = ("final", "best")
-PAPER_EPOCHS = 300
 Paper = dict[tuple[str, str, str], dict[str, float]]
 
 
@@ -20,7 +20,8 @@ def compute(grid: Grid, *, accuracy: str = "final", all_cells: bool = False) -> 
     `accuracy` is the evaluation whose test accuracy counts: the last (primary) or the best. The settings are those with
     records, and the paper's four where one of these has records or `all_cells` is true. Accuracies and gaps are
     fractions, their sd has n - 1 in the denominator, differences are measured - paper. `n` counts the runs that ended
-    well: only these are averaged. `attrs["notes"]` holds what a reader must know beside the numbers.
+    well: only these are averaged. `sns.analysis.verdict` has the rule of the verdicts. `attrs["notes"]` holds what a
+    reader must know beside the numbers, `attrs["tally"]` the verdicts of each block counted.
     """
     settings = list(grid.settings)
     if all_cells or set(settings) & set(PAPER_SETTINGS):
@@ -33,7 +34,8 @@ def compute(grid: Grid, *, accuracy: str = "final", all_cells: bool = False) -> 
             cells = [grid.cell(setting, method, regime) for method in grid.methods]
             rows += _mark_best([_row(cell, cells, len(seeds), paper, accuracy) for cell in cells])
     frame = pd.DataFrame(rows)
-    frame.attrs["notes"] = notes(grid, accuracy)
+    frame.attrs["tally"] = {block: line for block in COLUMNS if (line := tally(frame, block))}
+    frame.attrs["notes"] = notes(grid, accuracy, judged=bool(frame.attrs["tally"]))
     frame.attrs["accuracy"] = accuracy
     return frame
 
@@ -53,7 +55,8 @@ def _shared(cells: Iterable[Cell], field: str, fallback: float | None) -> float 
 def _row(cell: Cell, row: list[Cell], seeds: int, paper: Paper, accuracy: str) -> dict[str, Any]:
     """The numbers of one cell; `row` holds the cells of its setting and regime, `seeds` how many the setting has."""
     printed = paper.get((cell.setting, cell.method, cell.regime), {})
-    line = paper.get((cell.setting, "vanilla", cell.regime), {})
+    line = [paper[place] for c in row if (place := (c.setting, c.method, c.regime)) in paper]
+    beside = line[0] if line else {}
     done = [record.result for record in cell.finished]
     scores = {name: summarise(getattr(result, name)["test_accuracy"] for result in done) for name in ACCURACIES}
     primary, gap = scores[accuracy], summarise(result.gap_at_alpha for result in done)
@@ -62,7 +65,7 @@ def _row(cell: Cell, row: list[Cell], seeds: int, paper: Paper, accuracy: str) -
     return {
         "setting": cell.setting,
         "regime": cell.regime,
-        "batch_size": _shared([cell] if cell.records else row, "batch_size", line.get("batch_size")),
+        "batch_size": _shared([cell] if cell.records else row, "batch_size", beside.get("batch_size")),
         "method": cell.method,
         **_counts(cell, seeds),
         "epochs": _shared([cell], "epochs", None),
@@ -72,7 +75,7 @@ def _row(cell: Cell, row: list[Cell], seeds: int, paper: Paper, accuracy: str) -
         "final_accuracy_sd": scores["final"].sd,
         "best_accuracy_mean": scores["best"].mean,
         "best_accuracy_sd": scores["best"].sd,
-        "alpha": _shared([cell] if cell.records else row, "alpha", line.get("alpha")),
+        "alpha": _shared([cell] if cell.records else row, "alpha", beside.get("alpha")),
         "gap_mean": gap.mean,
         "gap_sd": gap.sd,
         "gap_n": gap.n,
@@ -84,6 +87,8 @@ def _row(cell: Cell, row: list[Cell], seeds: int, paper: Paper, accuracy: str) -
         "paper_gap": paper_gap,
         "accuracy_difference": _difference(primary.mean, paper_accuracy),
         "gap_difference": _difference(gap.mean, paper_gap),
+        **_verdict("accuracy", judge("accuracy", cell, primary, printed, line)),
+        **_verdict("gap", judge("gap", cell, gap, printed, line)),
         "accuracy_best": False,
         "gap_best": False,
     }
@@ -93,6 +98,14 @@ def _counts(cell: Cell, seeds: int) -> dict[str, int]:
     status = [record.result.status for record in cell.records]
     ends = {"n": status.count("ok"), "diverged": status.count("diverged"), "failed": status.count("failed")}
     return {"runs": len(status), **ends, "missing": seeds - len({record.result.seed for record in cell.records})}
+
+
+def _verdict(block: str, verdict: Verdict) -> dict[str, str | float | None]:
+    return {
+        f"{block}_verdict": verdict.word,
+        f"{block}_reason": verdict.reason,
+        f"{block}_interval": verdict.interval,
+    }
 
 
 def _difference(measured: float | None, paper: float | None) -> float | None:
@@ -114,8 +127,9 @@ def _mark_best(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
     return rows
 
 
-def notes(grid: Grid, accuracy: str) -> list[str]:
-    """What must be said below the table: how to read it, shortened schedules, data that differ, runs left out."""
+def notes(grid: Grid, accuracy: str, judged: bool = True) -> list[str]:
+    """What must be said below the table: how to read it, the rule of its verdicts if it is `judged`, shortened
+    schedules, data that differ, runs left out."""
     which = "the last evaluation" if accuracy == "final" else "the best evaluation on the test set (optimistic)"
     said = [
         f"Test accuracy at {which}; gap: smallest train - test accuracy over the evaluations whose test accuracy "
@@ -123,6 +137,7 @@ def notes(grid: Grid, accuracy: str) -> list[str]:
         "difference measured - paper.",
         "Bold: highest accuracy and smallest gap of a line, ties at three decimals included; a cell with a run that "
         "diverged, failed or never exceeded alpha does not compete.",
+        *(LEGEND if judged else ()),
     ]
     results = [record.result for cell in grid.cells for record in cell.records]
     for setting in grid.settings:

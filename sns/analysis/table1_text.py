@@ -5,6 +5,7 @@ from typing import Any
 
 import pandas as pd
 
+from sns.analysis import verdict
 from sns.analysis.grid import METHODS, TITLES
 from sns.analysis.table1 import is_given
 
@@ -69,7 +70,8 @@ def to_csv(frame: pd.DataFrame) -> str:
 
 
 def to_markdown(frame: pd.DataFrame) -> str:
-    """The table in the paper's layout with its notes below; the paper's value stands below ours in each cell."""
+    """The table in the paper's layout: the verdicts counted above it, its notes below; in each cell our value, the
+    paper's and the verdict."""
     names = methods(frame)
     head = ["", "B", *(f"accuracy: {name}" for name in names), "α", *(f"gap: {name}" for name in names)]
 
@@ -78,15 +80,18 @@ def to_markdown(frame: pd.DataFrame) -> str:
         if row[f"{block}_best"]:
             number, rest = text.split(" ", 1)
             text = f"**{number}** {rest}"
-        return "<br>".join(filter(None, (text, beside(row, block))))
+        return "<br>".join(filter(None, (text, beside(row, block), verdict.text(row, block))))
 
     table = [head, ["---"] * len(head), *_body(frame, cell)]
     lines = ["| " + " | ".join(line) + " |" for line in table]
-    return "\n".join(["# Table 1", "", *lines, "", *(f"- {note}" for note in frame.attrs.get("notes", [])), ""])
+    counted = [f"{line[0].upper()}{line[1:]}." for line in frame.attrs.get("tally", {}).values()]
+    notes = [f"- {note}" for note in frame.attrs.get("notes", [])]
+    return "\n".join(["# Table 1", "", *(text for line in counted for text in (line, "")), *lines, "", *notes, ""])
 
 
 def to_latex(frame: pd.DataFrame) -> str:
-    r"""A `tabular` in the paper's layout for \usepackage{booktabs}: our line, then the paper's in small type."""
+    r"""A `tabular` in the paper's layout for \usepackage{booktabs, amssymb}: our line, then the paper's and the verdict
+    in small type."""
     names = methods(frame)
     k = len(names)
 
@@ -98,11 +103,15 @@ def to_latex(frame: pd.DataFrame) -> str:
         return text
 
     def theirs(row: Row, block: str) -> str:
-        text = _tex(beside(row, block))
-        return rf"{{\scriptsize {text}}}" if text else ""
+        return _small(beside(row, block))
 
+    def judged(row: Row, block: str) -> str:
+        return _small(verdict.text(row, block))
+
+    counted = frame.attrs.get("tally", {}).values()
     out = [
-        "% needs \\usepackage{booktabs}; written by scripts/table1.py",
+        f"% needs \\usepackage{{booktabs{', amssymb' if counted else ''}}}; written by scripts/table1.py",
+        *(f"% {line}" for line in counted),
         rf"\begin{{tabular}}{{ll{'c' * k}c{'c' * k}}}",
         r"\toprule",
         rf" & & \multicolumn{{{k}}}{{c}}{{Test accuracy}} & & \multicolumn{{{k}}}{{c}}{{Generalization gap}} \\",
@@ -110,23 +119,42 @@ def to_latex(frame: pd.DataFrame) -> str:
         " & ".join(["Model, data", "$B$", *map(_tex, names), r"$\alpha$", *map(_tex, names)]) + r" \\",
         r"\midrule",
     ]
-    for first, second in zip(_body(frame, ours), _body(frame, theirs), strict=True):
+    for first, *small in zip(_body(frame, ours), _body(frame, theirs), _body(frame, judged), strict=True):
         out.append(" & ".join([_tex(first[0]), *first[1:]]) + r" \\")
-        if any(second[i] for i in range(2, len(second)) if i != k + 2):
-            out.append(" & ".join(["", "", *second[2 : k + 2], "", *second[k + 3 :]]) + r" \\")
+        for line in small:
+            cells = ["", "", *line[2 : k + 2], "", *line[k + 3 :]]
+            if any(cells):
+                out.append(" & ".join(cells) + r" \\")
     out += [r"\bottomrule", r"\end{tabular}", *(f"% {note}" for note in frame.attrs.get("notes", [])), ""]
     return "\n".join(out)
 
 
+TEX = {
+    "_": r"\_",
+    "%": r"\%",
+    "&": r"\&",
+    "±": r"$\pm$",
+    "α": r"$\alpha$",
+    "✓": r"$\checkmark$",
+    "✗": r"$\times$",
+    "≈": r"$\approx$",
+    "–": "--",
+}
+
+
 def _tex(text: str) -> str:
-    for plain, tex in (("_", r"\_"), ("%", r"\%"), ("&", r"\&"), ("±", r"$\pm$"), ("α", r"$\alpha$")):
+    for plain, tex in TEX.items():
         text = text.replace(plain, tex)
     return text
 
 
+def _small(text: str) -> str:
+    return rf"{{\scriptsize {_tex(text)}}}" if text else ""
+
+
 def to_plain(frame: pd.DataFrame) -> str:
     """The table for a terminal: one block for accuracy, one for the gap; `*` marks the best of a line."""
-    names = methods(frame)
+    names, counted = methods(frame), frame.attrs.get("tally", {})
     out = []
     for block, title in zip(BLOCKS, ("TEST ACCURACY", "GENERALIZATION GAP (at alpha)"), strict=True):
         table = [["", "B", *(["alpha"] if block == "gap" else []), *names]]
@@ -134,11 +162,13 @@ def to_plain(frame: pd.DataFrame) -> str:
             lead = [setting, size, *([alpha] if block == "gap" else [])]
             cells = [rows[name] for name in names]
             table.append([*lead, *(("*" if c[f"{block}_best"] else "") + measured(c, block) for c in cells)])
-            if any(beside(c, block) for c in cells):
-                table.append(["", *[""] * (len(lead) - 1), *(beside(c, block) for c in cells)])
+            for texts in ([beside(c, block) for c in cells], [verdict.text(c, block) for c in cells]):
+                if any(texts):
+                    table.append([*[""] * len(lead), *texts])
         widths = [max(map(len, column)) for column in zip(*table, strict=True)]
         out += [
             title,
+            *([counted[block]] if block in counted else []),
             *("  ".join(t.ljust(w) for t, w in zip(line, widths, strict=True)).rstrip() for line in table),
             "",
         ]
