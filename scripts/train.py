@@ -24,7 +24,7 @@ from sns.errors import UserError
 from sns.launch import several
 from sns.launch.attempt import RETRY, Fault, attempt
 from sns.launch.attempts import LAUNCHER
-from sns.launch.budget import announce
+from sns.launch.budget import announce, leave
 from sns.launch.mistakes import explain
 from sns.train.run import configure
 from sns.train.signals import RESUMABLE, Interrupted
@@ -79,4 +79,8 @@ def main() -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    try:
+        code = main()
+    except SystemExit as end:
+        code = end.code if isinstance(end.code, int) else int(end.code is not None)
+    leave(code)

@@ -4,6 +4,7 @@ The box begins with the process that the user started and is over when that has 
 the environment and stop as at any other time limit; what is asked here is only whether a start is worth while.
 """
 
+import atexit
 import contextlib
 import importlib
 import json
@@ -15,6 +16,7 @@ import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import NoReturn
 
 from sns import words
 from sns.config import Config, LaunchConfig
@@ -25,7 +27,7 @@ from sns.train.signals import BOX_END, RESUMABLE
 
 RESERVE, SHARE = 30.0, 0.06  # seconds kept for the last checkpoints and the way out, at most, and of the box
 FRESH = 0.5  # of the box: with so much left any run may start, and it is too small for one that gets nowhere in it
-EXIT = 0.6  # of the time that importing took: what the interpreter needs to end, of a run and then of this process
+EXIT = 0.3  # of the time that importing took here: what the processes need to end, the more the busier the machine
 SHOWN = 3  # runs that a line names
 
 
@@ -140,7 +142,7 @@ def backstop(launch: LaunchConfig, note: Callable[[], str]) -> Iterator[None]:
         yield
         return
     last = float(os.environ[BOX_END]) + 0.6 * reserve(words.seconds(launch.budget))
-    timer = threading.Timer(max(0.0, last - time.monotonic()), _leave, (note,))
+    timer = threading.Timer(max(0.0, last - time.monotonic()), _cut_off, (note,))
     timer.daemon = True
     timer.start()
     try:
@@ -149,12 +151,23 @@ def backstop(launch: LaunchConfig, note: Callable[[], str]) -> Iterator[None]:
         timer.cancel()
 
 
-def _leave(note: Callable[[], str]) -> None:
+def _cut_off(note: Callable[[], str]) -> None:
     try:
         print(note(), file=sys.stderr, flush=True)
         sys.stdout.flush()
     finally:
         os._exit(RESUMABLE)
+
+
+def leave(code: int) -> NoReturn:
+    """Ends the process; in a box of time without taking the interpreter apart, which costs seconds where it is busy."""
+    if BOX_END not in os.environ:
+        sys.exit(code)
+    atexit._run_exitfuncs()
+    for stream in (sys.stdout, sys.stderr):
+        with contextlib.suppress(OSError, ValueError):
+            stream.flush()
+    os._exit(code)
 
 
 def _progress(config: Config) -> dict[str, float]:
