@@ -27,7 +27,7 @@ from sns.train import checkpoint
 from sns.train.evaluate import history_row
 from sns.train.finish import final_measurements
 from sns.train.run import run
-from sns.train.session import Session, start
+from sns.train.session import start
 from sns.train.signals import Interrupted
 
 Make = Callable[..., Config]
