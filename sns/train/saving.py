@@ -62,8 +62,7 @@ class Saver:
             session.save()
         except CannotSave as error:
             fault = error
-        self._judge(fault)
-        if fault is None:
+        if self._judge(fault):
             self.secured = session.step, len(session.history)
             self.reporter.saved(session.step)
         self.saved = time.monotonic()
@@ -74,16 +73,17 @@ class Saver:
                 f"stopped at update {session.step} of {session.total} ({why}); the same command resumes it", self.wish
             )
 
-    def _judge(self, fault: CannotSave | None) -> None:
-        """What a checkpoint that could not be written means; on every process alike."""
+    def _judge(self, fault: CannotSave | None) -> bool:
+        """Whether the checkpoint was written, and what it means if not; on every process alike."""
         if not self.session.ranks.most(fault is not None):
             self.failures = 0
-            return
+            return True
         self.failures += 1
         fault = fault or CannotSave("the first process could not write the checkpoint")
         if self.failures >= ATTEMPTS or WISHES.index(self.wish) >= WISHES.index(LIMIT):
             raise fault from None
         self.reporter.say(f"warning: {first_line(fault)}; training goes on")
+        return False
 
     def save_if_cheap(self) -> None:
         """At the end of an epoch: a checkpoint if it is time for one or costs little beside the work it secures."""
