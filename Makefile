@@ -19,6 +19,7 @@ ROWS ?=
 LAUNCHER ?= basic
 WATCH ?=
 IMAGES ?=
+BUDGET ?=
 RUN ?= $(firstword $(wildcard results/runs/pocket/nin_pocket__spectral__b64__s0__*))
 
 ifneq ($(shell test "$(SEEDS)" -ge 1 2>/dev/null && echo yes),yes)
@@ -28,7 +29,9 @@ endif
 space := $(subst ,, )
 comma := ,
 SEED_LIST := $(subst $(space),$(comma),$(shell seq 0 $$(($(SEEDS) - 1))))
-GRID := results=$(RESULTS) seed=$(SEED_LIST) $(if $(EPOCHS),train.epochs=$(EPOCHS)) $(ARGS)
+GRID := results=$(RESULTS) seed=$(SEED_LIST) $(if $(EPOCHS),train.epochs=$(EPOCHS)) \
+	$(if $(BUDGET),launch.budget=$(BUDGET)) $(ARGS)
+TABLE1 := $(or $(EXPERIMENT),table1)
 WHERE := $(RESULTS) $(if $(EXPERIMENT),--experiment $(EXPERIMENT))
 
 .PHONY: help setup lint test test-gpu test-browser test-slurm soak demo pocket sensitivity reproduce-table1 status table1
@@ -38,7 +41,7 @@ help: ## this list
 	@grep -E '^[a-z0-9-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 20
 	@echo
 	@echo "Options: RESULTS=folder SEEDS=3 EPOCHS=300 EXPERIMENT=table1 ARGS='any Hydra overrides'"
-	@echo "         DRY=1 LAUNCHER=local|slurm (reproduce-table1) WATCH=1 (status) DEVICE=cuda ROWS=1,5 (bench)"
+	@echo "         DRY=1 LAUNCHER=local|slurm BUDGET=9m (reproduce-table1) WATCH=1 (status) DEVICE=cuda ROWS=1,5 (bench)"
 
 setup: $(STAMP) ## virtual environment with pinned versions in .venv
 
@@ -91,12 +94,12 @@ sensitivity: $(STAMP) ## one choice at a time varied at pocket size, 66 runs of 
 		test $$code -ne 75 || exit 75; \
 	done; $(PYTHON) scripts/sensitivity.py $(RESULTS) || code=$$?; exit $$code
 
-reproduce-table1: $(STAMP) ## the paper's 32 cells, finished runs skipped; DRY=1 estimates; LAUNCHER=local or slurm
+reproduce-table1: $(STAMP) ## the paper's 32 cells, finished runs skipped; EXPERIMENT=table1_short BUDGET=9m DRY=1
 ifneq ($(DRY),)
-	$(PYTHON) scripts/plan.py experiment=table1 $(GRID)
+	$(PYTHON) scripts/plan.py experiment=$(TABLE1) $(GRID)
 else
-	@$(PYTHON) scripts/train.py -m experiment=table1 hydra/launcher=$(LAUNCHER) $(GRID); code=$$?; \
-		test $$code -eq 75 || $(PYTHON) scripts/table1.py $(RESULTS) --experiment table1; exit $$code
+	@$(PYTHON) scripts/train.py -m experiment=$(TABLE1) hydra/launcher=$(LAUNCHER) $(GRID); code=$$?; \
+		test $$code -eq 75 || $(PYTHON) scripts/table1.py $(RESULTS) --experiment $(TABLE1); exit $$code
 endif
 
 status: $(STAMP) ## where every run of a grid stands; WATCH=1 refreshes

@@ -24,6 +24,7 @@ from sns.errors import UserError
 from sns.launch import several
 from sns.launch.attempt import RETRY, Fault, attempt
 from sns.launch.attempts import LAUNCHER
+from sns.launch.budget import announce, leave
 from sns.launch.mistakes import explain
 from sns.train.run import configure
 from sns.train.signals import RESUMABLE, Interrupted
@@ -42,6 +43,7 @@ def train(tree: DictConfig) -> None:
     in_a_grid = HydraConfig.get().mode == RunMode.MULTIRUN or LAUNCHER in os.environ
     try:
         config = configure(tree)
+        announce(config.launch)
         if config.launch.gpus_per_run > 1 and not several.is_one_of_several():
             code = several.start(config.launch.gpus_per_run, [sys.executable, __file__, *overrides])
             faults.extend([code] if code else [])
@@ -77,4 +79,8 @@ def main() -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    try:
+        code = main()
+    except SystemExit as end:
+        code = end.code if isinstance(end.code, int) else int(end.code is not None)
+    leave(code)

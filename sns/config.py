@@ -14,6 +14,7 @@ from typing import Any
 
 from omegaconf import MISSING
 
+from sns import words
 from sns.errors import ConfigError
 
 REGIMES = ("small", "large")
@@ -196,6 +197,10 @@ class LaunchConfig:
     gpus_per_run: int = free(1)  # GPUs of one machine that share the batch of one run; over more machines: torchrun
     processes: int | None = free(None)  # runs at a time on CPUs (hydra/launcher=local); None: one a core
     retries: int = free(2)  # more attempts at a run that dies or ends with an error before it counts as failed
+    # 540s, 9m or 1.5h: the command ends so long after its start, all saved; the same command goes on. None: no limit
+    budget: str | None = free(None)
+    # Cells that come first, as words of the command line: 'setting=vgg_cifar10 method=decay,spectral'; the rest after
+    priority: list[str] = field(default_factory=list, metadata={"identity": False})
 
     def __post_init__(self) -> None:
         require(self.per_gpu >= 1, f"launch.per_gpu={self.per_gpu} must be at least 1")
@@ -205,6 +210,9 @@ class LaunchConfig:
             f"launch.processes={self.processes} must be at least 1, or null for one a core",
         )
         require(self.retries >= 0, f"launch.retries={self.retries} must not be negative")
+        for text, means in ((self.budget, words.seconds), *((entry, words.cells) for entry in self.priority)):
+            if text is not None:
+                means(text)
 
 
 @dataclass

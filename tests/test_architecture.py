@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 from conftest import ROOT
 
-LEAVES = {"config", "parse", "seed", "errors", "precision", "linalg"}
+LEAVES = {"config", "parse", "words", "seed", "errors", "precision", "linalg"}
 RECORD = {"record"}
 MAY_IMPORT = {  # a package -> the others of sns that it may import, besides itself
     "data": LEAVES,

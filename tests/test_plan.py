@@ -63,6 +63,18 @@ def test_states_and_time_left(tmp_path: Path) -> None:
     assert state_of(configs[0]).state == "damaged"
 
 
+def test_an_estimate_is_made_at_the_resolution_that_is_trained(monkeypatch: pytest.MonkeyPatch) -> None:
+    from sns.launch import estimate
+
+    sides: list[int] = []
+    original = estimate.model.build
+    monkeypatch.setattr(estimate.model, "build", lambda *args: (sides.append(args[2]), original(*args))[1])
+    for resolution in ("null", "16", "8"):
+        config = configure(compose_tree("setting=vgg_pocket", f"data.resolution={resolution}", "train.device=cpu"))
+        assert estimate.run_seconds(config) > 0
+    assert sides == [32, 16, 8]
+
+
 def test_an_estimate_is_made_from_real_updates() -> None:
     from sns.launch.estimate import run_seconds
 

@@ -1,10 +1,12 @@
 """The sweeper behind every `train.py -m`: the grid of Hydra's basic sweeper, launched by sns.launch.grid."""
 
+import os
 import sys
 from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
 
+from hydra._internal.core_plugins.basic_launcher import BasicLauncher
 from hydra._internal.core_plugins.basic_sweeper import BasicSweeper
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.errors import HydraException
@@ -28,7 +30,8 @@ class GridSweeper(BasicSweeper):
         (jobs,) = self.split_arguments(overrides, None)
         cells, faults = self._compose(jobs)
         try:
-            code = Grid(cells, sys.argv).run(self._launch)
+            self.box = self._make_box(cells)
+            code = Grid(cells, sys.argv, self.box).run(self._launch)
         except UserError as error:
             print(f"error: {error}", file=sys.stderr)
             sys.exit(1)
@@ -64,13 +67,33 @@ class GridSweeper(BasicSweeper):
             cells.append(Cell(tuple(job), config))
         return cells, faults
 
+    def _make_box(self, cells: Sequence[Any]) -> Any:
+        from sns.launch.budget import Box
+
+        if not cells or cells[0].config.launch.budget is None:
+            return None
+        here = isinstance(self.launcher, BasicLauncher) or hasattr(self.launcher, "box")
+        if not here or int(os.environ.get("WORLD_SIZE", "1")) > 1:
+            raise UserError(
+                "launch.budget is for runs that this command trains itself (hydra/launcher=basic or local): on Slurm "
+                "set hydra.launcher.timeout_min, under torchrun train.time_limit_minutes"
+            )
+        box = Box([cell.config for cell in cells], cells[0].config.launch)
+        if hasattr(self.launcher, "box"):
+            self.launcher.box = box  # type: ignore[union-attr]
+        return box
+
     def _launch(self, cells: Sequence[Any]) -> None:
         from sns.train.signals import Interrupted
 
         assert self.launcher is not None
         self.launcher.cells = cells  # type: ignore[attr-defined]  # ours read the run_ids
+        box = self.box if isinstance(self.launcher, BasicLauncher) else None  # which asks nobody between two runs
+        parts = [cells] if box is None else [[cell] for cell in cells]
         try:
-            self.launcher.launch([list(cell.overrides) for cell in cells], initial_job_idx=0)
+            for index, part in enumerate(parts):
+                if box is None or box.admits(part[0].config.run_id, own_process=False):
+                    self.launcher.launch([list(cell.overrides) for cell in part], initial_job_idx=index)
         except (UserError, Interrupted):
             raise
         except Exception as error:  # a launcher that gives up at one job's fault: the records say what was done

@@ -19,6 +19,7 @@ class LocalLauncher(Launcher):
         """Keeps what the runs have in common."""
         self.config = config
         self.cells: Sequence[Any] = ()
+        self.box: Any = None  # of time, where launch.budget sets one
 
     def launch(self, job_overrides: Sequence[Sequence[str]], initial_job_idx: int) -> Sequence[JobReturn]:
         """Trains every job to its end or to its fault; Interrupted when asked to stop."""
@@ -34,7 +35,9 @@ class LocalLauncher(Launcher):
         names = [cell.config.run_id for cell in self.cells] or [" ".join(job) for job in job_overrides]
         tasks = [pool.Task(name, command(job)) for name, job in zip(names, job_overrides, strict=True)]
         os.environ["SNS_LAUNCHER"] = "local"
-        pool.Pool(slots, launch.retries, lambda line: print(line, flush=True)).run(tasks)
+        box = self.box
+        admits = (lambda name: True) if box is None else (lambda name: bool(box.admits(name, own_process=True)))
+        pool.Pool(slots, launch.retries, lambda line: print(line, flush=True), admits).run(tasks)
         return [JobReturn(overrides=list(job), status=JobStatus.COMPLETED) for job in job_overrides]
 
 

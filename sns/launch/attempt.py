@@ -1,11 +1,14 @@
 """One attempt at one run: counted, judged, and given up after as many failures as `launch.retries` allows."""
 
 import os
+import time
+from functools import partial
 
 from sns.config import Config
 from sns.errors import UserError, first_line
 from sns.launch import attempts
 from sns.launch.attempts import Attempts
+from sns.launch.budget import backstop, had_its_share
 from sns.record import store
 from sns.record.schema import Result
 from sns.train import lock
@@ -33,7 +36,8 @@ def attempt(config: Config, command: str, counted: bool) -> Result:
     """
     directory = config.directory
     if int(os.environ.get("RANK", "0")) > 0 or lock.held(directory):
-        return run(config, command)  # another process keeps the count
+        with backstop(config.launch, lambda: f"{config.run_id} is cut off: its time is up"):
+            return run(config, command)  # another process keeps the count
     _reopen(config, counted)
     state = attempts.settle(directory)
     if counted and state.failures > config.launch.retries and not store.is_over(directory):
@@ -50,7 +54,8 @@ def _attempt(config: Config, command: str, counted: bool) -> Result:
     directory = config.directory
     state = attempts.begin(directory)
     try:
-        result = run(config, command)
+        with backstop(config.launch, partial(_cut_off, config, state, attempts.checkpoint_time(directory))):
+            result = run(config, command)
     except UserError as error:
         _note(config, state, "refused", str(error))
         raise
@@ -71,6 +76,20 @@ def _attempt(config: Config, command: str, counted: bool) -> Result:
         raise
     _note(config, state, "over")
     return result
+
+
+def _cut_off(config: Config, state: Attempts, mark: float | None) -> str:
+    """Notes that the box of time ended before the run could stop; `mark`: its checkpoint when it began.
+
+    Refused, and so tried last, where it had most of a box and got nowhere.
+    """
+    nowhere = attempts.checkpoint_time(config.directory) == mark
+    if nowhere and had_its_share(config.launch, time.time() - state.started):
+        reason = f"launch.budget={config.launch.budget} is too short for it to reach a checkpoint: give it more"
+        _note(config, state, "refused", reason)
+        return f"error: {config.run_id}: {reason}"
+    _note(config, state, "stopped")
+    return f"{config.run_id} is cut off where it cannot stop; it goes on from its last checkpoint"
 
 
 def _note(config: Config, state: Attempts, how: str, reason: str | None = None) -> None:

@@ -76,7 +76,7 @@ def begin(directory: Path) -> Attempts:
 def end(directory: Path, attempts: Attempts, state: str, reason: str | None = None) -> None:
     """Notes how the attempt ended."""
     if state in ("failed", "died"):
-        mark = _checkpoint_time(directory)
+        mark = checkpoint_time(directory)
         attempts.failures = 1 if mark != attempts.checkpoint else attempts.failures + 1
         attempts.checkpoint = mark
     attempts.stopped += state == "stopped"
@@ -110,5 +110,6 @@ def job_name() -> str:
     return f"{array}_{task}" if array else os.environ.get("SLURM_JOB_ID", "")
 
 
-def _checkpoint_time(directory: Path) -> float | None:
+def checkpoint_time(directory: Path) -> float | None:
+    """When the newest checkpoint was written, by the file server's clock; None without one."""
     return max((path.stat().st_mtime for path in directory.glob("checkpoint*.pt")), default=None)

@@ -48,7 +48,8 @@ _timed: dict[str, Pace] = {}  # both regimes of a cell often share a pass size
 
 
 def _pace(config: Config, device: torch.device, count: int) -> Pace:
-    key = f"{config.data.name} {config.model} {config.method} {config.train.precision} {device} {count}"
+    images, precision = f"{config.data.name} {config.data.resolution}", config.train.precision
+    key = f"{images} {config.model} {config.method} {precision} {device} {count}"
     if key not in _timed:
         with training_precision(config.train.precision):
             _timed[key] = _time(config, device, count)
@@ -58,6 +59,7 @@ def _pace(config: Config, device: torch.device, count: int) -> Pace:
 def _time(config: Config, device: torch.device, count: int) -> Pace:
     """Times passes of `count` random images, then the penalty and the optimizer alone."""
     *_, channels, side, classes = SIZES.get(config.data.name, SIZES["cifar10"])
+    side = config.data.resolution or side
     net = model.build(config.model, channels, side, classes, None, generator(0, "init")).to(device)
     problem = method.build(config.method, net, generator(0, "power_iteration"), config.train.precision)
     optimizer = NesterovSGD(net.parameters(), config.optim)

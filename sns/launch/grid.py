@@ -16,8 +16,9 @@ import torch
 
 from sns.config import Config
 from sns.errors import RecordError, UserError, first_line
-from sns.launch import attempts, manifest, slurm
+from sns.launch import attempts, manifest, order, slurm
 from sns.launch.attempt import give_up
+from sns.launch.budget import Box
 from sns.record import store
 from sns.record.environment import describe
 from sns.train.signals import RESUMABLE, Interrupted
@@ -62,9 +63,10 @@ def state_of(cell: Cell) -> tuple[str, str | None]:
 class Grid:
     """The cells of one sweep, launched until nothing is left that another attempt could mend."""
 
-    def __init__(self, cells: Sequence[Cell], command: Sequence[str]) -> None:
+    def __init__(self, cells: Sequence[Cell], command: Sequence[str], box: Box | None = None) -> None:
+        """`box`: the time that all of it has, if it is limited."""
         unique = {cell.config.run_id: cell for cell in cells}
-        self.cells, self.command = list(unique.values()), command
+        self.cells, self.command, self.box = list(unique.values()), command, box
 
     def run(self, launch: Launch) -> int:
         """Launches what is to do, round after round; 0 if all runs are over, 75 if a later call can go on, 1 if
@@ -75,7 +77,7 @@ class Grid:
         states = {cell: state_of(cell) for cell in self.cells}
         queued = self._queued()
         todo = [cell for cell, (state, _) in states.items() if state not in (*OVER, "failed", "damaged", "running")]
-        todo = [cell for cell in todo if cell.config.run_id not in queued]
+        todo = self._in_order([cell for cell in todo if cell.config.run_id not in queued], states)
         self._write_manifests()
         print(_counts([*_names(states), *["queued"] * len(queued)]) + f"; launching {len(todo)}", flush=True)
         asked_to_stop = False
@@ -86,11 +88,19 @@ class Grid:
             except Interrupted as stop:
                 print(stop, file=sys.stderr)
                 asked_to_stop = True
+            except SystemExit as end:  # of a run in this process that was asked to stop, and has said so
+                if end.code != RESUMABLE:
+                    raise
+                asked_to_stop = True
             after = {cell: state_of(cell) for cell in todo}
             states |= after
             todo = [c for c in todo if after[c][0] == "to do" and attempts.load(c.config.directory).begun > begun[c]]
             asked_to_stop |= any(state == "stopped" for state, _ in after.values())
         return self._report(states)
+
+    def _in_order(self, todo: list[Cell], states: dict[Cell, tuple[str, str | None]]) -> list[Cell]:
+        seeds = list(dict.fromkeys(cell.config.seed for cell in self.cells))
+        return sorted(todo, key=lambda cell: order.place(cell.config, states[cell][0] == "refused", seeds))
 
     def _run_shared(self, launch: Launch) -> int:
         """Under torchrun every process goes through the same runs in the same order; `run` skips what is over."""
@@ -108,6 +118,9 @@ class Grid:
             if state == "damaged":
                 print(f"error: {reason}", file=sys.stderr)
         names = _names(states)
+        if self.box is not None:
+            by_id = {cell.config.run_id: state for cell, (state, _) in states.items()}
+            print("\n".join(self.box.report(by_id, OVER, BAD)))
         print(_counts(names), flush=True)
         if set(names) - {*OVER, *BAD}:
             return RESUMABLE

@@ -93,12 +93,19 @@ class Relay(Handlers):
 class Pool:
     """Runs tasks over slots; a task that fails or is killed never stops the others."""
 
-    def __init__(self, slots: Sequence[Slot], retries: int, say: Callable[[str], None] = print) -> None:
-        self.slots, self.retries, self.say = list(slots), retries, say
+    def __init__(
+        self,
+        slots: Sequence[Slot],
+        retries: int,
+        say: Callable[[str], None] = print,
+        admits: Callable[[str], bool] = lambda name: True,
+    ) -> None:
+        """`admits`: asked right before a task is started, by its name; a task that it does not admit is dropped."""
+        self.slots, self.retries, self.say, self.admits = list(slots), retries, say, admits
         self.running: dict[Slot, tuple[Task, subprocess.Popen[bytes]]] = {}
 
     def run(self, tasks: Sequence[Task]) -> dict[str, int]:
-        """The last exit code of every task, by its name, negative for a signal.
+        """The last exit code of every task that was started, by its name, negative for a signal.
 
         A task killed by a signal is started again, at most `retries` times, at the end of the queue. Raises
         Interrupted, once all processes have ended, when this process is asked to stop.
@@ -107,8 +114,11 @@ class Pool:
         with Relay(self._pass_on) as relay:
             while (waiting and not relay.received) or self.running:
                 for slot in self.slots:
-                    if slot not in self.running and waiting and not relay.received:
-                        self._start(slot, waiting.popleft())
+                    while slot not in self.running and waiting and not relay.received:
+                        task = waiting.popleft()
+                        if not self.admits(task.name):
+                            continue
+                        self._start(slot, task)
                         if relay.received:  # it came while the process was being made
                             self._pass_on(signal.SIGTERM)
                 for task, code in self._ended():

@@ -26,12 +26,15 @@ def hessian_summary(
     Each split is represented by the `hessian_samples` images of `probe_indices`, and the start vector is the same for
     every run. The Lanczos fields are there only where `config.lanczos` asks for them.
     """
-    summary = {}
-    for split, x, y in (("train", x_train, y_train), ("test", x_test, y_test)):
-        chosen = probe_indices(len(x), config.hessian_samples, x.device)
-        fields = asdict(hessian_eigenvalue(model, x[chosen], y[chosen], config, generator(0, "probe")))
-        summary[split] = {key: value for key, value in fields.items() if config.lanczos or "lanczos" not in key}
-    return summary
+    splits = {"train": (x_train, y_train), "test": (x_test, y_test)}
+    return {name: hessian_split(model, x, y, config) for name, (x, y) in splits.items()}
+
+
+def hessian_split(model: nn.Module, x: Tensor, y: Tensor, config: MeasureConfig) -> dict[str, Any]:
+    """`hessian_summary` of one split."""
+    chosen = probe_indices(len(x), config.hessian_samples, x.device)
+    fields = asdict(hessian_eigenvalue(model, x[chosen], y[chosen], config, generator(0, "probe")))
+    return {key: value for key, value in fields.items() if config.lanczos or "lanczos" not in key}
 
 
 def hessian_eigenvalue(

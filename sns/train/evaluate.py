@@ -1,7 +1,9 @@
 """One row of the history: what is measured at every evaluation."""
 
+import itertools
 import math
 import time
+from collections.abc import Mapping, Sequence
 
 from sns.data.dataset import Images
 from sns.measure.evaluation import Evaluation, evaluate, probe_indices
@@ -41,6 +43,12 @@ def history_row(session: Session) -> dict[str, float]:
     running.reset()
     session.seconds["measure"] += time.perf_counter() - began
     return row | {"train_seconds": session.seconds["train"], "measure_seconds": session.seconds["measure"]}
+
+
+def longest_evaluation(history: Sequence[Mapping[str, float]]) -> float:
+    """Seconds that the longest evaluation so far took; 0 before the first."""
+    marks = [0.0, *(row["measure_seconds"] for row in history)]
+    return max((after - before for before, after in itertools.pairwise(marks)), default=0.0)
 
 
 def shared_evaluation(session: Session, split: Images, count: int) -> Evaluation:

@@ -1,7 +1,12 @@
 """The end of a run: the measurements made once, and the record."""
 
 import dataclasses
+import json
 import time
+from collections.abc import Callable
+from contextlib import nullcontext
+from functools import partial
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -11,7 +16,7 @@ from sns import __version__
 from sns.config import Config, to_dict
 from sns.errors import RecordError, first_line
 from sns.measure.evaluation import gradient_norms, probe_indices, quantiles
-from sns.measure.hessian import hessian_summary
+from sns.measure.hessian import hessian_split
 from sns.measure.lipschitz import lipschitz_summary
 from sns.measure.spectrum import layer_table, spectra_table
 from sns.record import store
@@ -22,19 +27,25 @@ from sns.train import checkpoint
 from sns.train.lock import RunLock
 from sns.train.schedule import learning_rate_sum
 from sns.train.session import Session
+from sns.train.signals import StopSignal
+
+MEASURED_FILE = "measured.json"  # the last measurements while they are under way; goes when the run is over
 
 
-def finish(session: Session, reason: str | None, command: str) -> Result:
+def finish(session: Session, reason: str | None, command: str, stop: StopSignal) -> Result:
     """Measures what is measured at the end, writes the tables and, last, result.json. `reason` says why a run
-    diverged.
+    diverged. Asked to stop while it measures it raises Interrupted; what was measured by then is kept.
     """
     began = time.perf_counter()
-    measured = final_measurements(session) if reason is None else dict(NOTHING)
+    kept = Pieces(session.directory / MEASURED_FILE, session.step)
+    with stop.at_once() if session.ranks.world == 1 else nullcontext():  # the other processes wait for this one
+        measured = final_measurements(session, kept) if reason is None else dict(NOTHING)
     session.seconds["measure"] += time.perf_counter() - began
     store.write_rows(session.directory / store.HISTORY_CSV, HISTORY, session.history)
     result = _result(session, reason, command, measured)
     store.write_result(session.directory, result)
     checkpoint.tidy(session.directory, session.config.train.keep_checkpoint)
+    kept.forget()
     return result
 
 
@@ -83,28 +94,65 @@ MEASURED = ("hessian", "gradient_quantiles", "lipschitz")
 NOTHING: dict[str, Any] = dict.fromkeys(MEASURED)
 
 
-def final_measurements(session: Session) -> dict[str, Any]:
-    """Gradient-norm quantiles, Hessian eigenvalues and spectra of the present weights; writes layers.csv and
-    spectra.csv.
+class Pieces:
+    """The last measurements, each made once: what an earlier session measured of the weights after update `step` is
+    read from `file`. Floats keep every digit. Without a file nothing is kept.
     """
+
+    def __init__(self, file: Path | None = None, step: int = 0) -> None:
+        self.file = file
+        self.done: dict[str, Any] = {"step": step}
+        try:
+            found = json.loads(file.read_text(encoding="utf-8")) if file is not None else {}
+        except (OSError, ValueError):  # nothing rests on it: the measurements are made again
+            return
+        if isinstance(found, dict) and found.get("step") == step:
+            self.done = found
+
+    def once(self, name: str, make: Callable[[], Any]) -> Any:
+        """What `make` gives, or gave in an earlier session; plain numbers and containers of them."""
+        if name not in self.done:
+            self.done[name] = make()
+            if self.file is not None:
+                store.write_text(self.file, json.dumps(self.done))
+        return self.done[name]
+
+    def forget(self) -> None:
+        """The run is over."""
+        if self.file is not None:
+            self.file.unlink(missing_ok=True)
+
+
+def final_measurements(session: Session, kept: Pieces | None = None) -> dict[str, Any]:
+    """Gradient-norm quantiles, Hessian eigenvalues and spectra of the present weights; writes layers.csv and
+    spectra.csv. `kept`: the pieces of an earlier session that was stopped in the midst of it.
+    """
+    kept = kept or Pieces()
     images, net, size = session.dataset, session.model, session.measure_size
     config = dataclasses.replace(session.config.measure, batch_size=size)
-    train, test = images.train, images.test
-    measured: dict[str, Any] = dict(NOTHING)
-    counts = config.gradient_samples, config.test_gradient_samples or len(test)
-    probes = [probe_indices(len(split), n, session.device) for split, n in zip((train, test), counts, strict=True)]
-    measured["gradient_quantiles"] = {
-        name: quantiles(gradient_norms(net, split.x[probe], split.y[probe], size))
-        for name, split, probe in zip(("train", "test"), (train, test), probes, strict=True)
-    }
-    if config.spectra:
-        layers = layer_table(net, tuple(train.x.shape[1:]))
+    splits = {"train": images.train, "test": images.test}
+    counts = {"train": config.gradient_samples, "test": config.test_gradient_samples or len(images.test)}
+
+    def norms(name: str) -> dict[str, float]:
+        split, probe = splits[name], probe_indices(len(splits[name]), counts[name], session.device)
+        return quantiles(gradient_norms(net, split.x[probe], split.y[probe], size))
+
+    def spectra() -> dict[str, Any]:
+        layers = layer_table(net, tuple(images.train.x.shape[1:]))
         store.write_rows(session.directory / store.LAYERS_CSV, LAYERS, layers)
         store.write_rows(session.directory / store.SPECTRA_CSV, SPECTRA, spectra_table(net))
-        chosen = probe_indices(len(test), config.jacobian_samples, session.device)
-        measured["lipschitz"] = lipschitz_summary(net, test.x[chosen], size, layers)
+        chosen = probe_indices(len(images.test), config.jacobian_samples, session.device)
+        return lipschitz_summary(net, images.test.x[chosen], size, layers)
+
+    measured: dict[str, Any] = dict(NOTHING)
+    measured["gradient_quantiles"] = {name: kept.once(f"norms {name}", partial(norms, name)) for name in splits}
+    if config.spectra:
+        measured["lipschitz"] = kept.once("spectra", spectra)
     if config.hessian:
-        measured["hessian"] = hessian_summary(net, train.x, train.y, test.x, test.y, config)
+        measured["hessian"] = {
+            name: kept.once(f"hessian {name}", partial(hessian_split, net, split.x, split.y, config))
+            for name, split in splits.items()
+        }
     return measured
 
 

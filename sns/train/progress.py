@@ -30,7 +30,7 @@ class Reporter:
         self.mode, self.title, self.total = mode, title, total
         self.directory = directory
         self._beaten = -BEAT
-        self._seen: dict[str, float] = {}  # of the last evaluation
+        self._seen: dict[str, float] = {}  # of the last evaluation, the pace and the checkpoint
         self.log: TextIO | None = None if directory is None else (directory / LOG).open("a", encoding="utf-8")
         self.bar: Progress | None = None
 
@@ -51,6 +51,18 @@ class Reporter:
             with contextlib.suppress(OSError):  # of a full disk: the line is lost, the run is not
                 self.log.close()
 
+    def pace(self, done: int, start: float, longest: float) -> None:
+        """`step`; and, for who plans the time of runs: seconds from the run's beginning to its first update, and the
+        longest between two moments at which it can be stopped.
+        """
+        self._seen |= {"start": start, "longest": longest}
+        self.step(done)
+
+    def saved(self, step: int) -> None:
+        """A checkpoint of update `step` is on disk."""
+        self._seen["saved"] = step
+        self._beat(step)
+
     def step(self, done: int) -> None:
         """Moves the bar to update `done`."""
         if time.monotonic() - self._beaten >= BEAT:
@@ -67,7 +79,7 @@ class Reporter:
         place = f"epoch {row['epoch']:g} step {row['step']:g}/{self.total}"
         line = f"{self.title} {place} {figures} {clock(seconds_left)} left"
         self._write(line, shown=self.mode == "lines")
-        self._seen = {"epoch": row["epoch"], "seconds_left": seconds_left, "test_accuracy": row["test_accuracy"]}
+        self._seen |= {"epoch": row["epoch"], "seconds_left": seconds_left, "test_accuracy": row["test_accuracy"]}
         if time.monotonic() - self._beaten >= BEAT:
             self._beat(int(row["step"]))
         if self.bar is not None:

@@ -18,7 +18,7 @@ from sns.record.schema import Result
 from sns.track.client import Tracker
 from sns.train import memory
 from sns.train.epoch import train_until
-from sns.train.evaluate import divergence, history_row
+from sns.train.evaluate import divergence, history_row, longest_evaluation
 from sns.train.finish import finish
 from sns.train.lock import RunLock
 from sns.train.progress import Reporter
@@ -94,6 +94,7 @@ def _attempt(config: Config, command: str, stop: StopSignal, lock: RunLock | Non
         with warnings.catch_warnings(record=True) as told:
             warnings.simplefilter("always", UserWarning)
             session = start(config, ranks=ranks)
+        stop.deadline.begin(longest_evaluation(session.history))
         sizes = session.pass_size, session.measure_size
         title = f"{config.setting} {config.method.name} b{config.batch.size} s{config.seed}"
         shown, where = (config.train.progress, config.directory) if ranks.first else ("none", None)
@@ -106,7 +107,7 @@ def _attempt(config: Config, command: str, stop: StopSignal, lock: RunLock | Non
             if session.step:
                 reporter.say(f"resumed at update {session.step} of {session.total}")
             reason = _train(session, reporter, Saver(session, reporter, stop, lock), tracker)
-            result = ranks.from_first(lambda: finish(session, reason, command))
+            result = ranks.from_first(lambda: finish(session, reason, command, stop))
             reporter.say(_closing(result))
         return result
     except torch.OutOfMemoryError as error:
@@ -120,7 +121,7 @@ def _train(session: Session, reporter: Reporter, saver: Saver, tracker: Tracker)
     for target in steps[len(session.history) :]:
         while not train_until(session, target, saver.due):
             saver.save()
-        saver.save_if_cheap()
+        saver.before_evaluation()
         row = history_row(session)
         reason = session.ranks.from_first(partial(divergence, session, row))
         if reason is not None:
@@ -129,6 +130,7 @@ def _train(session: Session, reporter: Reporter, saver: Saver, tracker: Tracker)
         reporter.evaluation(row, *_pace(session))
         saver.evaluated()
         tracker.update()
+    saver.secure()
     return None
 
 

@@ -31,10 +31,13 @@ class Saver:
         self.saved, self.cost = time.monotonic(), 0.0  # seconds; the cost is that of the last checkpoint
         self.failures = 0
         self.wish = ""
+        self.begun, self.first = self.saved, session.step
+        self.secured: tuple[int, int] | None = None  # updates and evaluations in the newest checkpoint
+        reporter.saved(session.step)
 
     def due(self, cheap: bool = False) -> bool:
         """Whether training should pause for `save`. `cheap`: also if a checkpoint costs little."""
-        self.reporter.step(self.session.step)
+        self.reporter.pace(self.session.step, self.begun - self.stop.deadline.began, self.stop.deadline.longest)
         if self.lock is not None:
             self.lock.check()
         since = time.monotonic() - self.saved
@@ -59,7 +62,9 @@ class Saver:
             session.save()
         except CannotSave as error:
             fault = error
-        self._judge(fault)
+        if self._judge(fault):
+            self.secured = session.step, len(session.history)
+            self.reporter.saved(session.step)
         self.saved = time.monotonic()
         self.cost = self.saved - began
         if WISHES.index(self.wish) > WISHES.index(LIMIT) or (self.wish == LIMIT and session.step < session.total):
@@ -68,20 +73,35 @@ class Saver:
                 f"stopped at update {session.step} of {session.total} ({why}); the same command resumes it", self.wish
             )
 
-    def _judge(self, fault: CannotSave | None) -> None:
-        """What a checkpoint that could not be written means; on every process alike."""
+    def _judge(self, fault: CannotSave | None) -> bool:
+        """Whether the checkpoint was written, and what it means if not; on every process alike."""
         if not self.session.ranks.most(fault is not None):
             self.failures = 0
-            return
+            return True
         self.failures += 1
         fault = fault or CannotSave("the first process could not write the checkpoint")
         if self.failures >= ATTEMPTS or WISHES.index(self.wish) >= WISHES.index(LIMIT):
             raise fault from None
         self.reporter.say(f"warning: {first_line(fault)}; training goes on")
+        return False
 
     def save_if_cheap(self) -> None:
         """At the end of an epoch: a checkpoint if it is time for one or costs little beside the work it secures."""
         if self.due(cheap=True):
+            self.save()
+
+    def before_evaluation(self) -> None:
+        """`save_if_cheap`; and the end of this session where the evaluation may take longer than what is left."""
+        session = self.session
+        if not session.history and session.step > self.first:  # none was timed yet: as long as an epoch, at most
+            an_update = (time.monotonic() - self.begun) / (session.step - self.first)
+            self.stop.deadline.expect(an_update * len(session.dataset.train) / session.config.batch.size)
+        self.save_if_cheap()
+
+    def secure(self) -> None:
+        """After the last evaluation: a checkpoint of it, so that what comes now can be stopped without loss."""
+        stopping = self.due() and WISHES.index(self.wish) > WISHES.index(LIMIT)
+        if stopping or self.secured != (self.session.step, len(self.session.history)):
             self.save()
 
     def evaluated(self) -> None:

@@ -4,12 +4,14 @@ import os
 import signal
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from types import FrameType, TracebackType
 from typing import ClassVar, Self
 
 RESUMABLE = 75  # exit code, EX_TEMPFAIL of sysexits: the same command goes on where this one stopped
 TIME_LIMIT = "time limit"
+BOX_END = "SNS_BOX_END"  # set by sns.launch.budget: when to leave, on the monotonic clock, which processes share
 STARTED = time.monotonic()  # of this process, nearly; monotonic throughout, so that a wall clock that jumps is harmless
 
 
@@ -22,24 +24,47 @@ class Interrupted(Exception):  # noqa: N818  not an error: the run is saved
 
 
 class Deadline:
-    """The moment by which this process has to be done: `minutes` after its start, or where Slurm ends the job."""
+    """The moment by which this process has to be done: `minutes` after its start, where Slurm ends the job, or where
+    the box of time ends that a grid is trained in (sns.launch.budget), which has set time for the way out aside.
+    """
 
     MARGIN = 60.0  # seconds left for the checkpoint and the way out; less where the whole time is short
 
     def __init__(self, minutes: float | None = None) -> None:
-        self._last, self._longest = time.monotonic(), 0.0
+        self.began = self._last = time.monotonic()
+        self._longest = 0.0
         ends = [] if minutes is None else [STARTED + minutes * 60]
         slurm = os.environ.get("SLURM_JOB_END_TIME", "")
         if slurm.isdigit():
             ends.append(self._last + int(slurm) - time.time())  # the only look at the wall clock
-        self.end = min(ends, default=None)
-        self.margin = 0.0 if self.end is None else min(self.MARGIN, 0.1 * max(self.end - STARTED, 0.0))
+        stops = [end - min(self.MARGIN, 0.1 * max(end - STARTED, 0.0)) for end in ends]
+        if BOX_END in os.environ:
+            stops.append(float(os.environ[BOX_END]))
+        self.stop = min(stops, default=None)
+
+    @property
+    def longest(self) -> float:
+        """Seconds: the longest time yet between two looks, or what `expect` was told if that is longer."""
+        return self._longest
 
     def near(self) -> bool:
         """Whether to stop now: the longest time yet between two looks, spent once more, would end too late."""
         now = time.monotonic()
         self._longest, self._last = max(self._longest, now - self._last), now
-        return self.end is not None and now + self._longest + self.margin >= self.end
+        return self.stop is not None and now + self._longest >= self.stop
+
+    def begin(self, longest: float) -> None:
+        """The set-up is over, and will not come again; `longest`: seconds between two looks in earlier sessions."""
+        self._last, self._longest = time.monotonic(), longest
+
+    def expect(self, seconds: float) -> None:
+        """What comes next may take so long."""
+        self._longest = max(self._longest, seconds)
+
+    @property
+    def left(self) -> float | None:
+        """Seconds until the stop; None without one."""
+        return None if self.stop is None else self.stop - time.monotonic()
 
 
 class Handlers:
@@ -84,22 +109,53 @@ class StopSignal(Handlers):
     def __init__(self, minutes: float | None = None) -> None:
         """`minutes`: time limit of this process, None for none but Slurm's."""
         self.received: str | None = None
-        self._deadline = Deadline(minutes)
+        self.deadline = Deadline(minutes)
+        self._at_once = False
         self._pid = os.getpid()
         super().__init__()
 
     def asked(self) -> str | None:
         """What asks for an end of this session (SIGTERM, say, or the time limit), or None."""
-        if self.received is None and self._deadline.near():
+        if self.received is None and self.deadline.near():
             self.received = TIME_LIMIT
         return self.received
+
+    @contextmanager
+    def at_once(self) -> Iterator[None]:
+        """Within the context a stop raises Interrupted at once: for long work that changes no state and is saved
+        piece by piece. Only where the handlers are set, in the main thread.
+        """
+        if not self._before:
+            yield
+            return
+        ring = signal.signal(signal.SIGALRM, self._ring)
+        left = self.deadline.left
+        if left is not None:
+            signal.setitimer(signal.ITIMER_REAL, max(left, 0.001))
+        self._at_once = True
+        try:
+            yield
+        finally:
+            self._at_once = False
+            signal.setitimer(signal.ITIMER_REAL, 0)
+            signal.signal(signal.SIGALRM, ring)
+
+    def _ring(self, number: int, frame: FrameType | None) -> None:
+        if os.getpid() == self._pid and self._at_once:
+            self._stop(TIME_LIMIT)
 
     def _note(self, number: int, frame: FrameType | None) -> None:
         if os.getpid() != self._pid:
             return
         if number == signal.SIGINT and self.received == "SIGINT":
             raise KeyboardInterrupt
-        self.received = signal.Signals(number).name
+        self._stop(signal.Signals(number).name)
+
+    def _stop(self, cause: str) -> None:
+        self.received = cause
+        if self._at_once:
+            self._at_once = False  # one is enough
+            raise Interrupted(f"stopped in the last measurements ({cause}); the same command goes on with them", cause)
 
 
 def hand_over(cause: str) -> None:

@@ -27,7 +27,7 @@ from sns.train import checkpoint
 from sns.train.evaluate import history_row
 from sns.train.finish import final_measurements
 from sns.train.run import run
-from sns.train.session import Session, start
+from sns.train.session import start
 from sns.train.signals import Interrupted
 
 Make = Callable[..., Config]
@@ -335,16 +335,14 @@ def test_a_checkpoint_of_another_version_is_one_sentence(tiny: Make) -> None:
         run(config)
 
 
-def test_a_signal_during_the_last_measurements_ends_the_sweep_too(tiny: Make, monkeypatch: pytest.MonkeyPatch) -> None:
-    import sns.train.finish as finish
+def test_a_signal_while_the_record_is_written_ends_the_sweep_too(tiny: Make, monkeypatch: pytest.MonkeyPatch) -> None:
+    original = checkpoint.tidy
 
-    original = finish.final_measurements
-
-    def interrupted(session: Session) -> dict[str, object]:
+    def interrupted(directory: Path, keep: bool) -> None:
         os.kill(os.getpid(), signal.SIGTERM)
-        return original(session)
+        original(directory, keep)
 
-    monkeypatch.setattr(finish, "final_measurements", interrupted)
+    monkeypatch.setattr(checkpoint, "tidy", interrupted)
     config = tiny("measure.hessian=false")
     with pytest.raises(Interrupted, match="is over"):
         run(config)
