@@ -16,9 +16,12 @@ def main(arguments: list[str] | None = None) -> int:
     parser = command.parser("The paper's claims judged by records: Markdown, CSV and JSON.")
     parser.add_argument("--setting", nargs="+", metavar="NAME", help="judge on these settings only")
     options = command.parse(parser, arguments)
-    grid, verdicts, written = command.write(
-        options, "claims", FORMATS, lambda grid: claims.compute(grid, options.setting)
-    )
+    grid, out = command.load(options)
+    verdicts = claims.compute(grid, options.setting)
+    written = command.save(out, "claims", FORMATS, verdicts)
+    if options.setting is None and len(grid.settings) > 1:
+        alone = {name: claims.compute(grid, [name]) for name in grid.settings}
+        written += "\n" + command.save(out, "claims_by_setting", {"md": claims_text.by_setting}, alone)
     for warning in grid.warnings:
         print(f"warning: {warning}", file=sys.stderr)
     print(f"{claims_text.to_plain(verdicts)}\n\n{written}")

@@ -17,8 +17,9 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--accuracy", choices=table1.ACCURACIES, default="final", help="last or best evaluation")
     parser.add_argument("--all-cells", action="store_true", help="also list the paper's settings without runs")
     options = command.parse(parser, arguments)
-    how = {"accuracy": options.accuracy, "all_cells": options.all_cells}
-    _, frame, written = command.write(options, "table1", FORMATS, lambda grid: table1.compute(grid, **how))
+    grid, out = command.load(options)
+    frame = table1.compute(grid, accuracy=options.accuracy, all_cells=options.all_cells)
+    written = command.save(out, "table1", FORMATS, frame)
     print(f"{table1_text.to_plain(frame)}\n\n{written}")
     return 0
 

@@ -33,24 +33,18 @@ def parse(
     return made.parse_args(arguments)
 
 
-def write(
-    options: argparse.Namespace,
-    name: str,
-    formats: Mapping[str, Callable[[Content], str]],
-    compute: Callable[[Grid], Content],
-) -> tuple[Grid, Content, str]:
-    """Writes `compute` of the grid that `options` name as `name`.SUFFIX for each suffix of `formats`.
-
-    Returns the grid, what was computed, and a line that says which files were written; RecordError as
-    `load_experiment`.
-    """
+def load(options: argparse.Namespace) -> tuple[Grid, Path]:
+    """The grid that `options` name and the folder to write to; RecordError as `load_experiment`."""
     folder, grid = load_experiment(options.results, options.experiment)
-    out: Path = output_folder(folder) if options.out is None else options.out
-    content = compute(grid)
+    return grid, output_folder(folder) if options.out is None else options.out
+
+
+def save(out: Path, name: str, formats: Mapping[str, Callable[[Content], str]], content: Content) -> str:
+    """Writes `content` as `out`/`name`.SUFFIX for each suffix of `formats`; a line that says which files these are."""
     out.mkdir(parents=True, exist_ok=True)
     for suffix, text in formats.items():
         write_text(out / f"{name}.{suffix}", text(content))
-    return grid, content, f"written: {', '.join(str(out / f'{name}.{suffix}') for suffix in formats)}"
+    return f"written: {', '.join(str(out / f'{name}.{suffix}') for suffix in formats)}"
 
 
 def told(main: Main) -> Main:
