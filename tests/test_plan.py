@@ -69,10 +69,10 @@ def test_an_estimate_is_made_at_the_resolution_that_is_trained(monkeypatch: pyte
     sides: list[int] = []
     original = estimate.model.build
     monkeypatch.setattr(estimate.model, "build", lambda *args: (sides.append(args[2]), original(*args))[1])
-    for resolution in ("null", "16", "8"):
+    for resolution in ("null", "16"):
         config = configure(compose_tree("setting=vgg_pocket", f"data.resolution={resolution}", "train.device=cpu"))
         assert estimate.run_seconds(config) > 0
-    assert sides == [32, 16, 8]
+    assert sides == [32, 16]
 
 
 def test_an_estimate_is_made_from_real_updates() -> None:
