@@ -105,6 +105,15 @@ def quote_faults(root: Path) -> Iterator[str]:
                 yield f"{page} does not quote {name} as it is now"
 
 
+def requote(root: Path) -> None:
+    """Brings every quotation up to date."""
+    for page in [*root.glob("README.md"), *root.glob("docs/*.md")]:
+        text = page.read_text(encoding="utf-8")
+        new = QUOTE.sub(lambda found: f"<!-- {found[1]} -->\n{(root / found[1]).read_text()}<!-- / -->", text)
+        if new != text:
+            store.write_text(page, new)
+
+
 def retrain(directory: Path, overrides: list[str]) -> str:
     """Trains the run of `directory` again in a scratch folder; a sentence on how close its history came.
 
@@ -144,14 +153,20 @@ def main(arguments: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(description="Checks records, and what is computed from them.")
     parser.add_argument("results", nargs="?", type=Path, default=Path("results"), help="results folder")
     parser.add_argument("--retrain", type=Path, metavar="RUN_DIRECTORY", help="train this run again and compare")
+    parser.add_argument(
+        "--requote", action="store_true", help="first renew the tables that README and docs quote"
+    )
     options, overrides = parser.parse_known_args(arguments)
+    root = options.results.absolute().parent
     try:
+        if options.requote:
+            requote(root)
         if options.retrain is not None:
             extra = [text for text in (str(options.results), *overrides) if "=" in text]
             print(f"{options.retrain.name}: {retrain(options.retrain, extra)}")
             return 0
         faults = [*record_faults(options.results / "runs"), *page_faults(options.results)]
-        faults += quote_faults(options.results.absolute().parent)
+        faults += quote_faults(root)
     except (UserError, OSError) as error:
         print(f"error: {error}", file=sys.stderr)
         return 1

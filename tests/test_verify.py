@@ -58,6 +58,8 @@ def test_a_quotation_follows_its_file(copy: Path, capsys: pytest.CaptureFixture[
     page.write_text(page.read_text().replace("vanilla", "vanila", 1))
     assert verify.main([str(copy)]) == 1
     assert "does not quote results/tiny/table1.md as it is now" in capsys.readouterr().err
+    assert verify.main([str(copy), "--requote"]) == 0
+    assert page.read_text() == f"before\n<!-- results/tiny/table1.md -->\n{table}<!-- / -->\nafter\n"
     page.write_text("<!-- results/tiny/none.md -->\nx\n<!-- / -->")
     assert verify.main([str(copy)]) == 1
     assert "does not exist" in capsys.readouterr().err
