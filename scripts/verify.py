@@ -153,9 +153,7 @@ def main(arguments: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(description="Checks records, and what is computed from them.")
     parser.add_argument("results", nargs="?", type=Path, default=Path("results"), help="results folder")
     parser.add_argument("--retrain", type=Path, metavar="RUN_DIRECTORY", help="train this run again and compare")
-    parser.add_argument(
-        "--requote", action="store_true", help="first renew the tables that README and docs quote"
-    )
+    parser.add_argument("--requote", action="store_true", help="first renew the tables that README and docs quote")
     options, overrides = parser.parse_known_args(arguments)
     root = options.results.absolute().parent
     try:
