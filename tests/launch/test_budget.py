@@ -398,7 +398,7 @@ def test_boxes_and_a_kill_end_as_a_calm_grid(tmp_path: Path, launcher: str) -> N
             break
         assert "left for the next box" in out
     assert codes[-1] == 0
-    assert set(codes[:-1]) == {75}
+    assert set(codes[:-1]) <= {75}  # none where the first whole box sufficed
     for a, b in zip(calm, boxed, strict=True):
         assert differences(a, b) == []
     assert max(attempts.load(config.directory).begun for config in boxed) > 1

@@ -90,7 +90,9 @@ def test_no_more_processes_at_a_time_than_slots(tmp_path: Path) -> None:
 
 
 PARENT = """
-import sys
+import signal, sys
+for name in ("SIGINT", "SIGHUP"):  # ignored where these tests run in the background, and then by choice not taken
+    signal.signal(getattr(signal, name), signal.SIG_DFL)
 from sns.config import LaunchConfig
 from sns.launch.pool import Pool, Task, slots_for
 from sns.train.signals import RESUMABLE, Interrupted
