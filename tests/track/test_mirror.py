@@ -30,7 +30,7 @@ LONG = [
     "measure.hessian=false",
     "train.epochs=40",
 ]
-PATIENCE = 120.0
+PATIENCE = 300.0
 
 
 def wait_for(condition: Callable[[], Any]) -> Any:
