@@ -1,5 +1,6 @@
 """Shared fixtures: the repository, composed configurations, and a tiny run that trains in a second."""
 
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -9,6 +10,7 @@ import torch
 from hydra import compose, initialize_config_dir
 
 from sns.config import Config
+from sns.train import signals
 from sns.train.run import configure
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -63,3 +65,12 @@ def tiny(tmp_path: Path) -> Callable[..., Config]:
         return configure(compose_tree(*TINY, f"results={tmp_path}", *overrides))
 
     return make
+
+
+@pytest.fixture
+def clock(monkeypatch: pytest.MonkeyPatch) -> list[float]:
+    """A monotonic clock that stands still unless told: `clock[0] += seconds`."""
+    now = [1000.0]
+    monkeypatch.setattr(time, "monotonic", lambda: now[0])
+    monkeypatch.setattr(signals, "STARTED", 1000.0)
+    return now

@@ -16,14 +16,7 @@ from sns.record.store import Record
 NUMBER = "dose"
 KEYS = [*plotted.KEYS, "scale", "e_folds"]
 COLUMNS = [*KEYS, "quantity", "mean", "low", "high", "n"]
-QUANTITIES = {
-    "test_accuracy": "test accuracy",
-    "train_accuracy": "training accuracy",
-    "gap": "gap",
-    "test_gradient_norm": "test gradient norm",
-    "sigma_max": "largest sigma",
-    "sigma_mean": "mean sigma (geometric)",
-}
+QUANTITIES = {**plotted.OUTCOMES, "sigma_mean": "mean sigma (geometric)"}
 TEXT = (
     "the last evaluation of runs that differ only in a factor on lambda (decay 1e-4, spectral 0.01): line: mean "
     "over seeds, band: least to greatest; solid small batch, dashed large. The dose, lambda * sum of learning rates / "

@@ -12,6 +12,13 @@ from sns.record.store import Record
 MAIN_SETTING = "densenet40_cifar100"  # of the paper's Figures 1 to 4
 KEYS = ["setting", "regime", "batch_size", "method"]
 COLUMNS = [*KEYS, "quantity", "epoch", "mean", "low", "high", "n"]
+OUTCOMES = {  # of a run's last evaluation: what studies compare
+    "test_accuracy": "test accuracy",
+    "train_accuracy": "training accuracy",
+    "gap": "gap",
+    "test_gradient_norm": "test gradient norm",
+    "sigma_max": "largest sigma",
+}
 
 
 def main_setting(grid: Grid, setting: str | None = None) -> str:

@@ -9,6 +9,7 @@ from typing import Any
 
 import pandas as pd
 
+from sns.analysis import plotted
 from sns.analysis.grid import Grid
 from sns.analysis.sensitivity_runs import STUDIES, Runs, Study, collect
 from sns.analysis.stats import gap_at_alpha, paired, summarise
@@ -16,14 +17,7 @@ from sns.record.store import Record
 
 EXPERIMENT, MAIN = "sensitivity", "pocket"  # folders under runs/
 SEEDS = (0, 1, 2)
-QUANTITIES = {
-    "test_accuracy": "test accuracy",
-    "train_accuracy": "training accuracy",
-    "gap": "gap",
-    "test_gradient_norm": "test gradient norm",
-    "sigma_max": "largest sigma",
-    "operator_norm": "largest operator norm",
-}
+QUANTITIES = {**plotted.OUTCOMES, "operator_norm": "largest operator norm"}
 CHANGES, NOTHING, UNKNOWN, DEFAULT = "changes", "no change found", "too few runs", "default"
 COLUMNS = (
     *("study", "field", "setting", "regime", "batch_size", "method", "value", "is_default"),

@@ -9,10 +9,11 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from sns.config import later, require
+from sns.config import require
 from sns.linalg.conv_operator import Convolution
 from sns.linalg.power_iteration import random_unit_vectors
 from sns.method.base import Method, Step, register
+from sns.method.spectral import SpectralOptions
 from sns.model.sizes import input_sizes
 from sns.precision import full_precision
 
@@ -20,18 +21,10 @@ Size = tuple[int, int]
 
 
 @dataclass
-class SpectralOperatorOptions:
+class SpectralOperatorOptions(SpectralOptions):
     """As of `spectral`. The norm is up to 3 times the reshaped one of a 3x3 kernel: the same lambda pulls harder."""
 
     name: str = "spectral_operator"
-    factor: float = 0.01  # lambda, before `scale`
-    n_iterations: int = 1  # power iterations a step, starting from the last step's v
-    scale: float = later(1.0)  # lambda is factor * scale: how a setting raises every penalty alike to match a dose
-
-    def __post_init__(self) -> None:
-        require(self.factor >= 0, f"method.factor={self.factor} must not be negative")
-        require(self.scale >= 0, f"method.scale={self.scale} must not be negative")
-        require(self.n_iterations >= 1, f"method.n_iterations={self.n_iterations} must be at least 1")
 
 
 @register("spectral_operator")

@@ -4,6 +4,7 @@ import os
 import signal
 import threading
 import time
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from types import FrameType, TracebackType
@@ -67,7 +68,7 @@ class Deadline:
         return None if self.stop is None else self.stop - time.monotonic()
 
 
-class Handlers:
+class Handlers(ABC):
     """Within the context the signals NAMES go to `_note`; afterwards to whoever had them before."""
 
     NAMES: ClassVar[tuple[str, ...]] = ()
@@ -93,8 +94,9 @@ class Handlers:
     def _takes(self, number: int) -> bool:
         return True
 
+    @abstractmethod
     def _note(self, number: int, frame: FrameType | None) -> None:
-        raise NotImplementedError
+        """Takes a signal."""
 
 
 class StopSignal(Handlers):

@@ -153,15 +153,6 @@ def test_the_short_table_is_the_papers_but_for_its_length() -> None:
         assert all(b.train.epochs * drop % b.measure.every == 0 for drop in b.optim.drops), "a drop between evaluations"
 
 
-@pytest.fixture
-def clock(monkeypatch: pytest.MonkeyPatch) -> list[float]:
-    """A monotonic clock that stands still unless told: `clock[0] += seconds`."""
-    now = [1000.0]
-    monkeypatch.setattr(time, "monotonic", lambda: now[0])
-    monkeypatch.setattr(signals, "STARTED", 1000.0)
-    return now
-
-
 def note(config: Config, **seen: float) -> None:
     config.directory.mkdir(parents=True, exist_ok=True)
     (config.directory / PROGRESS).write_text(json.dumps(seen))

@@ -10,7 +10,7 @@ import pytest
 
 from sns.config import Config
 from sns.record import store
-from sns.train import checkpoint, saving, signals
+from sns.train import checkpoint, saving
 from sns.train.run import run
 from sns.train.signals import TIME_LIMIT, Deadline, Interrupted, StopSignal, hand_over
 
@@ -134,15 +134,6 @@ def test_what_is_handed_over(submitit: list[int]) -> None:
     with pytest.raises(SystemExit):
         hand_over(TIME_LIMIT)
     assert submitit == [signal.SIGUSR2]
-
-
-@pytest.fixture
-def clock(monkeypatch: pytest.MonkeyPatch) -> list[float]:
-    """A monotonic clock that stands still unless told: `clock[0] += seconds`."""
-    now = [1000.0]
-    monkeypatch.setattr(time, "monotonic", lambda: now[0])
-    monkeypatch.setattr(signals, "STARTED", 1000.0)
-    return now
 
 
 def test_the_time_limit_leaves_room_for_the_longest_wait_yet(clock: list[float]) -> None:
