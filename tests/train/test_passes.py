@@ -25,8 +25,9 @@ def test_counted_bytes_of_a_known_chain() -> None:
     assert passes.saved_bytes(model, 6, 1, 3) == floats * 4 + 8  # and the label
     assert passes.saved_bytes(model, 6, 1, 3, "bf16") == pytest.approx(passes.BF16 * (floats * 4 + 8))
     assert all(p.device == CPU for p in model.parameters())
-    alike = nn.Sequential(nn.Flatten(), nn.Linear(6, 2, bias=False))  # a weight with as many rows as images are counted
-    assert passes.saved_bytes(alike, 6, 1, 2) == (6 + 2) * 4 + 8
+    convolutions = (nn.Conv2d(1, 3, 1, bias=False), nn.Conv2d(3, 2, 1, bias=False))
+    alike = nn.Sequential(*convolutions, nn.Flatten())  # the second's weight has as many rows as images are counted
+    assert passes.saved_bytes(alike, 1, 1, 2) == (1 + 3 + 2) * 4 + 8
 
 
 def test_counting_changes_no_state() -> None:
