@@ -1,4 +1,5 @@
-"""Row 7: seconds from records to everything a reader sees: a synthetic full grid, 32 cells x 5 seeds x 300 epochs."""
+"""Row 7: seconds from records to everything a reader sees: a synthetic full grid, 32 cells x 5
+seeds x 300 epochs."""
 
 import contextlib
 import importlib
@@ -40,7 +41,7 @@ def analysis(plan: Plan) -> Iterator[Line]:
 
 
 def _write(folder: Path, seeds: int, epochs: int) -> None:
-    from sns.analysis.grid import METHODS, PAPER_SETTINGS, REGIMES
+    from sns.analysis.cells import METHODS, PAPER_SETTINGS, REGIMES
 
     synthetic = importlib.import_module("synthetic")
     runs = folder / "runs" / "table1"

@@ -1,4 +1,5 @@
-"""Cells of the paper's grid on random images, and the plainest programs that train the same network."""
+"""Cells of the paper's grid on random images, and the plainest programs that train the same
+network."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -11,8 +12,8 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from bench.timing import Work
-from sns.config import Config
-from sns.precision import autocast, training_precision
+from sns.common.precision import autocast, training_precision
+from sns.config.schema import Config
 from sns.train.run import configure
 from sns.train.session import Session, start
 
@@ -59,7 +60,8 @@ def random_images(folder: Path, side: int, classes: int, train: int, test: int) 
 
 
 def cell(plan: Plan, setting: str, *overrides: str, train: int = 0, test: int = 0) -> Session:
-    """A session of `setting` in training mode on `train` random images (enough for its batch unless given)."""
+    """A session of `setting` in training mode on `train` random images (enough for its batch unless
+    given)."""
     _, side, classes, *_ = NETWORKS[setting]
     large = "batch=large" in overrides
     train, test = train or (8_192 if large and not plan.tiny else 512), test or 256
@@ -116,8 +118,8 @@ def sgd(model: nn.Module, config: Config, fused: bool = True) -> torch.optim.SGD
 
 
 def floor(session: Session, extra: Work = lambda: None) -> Work:
-    """Forward, backward and SGD on one resident batch, in the session's mode, precision and pass size: nothing can be
-    left out. `extra` runs before the optimizer.
+    """Forward, backward and SGD on one resident batch, in the session's mode, precision and pass
+    size: nothing can be left out. `extra` runs before the optimizer.
     """
     x, y = batch_of(session)
     loss, optimizer, config = mean_loss(session), sgd(session.model, session.config), session.config

@@ -44,7 +44,8 @@ def _several(one: Work, steps: int) -> Work:
 
 
 class Script:
-    """DataLoader, eager, fp32 as torch sets it, torch's SGD, loss and accuracy fetched at every update."""
+    """DataLoader, eager, fp32 as torch sets it, torch's SGD, loss and accuracy fetched at every
+    update."""
 
     def __init__(self, plan: Plan, session: Session, steps: int, workers: int) -> None:
         self.session, self.steps, self.device = session, steps, plan.device

@@ -1,4 +1,5 @@
-"""Prints the seconds from the start of this process to its first update on digits, then those of a second run.
+"""Prints the seconds from the start of this process to its first update on digits, then those of a
+second run.
 
 python bench/first_step.py WHEN   # WHEN: time.time() just before the process was started
 """

@@ -8,11 +8,12 @@ import torch
 
 from bench.cells import NETWORKS, Plan
 from bench.line import Line
-from sns.errors import UserError
+from sns.common.errors import UserError
 
 
 def guarded(plan: Plan, row: int, what: str, case: Callable[[], Iterator[Line]]) -> Iterator[Line]:
-    """The lines of `case`; where it does not fit or cannot run here, one line that says so, and the row goes on."""
+    """The lines of `case`; where it does not fit or cannot run here, one line that says so, and the
+    row goes on."""
     release(plan)
     try:
         yield from case()
@@ -29,7 +30,8 @@ def each_cell(plan: Plan, row: int, what: str, case: Callable[[Plan, str, str], 
 
 
 def release(plan: Plan) -> None:
-    """Returns what earlier cases held, so that the next one finds the device empty and its peak is its own."""
+    """Returns what earlier cases held, so that the next one finds the device empty and its peak is
+    its own."""
     if plan.device.type == "cuda":
         gc.collect()
         torch.cuda.synchronize(plan.device)

@@ -15,7 +15,8 @@ SHARE = "% of the time"
 
 @dataclass(frozen=True)
 class Line:
-    """`ours` and `theirs` in `unit`; `figure` is what counts, in words `kind`; a target is a bound on its median."""
+    """`ours` and `theirs` in `unit`; `figure` is what counts, in words `kind`; a target is a bound
+    on its median."""
 
     row: int
     what: str

@@ -25,7 +25,8 @@ def modes(plan: Plan) -> Iterator[Line]:
 
 
 def precisions(plan: Plan, rates: Rates) -> Iterator[Line]:
-    """fp32 proper, TensorFloat-32 and bfloat16, each in the memory format that `auto` gives it. Fills `rates`."""
+    """fp32 proper, TensorFloat-32 and bfloat16, each in the memory format that `auto` gives it.
+    Fills `rates`."""
     cases = [(f"precision {name}", f"train.precision={name}") for name in PRECISIONS]
     yield from _compare(plan, cases, REGIMES, rates)
 

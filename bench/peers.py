@@ -6,18 +6,20 @@ import torch
 from torch import Tensor, nn
 from torch.nn.utils import parametrizations
 
-from sns.method.base import weight_parameters
+from sns.linalg.weights import weight_parameters
 
 
 def svd_penalty(model: nn.Module, factor: float) -> Tensor:
-    """Adds the gradient of factor / 2 * sum sigma^2 by differentiating torch's matrix norm; returns the penalty."""
+    """Adds the gradient of factor / 2 * sum sigma^2 by differentiating torch's matrix norm; returns
+    the penalty."""
     weights = weight_parameters(model)
     squares = [torch.linalg.matrix_norm(weight.flatten(1), 2).square() for weight in weights]
     return _backward(0.5 * factor * torch.stack(squares).sum())
 
 
 def fresh_iterations_penalty(model: nn.Module, factor: float, iterations: int = 5) -> Tensor:
-    """The same by so many power iterations from a vector of ones at every call, differentiated throughout."""
+    """The same by so many power iterations from a vector of ones at every call, differentiated
+    throughout."""
     squares = []
     for weight in weight_parameters(model):
         matrix = weight.flatten(1)
@@ -55,10 +57,12 @@ def three_passes(
     share: float = 1.0,
     whole: bool,
 ) -> None:
-    """Adversarial training as textbooks write it: a pass for the input gradient, one on clean, one on moved images.
+    """Adversarial training as textbooks write it: a pass for the input gradient, one on clean, one
+    on moved images.
 
-    `whole`: the first pass calls loss.backward(), as tutorials do, and its gradients of the weights are dropped; else
-    autograd is asked for the input's gradient alone. Adds `share` times the gradients to `.grad`.
+    `whole`: the first pass calls loss.backward(), as tutorials do, and its gradients of the weights
+    are dropped; else autograd is asked for the input's gradient alone. Adds `share` times the
+    gradients to `.grad`.
     """
     seen = x.detach().requires_grad_(True)
     if whole:
@@ -77,6 +81,7 @@ def three_passes(
 
 
 def fourier_operator_norm(weight: Tensor, side: int) -> float:
-    """Largest singular value of the circular convolution by an SVD at every frequency (Sedghi et al. 2019)."""
+    """Largest singular value of the circular convolution by an SVD at every frequency (Sedghi et
+    al. 2019)."""
     coefficients = torch.fft.fft2(weight.detach().double(), (side, side)).permute(2, 3, 0, 1)
     return float(torch.linalg.svdvals(coefficients).max())

@@ -1,4 +1,5 @@
-"""Row 3: images a second into the training step, ours against torchvision's transforms behind a DataLoader."""
+"""Row 3: images a second into the training step, ours against torchvision's transforms behind a
+DataLoader."""
 
 import os
 import sys
@@ -52,7 +53,8 @@ def normalize(x: Tensor) -> Tensor:
 
 
 def chain(side: int, padding: int, flip: bool) -> Any:
-    """The transforms that give what ours gives: normalised first, so that zero padding means the same."""
+    """The transforms that give what ours gives: normalised first, so that zero padding means the
+    same."""
     from torchvision import transforms
 
     steps: list[Any] = [transforms.ToTensor(), transforms.Lambda(normalize)]
@@ -95,7 +97,8 @@ def pipeline(plan: Plan) -> Iterator[Line]:
 
 
 def resident(images: tuple[Any, list[int]], padding: int, flip: bool, device: torch.device) -> Work:
-    """One pass of ours: order, selection, augmentation of tensors that are normalised and on the device already."""
+    """One pass of ours: order, selection, augmentation of tensors that are normalised and on the
+    device already."""
     pixels = torch.from_numpy(images[0].transpose(0, 3, 1, 2).copy()).to(device)
     x, y = global_contrast_normalize(pixels, "std"), torch.tensor(images[1], device=device)
     order = BatchOrder(len(y), BATCH, torch.Generator().manual_seed(0), device)

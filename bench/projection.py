@@ -1,4 +1,5 @@
-"""Row 10: GPU-hours of the paper's whole table, from measured seconds an update and an evaluation."""
+"""Row 10: GPU-hours of the paper's whole table, from measured seconds an update and an
+evaluation."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -8,7 +9,7 @@ from bench.guard import release
 from bench.line import Line
 from bench.modes import REGIMES, ROW, Rates
 from bench.timing import paired, seconds, spread
-from sns.config import Config
+from sns.config.schema import Config
 from sns.measure.evaluation import evaluate
 from sns.train.schedule import evaluation_steps, total_steps
 
@@ -28,8 +29,8 @@ Found = dict[tuple[str, str], Hours]
 
 
 def projection(plan: Plan, found: Found) -> Iterator[Line]:
-    """A line a network and batch, its four methods together, and the sum. The measurements at the end of a run are not
-    in it. Fills `found`.
+    """A line a network and batch, its four methods together, and the sum. The measurements at the
+    end of a run are not in it. Fills `found`.
     """
     for setting, (name, _, _, train, test) in NETWORKS.items():
         for regime in REGIMES:
@@ -43,8 +44,8 @@ def projection(plan: Plan, found: Found) -> Iterator[Line]:
 
 
 def projection_at(precision: str, configured: str, found: Found, rates: Rates) -> Iterator[Line]:
-    """The sum at another precision, if every method gains what the vanilla step gained; evaluations stay as they are.
-    Nothing where a measurement is missing.
+    """The sum at another precision, if every method gains what the vanilla step gained; evaluations
+    stay as they are. Nothing where a measurement is missing.
     """
     cells = [(setting, regime) for setting in NETWORKS for regime in REGIMES]
     if all(place in found and {(*place, precision), (*place, configured)} <= rates.keys() for place in cells):

@@ -14,15 +14,15 @@ from bench.guard import guarded
 from bench.line import Line
 from bench.modes import ROW
 from bench.timing import Spread, Work, paired, spread
-from sns.precision import training_precision
+from sns.common.precision import training_precision
 from sns.train.session import Session
 
 PRECISIONS = ("fp32", "tf32", "bf16")
 
 
 class Traffic(TorchDispatchMode):
-    """Counts bytes as if every operator read its inputs from memory and wrote its outputs to it, once; views cost
-    nothing. An upper estimate: caches and fused kernels move less.
+    """Counts bytes as if every operator read its inputs from memory and wrote its outputs to it,
+    once; views cost nothing. An upper estimate: caches and fused kernels move less.
     """
 
     def __init__(self) -> None:
@@ -38,7 +38,8 @@ class Traffic(TorchDispatchMode):
 
 
 def work_of_a_step(session: Session, images: int) -> tuple[float, float]:
-    """Floating-point operations and bytes of forward and backward, an image, from one pass of `images`."""
+    """Floating-point operations and bytes of forward and backward, an image, from one pass of
+    `images`."""
     x, y = (part[:images] for part in batch_of(session))
     loss = mean_loss(session)
     with Traffic() as traffic, FlopCounterMode(display=False) as flops:
@@ -48,7 +49,8 @@ def work_of_a_step(session: Session, images: int) -> tuple[float, float]:
 
 
 def ceilings(plan: Plan) -> dict[str, Spread]:
-    """FLOP/s of a large matrix product at each precision, bytes/s of a large copy (read and write)."""
+    """FLOP/s of a large matrix product at each precision, bytes/s of a large copy (read and
+    write)."""
     size = 256 if plan.tiny or plan.device.type == "cpu" else 8_192
     found = {}
     for name in PRECISIONS:

@@ -1,4 +1,5 @@
-"""Measures the rows, prints each as it comes, and writes bench/results/<hardware>.json and bench/README.md.
+"""Measures the rows, prints each as it comes, and writes bench/results/<hardware>.json and
+bench/README.md.
 
 python bench/run.py [--device cpu|cuda] [--rows 1,5] [--precision bf16] | --render | --dry-cuda
 """
@@ -100,7 +101,8 @@ def _rows(text: str) -> list[int]:
 
 
 def _measure(number: int, row: Row, plan: Plan, environment: dict[str, Any]) -> tuple[dict[str, Any], bool]:
-    """The row's lines with date, commit and load; a row that fails says so in a line and spoils no other."""
+    """The row's lines with date, commit and load; a row that fails says so in a line and spoils no
+    other."""
     began, load, lines, ok = time.monotonic(), _load(), [], True
     try:
         for line in row(plan):
@@ -126,7 +128,8 @@ def _measure(number: int, row: Row, plan: Plan, environment: dict[str, Any]) -> 
 
 
 def _load() -> float | None:
-    """Mean number of runnable processes over the last minute: other work on the machine spoils absolute figures."""
+    """Mean number of runnable processes over the last minute: other work on the machine spoils
+    absolute figures."""
     return round(os.getloadavg()[0], 2) if hasattr(os, "getloadavg") else None
 
 

@@ -7,10 +7,10 @@ from bench.cells import NETWORKS, Plan, cell, configured, update
 from bench.guard import each_cell
 from bench.line import Line, share
 from bench.timing import Work, paired, seconds
-from sns.config import MeasureConfig
+from sns.common.seed import generator
+from sns.config.schema import MeasureConfig
 from sns.measure.hessian import hessian_eigenvalue
 from sns.measure.spectrum import layer_table, spectra_table
-from sns.seed import generator
 from sns.train.evaluate import history_row
 from sns.train.session import Session
 
@@ -19,7 +19,8 @@ LIMIT = 15.0  # percent
 
 @dataclass(frozen=True)
 class Pace:
-    """Seconds, each an image: of training, of an evaluation as it is mixed at full size, of one Hessian product."""
+    """Seconds, each an image: of training, of an evaluation as it is mixed at full size, of one
+    Hessian product."""
 
     train: float
     evaluation: float

@@ -1,4 +1,5 @@
-"""Row 6: the Hessian's largest eigenvalue against pyhessian, operator norms against an SVD at every frequency."""
+"""Row 6: the Hessian's largest eigenvalue against pyhessian, operator norms against an SVD at every
+frequency."""
 
 import importlib.util
 from collections.abc import Iterator
@@ -9,7 +10,7 @@ from bench.cells import Plan, cell, update
 from bench.line import Line, faster
 from bench.peers import fourier_operator_norm
 from bench.timing import Work, paired
-from sns.config import MeasureConfig
+from sns.config.schema import MeasureConfig
 from sns.linalg.conv_operator import circular_operator_norm, operator_norm
 from sns.measure.hessian import hessian_eigenvalue
 

@@ -1,4 +1,5 @@
-"""Row 9: from the start of a process to the first update on digits, and of the second run in the same process."""
+"""Row 9: from the start of a process to the first update on digits, and of the second run in the
+same process."""
 
 import subprocess
 import sys

@@ -8,7 +8,7 @@ from bench.guard import each_cell, guarded
 from bench.line import Line, added, faster, times
 from bench.peers import fresh_iterations_penalty, normalize_spectrally, svd_penalty, three_passes
 from bench.timing import Work, paired
-from sns.precision import training_precision
+from sns.common.precision import training_precision
 
 FACTOR = 0.01
 

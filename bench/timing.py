@@ -1,4 +1,5 @@
-"""Paired timing: the candidates alternate, so that whatever else the machine does meets all of them alike."""
+"""Paired timing: the candidates alternate, so that whatever else the machine does meets all of them
+alike."""
 
 import math
 import statistics
@@ -42,8 +43,9 @@ def paired(
 ) -> dict[str, list[float]]:
     """Seconds a call of each candidate, one entry a round; the order turns from round to round.
 
-    After the warm-up (more calls on a GPU, where a step is captured after a few) come at least one round and at most
-    `rounds`, fewer once `budget` seconds are spent. Short works are called several times a block.
+    After the warm-up (more calls on a GPU, where a step is captured after a few) come at least one
+    round and at most `rounds`, fewer once `budget` seconds are spent. Short works are called
+    several times a block.
     """
     began = time.perf_counter()
     if warm_up is None:

@@ -1,8 +1,10 @@
-"""What tracking costs a run: seconds on the run's own thread, and CPU seconds of the processes beside it.
+"""What tracking costs a run: seconds on the run's own thread, and CPU seconds of the processes
+beside it.
 
 python bench/tracking.py [--epochs 300] [--runs 2]
 
-The runs are synthetic directories whose rows appear one after the other, so that nothing but tracking is timed. Linux.
+The runs are synthetic directories whose rows appear one after the other, so that nothing but
+tracking is timed. Linux.
 """
 
 import argparse
@@ -27,6 +29,7 @@ def main() -> None:
     from conftest import TINY, compose_tree
     from synthetic import write_run
 
+    from sns.common.files import write_text
     from sns.record import store
     from sns.track import client
     from sns.train.run import configure
@@ -39,7 +42,7 @@ def main() -> None:
             config.directory.mkdir(parents=True)
             for file in source.iterdir():
                 (config.directory / file.name).write_bytes(file.read_bytes())
-            store.write_text(config.directory / store.CONFIG, (source / store.CONFIG).read_text())
+            write_text(config.directory / store.CONFIG, (source / store.CONFIG).read_text())
             history: list[int] = []
             times = [time.perf_counter()]
             with client.Tracker(config, history, lambda line: None, here=True) as tracker:

@@ -5,14 +5,17 @@ python scripts/claims.py [RESULTS] [--experiment NAME] [--setting NAME ...] [--o
 
 import sys
 
-from sns.analysis import claims, claims_text, command
+from sns.analysis import cli as command
+from sns.analysis.claims import text as claims_text
+from sns.analysis.claims import verdicts as claims
 
 FORMATS = {"md": claims_text.to_markdown, "csv": claims_text.to_csv, "json": claims_text.to_json}
 
 
 @command.told
 def main(arguments: list[str] | None = None) -> int:
-    """Writes the files, prints the verdicts and where they are; 1 after an error that the user can put right."""
+    """Writes the files, prints the verdicts and where they are; 1 after an error that the user can
+    put right."""
     parser = command.parser("The paper's claims judged by records: Markdown, CSV and JSON.")
     parser.add_argument("--setting", nargs="+", metavar="NAME", help="judge on these settings only")
     options = command.parse(parser, arguments)

@@ -1,4 +1,5 @@
-"""The paper's errata in numbers, on small examples with fixed seeds, on recorded runs and on the printed Table 1.
+"""The paper's errata in numbers, on small examples with fixed seeds, on recorded runs and on the
+printed Table 1.
 
 python scripts/errata.py [RESULTS]
 
@@ -12,9 +13,9 @@ from pathlib import Path
 
 import torch
 
+from sns.analysis.cells import load
 from sns.analysis.errata import METHOD, SETTING, Trained, falls_least, table_counts, trained
-from sns.analysis.grid import load
-from sns.errors import RecordError, UserError
+from sns.common.errors import RecordError, UserError
 from sns.linalg import errata
 
 STEPS = 10

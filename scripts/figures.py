@@ -1,4 +1,5 @@
-"""Figures 1 to 6 from the records of a results folder, as PNG and PDF with their captions and plotted numbers.
+"""Figures 1 to 6 from the records of a results folder, as PNG and PDF with their captions and
+plotted numbers.
 
 python scripts/figures.py [fig1 ... | dose | summary | all] [RESULTS] [--experiment NAME] [--setting NAME] [--out DIR]
 """
@@ -7,15 +8,16 @@ import argparse
 import sys
 from pathlib import Path
 
-from sns.analysis import command
-from sns.analysis.figures import FIGURES, render, resolve
-from sns.analysis.grid import load_experiment, output_folder
-from sns.errors import UserError
+from sns.analysis import cli as command
+from sns.analysis.cells import load_experiment, output_folder
+from sns.analysis.figures.render import FIGURES, render, resolve
+from sns.common.errors import UserError
 
 
 @command.told
 def main(arguments: list[str] | None = None) -> int:
-    """Draws the figures and prints where they are; 1 if one that was asked for by name, or all, could not be drawn."""
+    """Draws the figures and prints where they are; 1 if one that was asked for by name, or all,
+    could not be drawn."""
     parser = argparse.ArgumentParser(description="Figures 1 to 6 from records.")
     parser.add_argument("what", nargs="*", help="fig1 ... fig6, dose, summary, or all six (default); results folder")
     parser.add_argument("--experiment", help="a folder under RESULTS/runs, needed where there are several")
@@ -32,7 +34,8 @@ def main(arguments: list[str] | None = None) -> int:
 
 
 def _split(words: list[str]) -> tuple[list[str], Path]:
-    """Names of figures, [] for all, and the results folder: the one word that is an existing folder or has a slash."""
+    """Names of figures, [] for all, and the results folder: the one word that is an existing folder
+    or has a slash."""
     folders = [word for word in words if Path(word).is_dir() or "/" in word]
     if len(folders) > 1:
         raise UserError(f"give one results folder, not {', '.join(folders)}")

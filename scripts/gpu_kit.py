@@ -1,9 +1,11 @@
-"""Builds the folder that a machine without network needs to train: code, wheels, images and one entry command.
+"""Builds the folder that a machine without network needs to train: code, wheels, images and one
+entry command.
 
 python scripts/gpu_kit.py --images data/cifar10.npz data/cifar-100-python --out build/gpu-kit
 
-What comes of it: run.sh (tools/gpu_kit.sh says how to call it), base/ (the commit's files, requirements, wheels and
-their checksums) and images/ (packs of scripts/pack_data.py). docs/gpu.md is the whole way.
+What comes of it: run.sh (tools/gpu_kit.sh says how to call it), base/ (the commit's files,
+requirements, wheels and their checksums) and images/ (packs of scripts/pack_data.py). docs/gpu.md
+is the whole way.
 """
 
 import argparse
@@ -20,8 +22,8 @@ from pathlib import Path
 import pack_data
 from packaging.requirements import Requirement
 
+from sns.common.errors import UserError, first_line
 from sns.data.pack import MIB, sha256
-from sns.errors import UserError, first_line
 from sns.record.commit import STATED, statement
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -48,7 +50,8 @@ def _name(requirement: str) -> str:
 
 
 def source(out: Path) -> str:
-    """Writes the files of the present commit, and COMMIT, to the archive `out`; returns the commit."""
+    """Writes the files of the present commit, and COMMIT, to the archive `out`; returns the
+    commit."""
     found = _git("rev-parse", "HEAD").decode().strip()
     plain = _git("archive", "--format=tar", "HEAD")
     with tarfile.open(fileobj=io.BytesIO(plain)) as archive:
@@ -71,7 +74,8 @@ def _git(*arguments: str) -> bytes:
 
 
 def wheels(out: Path, lines: list[str], python: str) -> None:
-    """Downloads what `lines` name, with all that they need, for Linux on x86-64 and Python `python`."""
+    """Downloads what `lines` name, with all that they need, for Linux on x86-64 and Python
+    `python`."""
     pip = [sys.executable, "-m", "pip", "--disable-pip-version-check", "--quiet"]
     pinned = ["--constraint", str(ROOT / "constraints.txt")]
     tags = [f"manylinux_2_{minor}_x86_64" for minor in reversed(GLIBC)] + ["manylinux2014_x86_64", "manylinux1_x86_64"]
@@ -131,7 +135,8 @@ def build(out: Path, options: argparse.Namespace) -> Iterator[str]:
 
 
 def transfers(out: Path, limit: float) -> list[dict[str, int]]:
-    """run.sh, base and every file of images, with their bytes, in groups of at most `limit` MiB where that can be."""
+    """run.sh, base and every file of images, with their bytes, in groups of at most `limit` MiB
+    where that can be."""
     groups: list[dict[str, int]] = [{}]
     for item in (out / "run.sh", out / "base", *sorted((out / "images").glob("*"))):
         size = sum(path.stat().st_size for path in (item.rglob("*") if item.is_dir() else [item]) if path.is_file())
@@ -143,7 +148,8 @@ def transfers(out: Path, limit: float) -> list[dict[str, int]]:
 
 
 def split(out: Path, groups: list[dict[str, int]]) -> Path:
-    """Copies of the groups in OUT-transfers/1, 2, ...; all of them in one folder are the kit again."""
+    """Copies of the groups in OUT-transfers/1, 2, ...; all of them in one folder are the kit
+    again."""
     folder = out.with_name(f"{out.name}-transfers")
     shutil.rmtree(folder, ignore_errors=True)
     for number, group in enumerate(groups, start=1):

@@ -1,15 +1,16 @@
-"""Measures finished runs again from their checkpoints: Hessian, spectra, bounds, gradient-norm quantiles.
+"""Measures finished runs again from their checkpoints: Hessian, spectra, bounds, gradient-norm
+quantiles.
 
 python scripts/measure.py RUN_DIRECTORY [...] [measure.hessian_samples=50000 measure.lanczos=true ...]
 
-The weights, the history and everything else in the record stay as they are; the new settings are kept in the record's
-`environment.measured`.
+The weights, the history and everything else in the record stay as they are; the new settings are
+kept in the record's `environment.measured`.
 """
 
 import sys
 from pathlib import Path
 
-from sns.errors import UserError
+from sns.common.errors import UserError
 from sns.train.remeasure import remeasure
 
 ALLOWED = ("measure.", "train.device=", "train.threads=", "data.root=", "data.path=", "data.download=")

@@ -1,10 +1,12 @@
-"""Packs images for a machine without network into a few smaller files, and restores them there to the byte.
+"""Packs images for a machine without network into a few smaller files, and restores them there to
+the byte.
 
 python scripts/pack_data.py pack cifar10.npz ~/.cache/sns/cifar-100-python --out packed [--part-mib 32]
 python scripts/pack_data.py unpack packed --out FOLDER      # then data.path=FOLDER/cifar10.npz, data.root=FOLDER
 
-SOURCE is an .npz file as data=npz reads it, or the unpacked folder of CIFAR-10, CIFAR-100 or STL-10. Unpacking needs
-numpy alone; an interrupted one leaves nothing and is begun again; what is there already is checked and left.
+SOURCE is an .npz file as data=npz reads it, or the unpacked folder of CIFAR-10, CIFAR-100 or
+STL-10. Unpacking needs numpy alone; an interrupted one leaves nothing and is begun again; what is
+there already is checked and left.
 """
 
 import argparse
@@ -12,8 +14,8 @@ import sys
 import time
 from pathlib import Path
 
+from sns.common.errors import DataError, UserError
 from sns.data import pack
-from sns.errors import DataError, UserError
 
 
 def packed(source: Path, out: Path, part_mib: float) -> str:

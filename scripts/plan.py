@@ -1,4 +1,5 @@
-"""Lists the runs of a grid: what is done, what is left, and about how long it will take on this device.
+"""Lists the runs of a grid: what is done, what is left, and about how long it will take on this
+device.
 
 python scripts/plan.py experiment=table1 seed=0,1,2
 """
@@ -12,7 +13,7 @@ from hydra.errors import HydraException
 from rich.console import Console
 from rich.table import Table
 
-from sns.errors import UserError
+from sns.common.errors import UserError
 from sns.launch.estimate import run_seconds
 from sns.launch.plan import expand, remaining, state_of
 from sns.train.progress import clock

@@ -1,4 +1,5 @@
-"""Everything a reader sees, from the records of one experiment: summary, table, figures, claims and report.
+"""Everything a reader sees, from the records of one experiment: summary, table, figures, claims and
+report.
 
 python scripts/publish.py [RESULTS] [--experiment NAME]
 """

@@ -1,12 +1,14 @@
-"""The report of a results folder: one HTML page with the table, the figures and the claims, to open from disk.
+"""The report of a results folder: one HTML page with the table, the figures and the claims, to open
+from disk.
 
 python scripts/report.py [RESULTS] [--experiment NAME] [--out FILE]
 """
 
 import sys
 
-from sns.analysis import command, report
-from sns.analysis.grid import load_experiment, output_folder
+from sns.analysis import cli as command
+from sns.analysis.cells import load_experiment, output_folder
+from sns.analysis.report import page as report
 
 
 @command.told

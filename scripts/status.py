@@ -1,4 +1,5 @@
-"""Where a grid stands: which runs are done, running, queued, stopped, diverged or failed, and how far each has come.
+"""Where a grid stands: which runs are done, running, queued, stopped, diverged or failed, and how
+far each has come.
 
 python scripts/status.py [RESULTS] [--experiment NAME] [--watch [SECONDS]]
 """
@@ -11,12 +12,13 @@ from pathlib import Path
 from rich.console import Console, Group
 from rich.live import Live
 
-from sns.errors import UserError
+from sns.common.errors import UserError
 from sns.launch import status
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """Prints the table, or keeps it up to date until Ctrl-C; 1 after an error that the user can put right."""
+    """Prints the table, or keeps it up to date until Ctrl-C; 1 after an error that the user can put
+    right."""
     parser = argparse.ArgumentParser(description="The state of every run of a grid.")
     parser.add_argument("results", nargs="?", type=Path, default=Path("results"), help="results folder")
     parser.add_argument("--experiment", help="a folder under RESULTS/runs; default: all of them")

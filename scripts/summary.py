@@ -1,11 +1,14 @@
-"""Each method against vanilla over the whole grid: a short table (summary.md) and a figure, from records.
+"""Each method against vanilla over the whole grid: a short table (summary.md) and a figure, from
+records.
 
 python scripts/summary.py [RESULTS] [--experiment NAME] [--out FOLDER]
 """
 
 import sys
 
-from sns.analysis import command, figures, summary
+from sns.analysis import cli as command
+from sns.analysis.figures import render as figures
+from sns.analysis.figures import summary
 
 
 @command.told

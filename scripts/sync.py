@@ -1,4 +1,5 @@
-"""Uploads to Weights & Biases what was tracked offline, or not at all; repeat it at will, it goes on where it stopped.
+"""Uploads to Weights & Biases what was tracked offline, or not at all; repeat it at will, it goes
+on where it stopped.
 
 python scripts/sync.py [RESULTS] [--dir FOLDER] [--timeout SECONDS] [--dry-run]
 """
@@ -7,7 +8,7 @@ import argparse
 import sys
 from pathlib import Path
 
-from sns.errors import UserError
+from sns.common.errors import UserError
 from sns.track import sync
 
 

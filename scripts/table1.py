@@ -5,14 +5,17 @@ python scripts/table1.py [RESULTS] [--experiment NAME] [--accuracy best] [--all-
 
 import sys
 
-from sns.analysis import command, table1, table1_text
+from sns.analysis import cli as command
+from sns.analysis.table1 import table as table1
+from sns.analysis.table1 import text as table1_text
 
 FORMATS = {"md": table1_text.to_markdown, "csv": table1_text.to_csv, "tex": table1_text.to_latex}
 
 
 @command.told
 def main(arguments: list[str] | None = None) -> int:
-    """Writes the files, prints the table and where they are; 1 after an error that the user can put right."""
+    """Writes the files, prints the table and where they are; 1 after an error that the user can put
+    right."""
     parser = command.parser("Table 1 from records: Markdown, CSV and LaTeX.")
     parser.add_argument("--accuracy", choices=table1.ACCURACIES, default="final", help="last or best evaluation")
     parser.add_argument("--all-cells", action="store_true", help="also list the paper's settings without runs")

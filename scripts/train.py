@@ -4,7 +4,8 @@ python scripts/train.py setting=vgg_cifar10 method=spectral batch=large seed=1
 python scripts/train.py -m experiment=demo
 python scripts/train.py -m experiment=table1 hydra/launcher=local     # or slurm: docs/cluster.md
 
-Exit code: 0 all is done, 75 the same command goes on where this one stopped, anything else: an error, told in a line.
+Exit code: 0 all is done, 75 the same command goes on where this one stopped, anything else: an
+error, told in a line.
 """
 
 import os
@@ -20,14 +21,14 @@ from hydra.types import RunMode
 from omegaconf import DictConfig
 from omegaconf.errors import OmegaConfBaseException
 
-from sns.errors import UserError
+from sns.common.errors import UserError
 from sns.launch import several
 from sns.launch.attempt import RETRY, Fault, attempt
-from sns.launch.attempts import LAUNCHER
 from sns.launch.budget import announce, leave
 from sns.launch.mistakes import explain
+from sns.record.attempts import LAUNCHER
 from sns.train.run import configure
-from sns.train.signals import RESUMABLE, Interrupted
+from sns.train.stop import RESUMABLE, Interrupted
 
 CONFIGS = Path(__file__).resolve().parents[1] / "configs"
 DEBUG = bool(os.environ.get("SNS_DEBUG") or os.environ.get("HYDRA_FULL_ERROR"))
@@ -66,7 +67,8 @@ def _fault(code: int, message: str, overrides: list[str]) -> None:
 
 
 def main() -> int:
-    """The exit code: 0 if every run is over, 1 after a mistake or a failed run, 75 where the same command goes on."""
+    """The exit code: 0 if every run is over, 1 after a mistake or a failed run, 75 where the same
+    command goes on."""
     utils.run_and_report = lambda function: function()  # else Hydra tells its errors itself, over ten lines
     try:
         train()

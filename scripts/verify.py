@@ -1,10 +1,11 @@
-"""Checks what results/ states: records against the schema and their own configuration, pages against the records.
+"""Checks what results/ states: records against the schema and their own configuration, pages
+against the records.
 
 python scripts/verify.py [RESULTS]                                   # records, what is computed from them, quotations
 python scripts/verify.py --retrain RUN_DIRECTORY [data.path=FILE]    # trains one run again and compares its history
 
-Retraining on the same kind of processor with the same versions repeats every digit; elsewhere rounding grows over
-training, so that the last evaluation's accuracies may differ by TOLERANCE.
+Retraining on the same kind of processor with the same versions repeats every digit; elsewhere
+rounding grows over training, so that the last evaluation's accuracies may differ by TOLERANCE.
 """
 
 import argparse
@@ -25,12 +26,12 @@ import summary
 import table1
 from omegaconf import OmegaConf
 
-from sns.analysis import figures
-from sns.analysis.grid import load_experiment
-from sns.config import DataConfig
-from sns.errors import RecordError, UserError
-from sns.launch import attempts
-from sns.record import store
+from sns.analysis.cells import load_experiment
+from sns.analysis.figures import render as figures
+from sns.common.errors import RecordError, UserError
+from sns.common.files import write_text
+from sns.config.schema import DataConfig
+from sns.record import attempts, store
 from sns.train.run import configure, run
 
 TOLERANCE = 0.03  # of accuracies, a few times what seeds differ by
@@ -40,9 +41,10 @@ SECONDS = ("train_seconds", "measure_seconds")
 
 
 def record_faults(runs: Path) -> Iterator[str]:
-    """A sentence for each run directory below `runs` that does not hold a whole record of what its name says."""
+    """A sentence for each run directory below `runs` that does not hold a whole record of what its
+    name says."""
     for directory in store.run_directories(runs):
-        if not store.is_over(directory) and (directory / attempts.FILE).is_file():
+        if not store.is_finished(directory) and (directory / attempts.FILE).is_file():
             continue  # a run of this machine that is not over: no record yet, and never committed
         try:
             record = store.read(directory)
@@ -95,7 +97,8 @@ def _publish(results: Path, experiment: str, out: Path, wanted: set[str]) -> Non
 
 
 def quote_faults(root: Path) -> Iterator[str]:
-    """A sentence for each table that README.md or docs/*.md of `root` quotes in another wording than its file's."""
+    """A sentence for each table that README.md or docs/*.md of `root` quotes in another wording
+    than its file's."""
     for page in sorted([*root.glob("README.md"), *root.glob("docs/*.md")]):
         for name, quoted in QUOTE.findall(page.read_text(encoding="utf-8")):
             file = root / name
@@ -111,11 +114,12 @@ def requote(root: Path) -> None:
         text = page.read_text(encoding="utf-8")
         new = QUOTE.sub(lambda found: f"<!-- {found[1]} -->\n{(root / found[1]).read_text()}<!-- / -->", text)
         if new != text:
-            store.write_text(page, new)
+            write_text(page, new)
 
 
 def retrain(directory: Path, overrides: list[str]) -> str:
-    """Trains the run of `directory` again in a scratch folder; a sentence on how close its history came.
+    """Trains the run of `directory` again in a scratch folder; a sentence on how close its history
+    came.
 
     RecordError if the accuracies of the last evaluation differ by more than TOLERANCE.
     """

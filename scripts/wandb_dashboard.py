@@ -1,4 +1,5 @@
-"""Builds the shared view of a grid in Weights & Biases: a workspace and a report, the same for everybody.
+"""Builds the shared view of a grid in Weights & Biases: a workspace and a report, the same for
+everybody.
 
 python scripts/wandb_dashboard.py [--experiment NAME] [--entity TEAM] [--project NAME] [--out FOLDER]
 """
@@ -8,16 +9,17 @@ import importlib.util
 import sys
 from pathlib import Path
 
-from sns.config import TrackConfig
-from sns.errors import UserError, first_line
-from sns.record.store import write_text
+from sns.common.errors import UserError, first_line
+from sns.common.files import write_text
+from sns.config.schema import TrackConfig
 from sns.track.sync import require_server
 
 LOCAL = "entity"  # stands for the team in what is only written
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """Saves both views and prints their addresses, or writes them to --out; 1 after an error the user can mend."""
+    """Saves both views and prints their addresses, or writes them to --out; 1 after an error the
+    user can mend."""
     parser = argparse.ArgumentParser(description="Build the shared Weights & Biases view of a grid.")
     parser.add_argument("--experiment", help="only the runs of this grid, such as table1")
     parser.add_argument("--entity", help="team or user; default: the account's own")

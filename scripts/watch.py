@@ -1,4 +1,5 @@
-"""Live curves of a running grid in TensorBoard, from the run directories alone: no account, no network.
+"""Live curves of a running grid in TensorBoard, from the run directories alone: no account, no
+network.
 
 python scripts/watch.py [RESULTS] [--experiment NAME] [--port 6006] [--every SECONDS]
 """
@@ -15,7 +16,7 @@ import time
 import webbrowser
 from pathlib import Path
 
-from sns.errors import UserError
+from sns.common.errors import UserError
 
 
 def main(arguments: list[str] | None = None) -> int:

@@ -1,4 +1,5 @@
-"""Shared fixtures: the repository, composed configurations, and a tiny run that trains in a second."""
+"""Shared fixtures: the repository, composed configurations, and a tiny run that trains in a
+second."""
 
 import time
 from collections.abc import Callable
@@ -9,8 +10,8 @@ import pytest
 import torch
 from hydra import compose, initialize_config_dir
 
-from sns.config import Config
-from sns.train import signals
+from sns.config.schema import Config
+from sns.train import stop as signals
 from sns.train.run import configure
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -59,7 +60,8 @@ def compose_tree(*overrides: str) -> Any:
 
 @pytest.fixture
 def tiny(tmp_path: Path) -> Callable[..., Config]:
-    """`tiny("method=spectral", ...)`: a checked configuration that trains in about a second, results in tmp_path."""
+    """`tiny("method=spectral", ...)`: a checked configuration that trains in about a second,
+    results in tmp_path."""
 
     def make(*overrides: str) -> Config:
         return configure(compose_tree(*TINY, f"results={tmp_path}", *overrides))

@@ -3,9 +3,10 @@
     python tests/soak.py                                      # eight small runs, minutes
     python tests/soak.py --every 2 experiment=demo seed=0,1   # any grid that scripts/train.py -m would train
 
-Every few seconds SIGKILL ends a worker chosen at random, at a moment that nobody prepared for; its run goes back to
-the queue and is taken up by another process. At the end each history (less timings), each record (less timings and
-whereabouts) and all final weights must equal those of the quiet grid. Exit code 0 if they do.
+Every few seconds SIGKILL ends a worker chosen at random, at a moment that nobody prepared for; its
+run goes back to the queue and is taken up by another process. At the end each history (less
+timings), each record (less timings and whereabouts) and all final weights must equal those of the
+quiet grid. Exit code 0 if they do.
 """
 
 import argparse
@@ -25,7 +26,7 @@ from pathlib import Path
 import torch
 from hydra import initialize_config_dir
 
-from sns.config import Config
+from sns.config.schema import Config
 from sns.launch.plan import expand
 from sns.record import store
 from sns.train import checkpoint
@@ -45,7 +46,8 @@ def work(config: Config) -> None:
 
 
 def train_all(configs: list[Config], workers: int, every: float, chance: random.Random) -> tuple[int, int]:
-    """Trains `configs` with a killer that strikes about `every` seconds (0: never); kills and starts."""
+    """Trains `configs` with a killer that strikes about `every` seconds (0: never); kills and
+    starts."""
     context = multiprocessing.get_context("forkserver")  # imports once, then forks: a restart costs no seconds
     context.set_forkserver_preload(["sns.train.run", "torch._dynamo"])  # the second, slow to import, comes with torch
     queue = collections.deque(configs)
@@ -63,7 +65,8 @@ def train_all(configs: list[Config], workers: int, every: float, chance: random.
         time.sleep(0.01)
         if every > 0 and time.monotonic() > strike:
             victim = chance.choice(list(live))
-            # The last measurements start over when killed: a run that is struck again and again gets longer peace.
+            # The last measurements start over when killed: a run that is struck again and again
+            # gets longer peace.
             spared[live[victim].run_id] += 1
             if chance.random() < 5 / spared[live[victim].run_id]:
                 assert victim.pid is not None

@@ -1,8 +1,9 @@
-"""Complete run directories with chosen numbers, for the tests and the benchmarks of everything that reads records.
+"""Complete run directories with chosen numbers, for the tests and the benchmarks of everything that
+reads records.
 
-By default a run of the paper's grid ends at the accuracy and the gap that the paper printed, and its gap is the same
-at every evaluation, so that final gap = gap at alpha = `gap`. `realistic=True` draws rising curves with noise instead;
-the last row is the asked one in either case.
+By default a run of the paper's grid ends at the accuracy and the gap that the paper printed, and
+its gap is the same at every evaluation, so that final gap = gap at alpha = `gap`. `realistic=True`
+draws rising curves with noise instead; the last row is the asked one in either case.
 """
 
 import hashlib
@@ -17,8 +18,8 @@ import pandas as pd
 import yaml
 from synthetic_fields import ENVIRONMENT, MEASURED, MEMORY, TIMINGS, measured_at_end
 
-from sns.analysis.grid import METHODS, PAPER_SETTINGS, REGIMES, paper_table
-from sns.config import BatchConfig, Config, DataConfig, OptimConfig, TrainConfig, to_dict
+from sns.analysis.cells import METHODS, PAPER_SETTINGS, REGIMES, paper_table
+from sns.config.schema import BatchConfig, Config, DataConfig, ExperimentConfig, OptimConfig, TrainConfig, to_dict
 from sns.record.gap import gap_at_alpha
 from sns.record.schema import HISTORY, LAYERS, SCHEMA_VERSION, SPECTRA, Result
 from sns.record.store import write_result
@@ -44,12 +45,13 @@ def _paper() -> dict[tuple[str, str, str], tuple[float, float, float]]:
 
 
 def config_for(folder: Path, place: tuple[str, str, str], seed: int, epochs: float, batch_size: int) -> Config:
-    """The configuration that such a run would have had; its run_id and variant are the real ones."""
+    """The configuration that such a run would have had; its run_id and variant are the real
+    ones."""
     setting, method, regime = place
     rate = 0.1 if setting in SLOW else 1.0
     return Config(
         setting=setting,
-        grid=folder.name,
+        experiment=ExperimentConfig(name=folder.name),
         results=str(folder.parent.parent),
         seed=seed,
         alpha=_paper().get(place, (0, 0.8, 0))[1],
@@ -138,9 +140,10 @@ def write_run(
 ) -> Path:
     """Writes one run under the experiment folder `folder` and returns its directory.
 
-    `history` replaces columns of the history (before final, best and gap at alpha are taken from it); `hessian` gives
-    the eigenvalues as {"train": x, "test": y}, False leaves the measurement out; `skew` is the log of the ratio between
-    the largest and the smallest singular value; `overrides` replace fields of Result.
+    `history` replaces columns of the history (before final, best and gap at alpha are taken from
+    it); `hessian` gives the eigenvalues as {"train": x, "test": y}, False leaves the measurement
+    out; `skew` is the log of the ratio between the largest and the smallest singular value;
+    `overrides` replace fields of Result.
     """
     place = (setting, method, regime)
     paper = _paper().get(place, (0.9, 0.8, 0.05))
@@ -177,7 +180,7 @@ def _result(
     values: dict[str, Any] = {
         "schema": SCHEMA_VERSION,
         "run_id": config.run_id,
-        "experiment": config.grid,
+        "experiment": config.experiment.name,
         "status": status,
         "reason": None if status == "ok" else f"the loss stopped being finite ({status})",
         "setting": config.setting,
@@ -213,8 +216,8 @@ def write_grid(
     effect: Callable[[str, str, str, int], dict[str, Any]] | None = None,
     **common: Any,
 ) -> Path:
-    """One run for each place and seed; `effect(setting, method, regime, seed)` gives the arguments of write_run that
-    differ from `common`. Returns `folder`."""
+    """One run for each place and seed; `effect(setting, method, regime, seed)` gives the arguments
+    of write_run that differ from `common`. Returns `folder`."""
     for setting in settings:
         for method in methods:
             for regime in regimes:

@@ -1,4 +1,5 @@
-"""The training command as a user meets it: errors in one sentence, sweeps that go on, nothing left half-written."""
+"""The training command as a user meets it: errors in one sentence, sweeps that go on, nothing left
+half-written."""
 
 import resource
 import subprocess

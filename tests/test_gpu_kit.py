@@ -1,4 +1,5 @@
-"""The folder for a machine without network: what is in it, that it works alone, and that damage is told."""
+"""The folder for a machine without network: what is in it, that it works alone, and that damage is
+told."""
 
 import argparse
 import hashlib
@@ -14,7 +15,7 @@ import numpy as np
 import pytest
 from conftest import ROOT
 
-from sns.errors import UserError
+from sns.common.errors import UserError
 from sns.record.commit import commit
 
 sys.path.insert(0, str(ROOT / "scripts"))
@@ -61,7 +62,7 @@ def refused(done: subprocess.CompletedProcess[str], says: str) -> None:
 def test_the_kit_trains_alone(moved: Path) -> None:
     overrides = ["setting=digits_vgg", "data=npz", "train.epochs=0.2", "track=disabled"]
     overrides += ["model.widths=[[4],[4],[4]]", "model.dropout=[[0.0],[0.0],[0.0]]", "train.device=cpu"]
-    overrides += ["measure.hessian=false", "measure.spectra=false", "batch.size=10", "grid=kit"]
+    overrides += ["measure.hessian=false", "measure.spectra=false", "batch.size=10", "experiment.name=kit"]
     done = call(moved, *overrides, "data.subset=null", "data.test_subset=null")
     assert done.returncode == 0, done.stderr
     (directory,) = (moved / "results" / "runs" / "kit").glob("digits_vgg__*")

@@ -1,4 +1,5 @@
-"""Packs of images: what comes back is the same to the byte, and whatever is wrong with them is told in a sentence."""
+"""Packs of images: what comes back is the same to the byte, and whatever is wrong with them is told
+in a sentence."""
 
 import json
 import lzma
@@ -12,10 +13,10 @@ import pytest
 import torch
 from conftest import ROOT
 
-from sns.config import DataConfig
+from sns.common.errors import DataError
+from sns.config.schema import DataConfig
 from sns.data import blocks, pack, pixels
 from sns.data.dataset import load
-from sns.errors import DataError
 
 sys.path.insert(0, str(ROOT / "scripts"))
 import pack_data
@@ -52,7 +53,8 @@ def write(kind: str, root: Path) -> Path:
 
 
 def python2(planes: np.ndarray) -> bytes:
-    """A pickle of protocol 2 whose bytes lie there as Python 2 wrote them, as in the official files."""
+    """A pickle of protocol 2 whose bytes lie there as Python 2 wrote them, as in the official
+    files."""
     data = planes.tobytes()
     return b"\x80\x02}U\x04dataT" + len(data).to_bytes(4, "little") + data + b"s."
 

@@ -6,10 +6,10 @@ import pytest
 from conftest import ROOT, TINY, compose_tree
 from hydra import initialize_config_dir
 
-from sns.errors import ConfigError
+from sns.common.errors import ConfigError
 from sns.launch.plan import Planned, expand, remaining, state_of
 from sns.train.run import configure, run
-from sns.train.signals import Interrupted
+from sns.train.stop import Interrupted
 
 FAST = [*TINY, "measure.hessian=false", "measure.spectra=false"]
 

@@ -1,4 +1,5 @@
-"""docs/reproduction.md says what results/paper/departures.yaml says, its fields exist, its figures are computed."""
+"""docs/reproduction.md says what results/paper/departures.yaml says, its fields exist, its figures
+are computed."""
 
 import re
 import runpy
@@ -8,10 +9,10 @@ import pytest
 import yaml
 from conftest import ROOT, compose_tree
 
-from sns.config import Config
+from sns.config.compose import SECTIONS
+from sns.config.schema import Config
 from sns.method import METHODS
 from sns.model import MODELS
-from sns.parse import SECTIONS
 from sns.train.run import configure
 
 PAGE = (ROOT / "docs/reproduction.md").read_text(encoding="utf-8")
@@ -122,7 +123,8 @@ def test_the_page_quotes_what_the_command_prints(printed: str) -> None:
 
 
 def test_the_table_of_errata_quotes_the_block(printed: str) -> None:
-    """Each number of the last column is one that the command prints in the part of the same number."""
+    """Each number of the last column is one that the command prints in the part of the same
+    number."""
     parts = {part[0]: part for part in re.split(r"\n(?=\d\. )", printed)}
     quoted = [(row[0], number) for row in rows("Errata") for number in NUMBER.findall(row[-1])]
     assert len(quoted) > 25

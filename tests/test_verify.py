@@ -1,4 +1,5 @@
-"""What is committed under results/ is whole, is what its name says, and is what its records give."""
+"""What is committed under results/ is whole, is what its name says, and is what its records
+give."""
 
 import json
 import sys
@@ -8,7 +9,7 @@ import pytest
 import yaml
 from conftest import ROOT
 
-from sns.errors import RecordError
+from sns.common.errors import RecordError
 from sns.record import store
 from sns.train.run import run
 
@@ -25,7 +26,7 @@ def finished(tmp_path_factory: pytest.TempPathFactory) -> Path:
     from sns.train.run import configure
 
     results = tmp_path_factory.mktemp("results")
-    run(configure(compose_tree(*TINY, f"results={results}", "grid=tiny", "train.threads=1")))
+    run(configure(compose_tree(*TINY, f"results={results}", "experiment.name=tiny", "train.threads=1")))
     assert table1.main([str(results), "--experiment", "tiny"]) == 0
     return results
 

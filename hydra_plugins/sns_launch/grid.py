@@ -1,4 +1,5 @@
-"""The sweeper behind every `train.py -m`: the grid of Hydra's basic sweeper, launched by sns.launch.grid."""
+"""The sweeper behind every `train.py -m`: the grid of Hydra's basic sweeper, launched by
+sns.launch.grid."""
 
 import os
 import sys
@@ -11,17 +12,19 @@ from hydra._internal.core_plugins.basic_sweeper import BasicSweeper
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.errors import HydraException
 
-from sns.errors import UserError, first_line
+from sns.common.errors import UserError, first_line
 
 
 class GridSweeper(BasicSweeper):
-    """Composes and checks every cell first, then launches those that are neither over nor under way.
+    """Composes and checks every cell first, then launches those that are neither over nor under
+    way.
 
     Ends the process with the exit code of sns.launch.grid.Grid.run.
     """
 
     def sweep(self, arguments: list[str]) -> Any:
-        """One grid, from the overrides of the command line and of the experiment's hydra.sweeper.params."""
+        """One grid, from the overrides of the command line and of the experiment's
+        hydra.sweeper.params."""
         from sns.launch.grid import Grid  # imports torch: not at Hydra's scan for plugins
 
         assert self.hydra_context is not None
@@ -38,8 +41,8 @@ class GridSweeper(BasicSweeper):
         sys.exit(code or int(faults > 0))
 
     def _compose(self, jobs: Sequence[Sequence[str]]) -> tuple[list[Any], int]:
-        """The cells, and how many could not be composed, each told in a line. Cells that differ in the seed alone are
-        composed once, since composing costs most.
+        """The cells, and how many could not be composed, each told in a line. Cells that differ in
+        the seed alone are composed once, since composing costs most.
         """
         from sns.launch.grid import Cell
         from sns.train.run import configure
@@ -84,7 +87,7 @@ class GridSweeper(BasicSweeper):
         return box
 
     def _launch(self, cells: Sequence[Any]) -> None:
-        from sns.train.signals import Interrupted
+        from sns.train.stop import Interrupted
 
         assert self.launcher is not None
         self.launcher.cells = cells  # type: ignore[attr-defined]  # ours read the run_ids

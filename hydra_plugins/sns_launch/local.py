@@ -1,4 +1,5 @@
-"""hydra/launcher=local: the runs of a grid side by side on this machine, a fresh process for each."""
+"""hydra/launcher=local: the runs of a grid side by side on this machine, a fresh process for
+each."""
 
 import os
 import sys
@@ -25,8 +26,8 @@ class LocalLauncher(Launcher):
         """Trains every job to its end or to its fault; Interrupted when asked to stop."""
         import torch
 
+        from sns.config.compose import launch_section
         from sns.launch import pool
-        from sns.parse import launch_section
 
         train, launch = self.config.train, launch_section(self.config)
         gpus = [] if train.device == "cpu" else pool.visible_gpus(os.environ, torch.cuda.device_count())
@@ -42,6 +43,7 @@ class LocalLauncher(Launcher):
 
 
 def command(overrides: Sequence[str]) -> tuple[str, ...]:
-    """One run of the present script in a process of its own. Lines in place of bars: many runs share the terminal."""
+    """One run of the present script in a process of its own. Lines in place of bars: many runs
+    share the terminal."""
     quiet = [] if any(text.startswith("train.progress=") for text in overrides) else ["train.progress=lines"]
     return (sys.executable, str(Path(sys.argv[0]).resolve()), *overrides, *quiet)

@@ -13,7 +13,8 @@ from hydra_plugins.sns_launch.local import command
 
 
 class SlurmLauncher(Launcher):
-    """Submits every job as a task of one array and, unless wait=false, returns when Slurm has none of them left."""
+    """Submits every job as a task of one array and, unless wait=false, returns when Slurm has none
+    of them left."""
 
     def __init__(self, **options: Any) -> None:
         self.options = OmegaConf.create(options)
@@ -25,11 +26,11 @@ class SlurmLauncher(Launcher):
 
     def launch(self, job_overrides: Sequence[Sequence[str]], initial_job_idx: int) -> Sequence[JobReturn]:
         """Submits the array; Interrupted where it does not wait for its end."""
-        from sns.errors import UserError
+        from sns.common.errors import UserError
+        from sns.config.compose import checked
         from sns.launch import slurm
         from sns.launch.pool import Task
-        from sns.parse import checked
-        from sns.train.signals import Interrupted
+        from sns.train.stop import Interrupted
 
         options: slurm.Options = checked("hydra.launcher", slurm.Options, OmegaConf.to_container(self.options))
         if not self.cells:

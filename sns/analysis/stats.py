@@ -1,4 +1,5 @@
-"""Means, deviations, intervals and rank correlations: everything statistical that tables, figures and claims share."""
+"""Means, deviations, intervals and rank correlations: everything statistical that tables, figures
+and claims share."""
 
 import math
 from collections.abc import Iterable, Mapping, Sequence
@@ -24,7 +25,8 @@ __all__ = [
 
 @dataclass(frozen=True)
 class Summary:
-    """A mean over runs; `sd` (n - 1 in the denominator) and the t interval are None where n < 2, `mean` where n = 0."""
+    """A mean over runs; `sd` (n - 1 in the denominator) and the t interval are None where n < 2,
+    `mean` where n = 0."""
 
     mean: float | None
     sd: float | None
@@ -44,7 +46,8 @@ class Correlation:
 
 
 def summarise(values: Iterable[float | None], level: float = 0.95) -> Summary:
-    """Mean, standard deviation and two-sided t interval of the finite `values`; others are left out."""
+    """Mean, standard deviation and two-sided t interval of the finite `values`; others are left
+    out."""
     kept = np.array([value for value in values if value is not None and math.isfinite(value)], dtype=float)
     n = len(kept)
     if n == 0:
@@ -58,7 +61,8 @@ def summarise(values: Iterable[float | None], level: float = 0.95) -> Summary:
 
 
 def prediction_half_width(summary: Summary, level: float = 0.95) -> float | None:
-    """Half the width of the t interval, around the mean of n values, for one further value; None where n < 2."""
+    """Half the width of the t interval, around the mean of n values, for one further value; None
+    where n < 2."""
     if summary.sd is None:
         return None
     n = summary.n
@@ -71,10 +75,11 @@ def paired(first: Mapping[int, float], second: Mapping[int, float], level: float
 
 
 def spearman(x: Sequence[float], y: Sequence[float], level: float = 0.95) -> Correlation:
-    """Spearman's rho of the pairs that are finite, with the interval of Bonett and Wright (2000) on Fisher's scale.
+    """Spearman's rho of the pairs that are finite, with the interval of Bonett and Wright (2000) on
+    Fisher's scale.
 
-    The interval takes the pairs as independent: for the epochs of one run it is too narrow. None where fewer than 4
-    pairs are left or one side is constant.
+    The interval takes the pairs as independent: for the epochs of one run it is too narrow. None
+    where fewer than 4 pairs are left or one side is constant.
     """
     a, b = np.asarray(x, dtype=float), np.asarray(y, dtype=float)
     finite = np.isfinite(a) & np.isfinite(b)
@@ -90,7 +95,8 @@ def spearman(x: Sequence[float], y: Sequence[float], level: float = 0.95) -> Cor
 
 
 def combine_correlations(runs: Sequence[Correlation], level: float = 0.95) -> Correlation:
-    """One rho over several runs: the mean on Fisher's scale with a t interval over runs, `n` = runs.
+    """One rho over several runs: the mean on Fisher's scale with a t interval over runs, `n` =
+    runs.
 
     A single run keeps its own rho and interval (see `spearman` for what that interval assumes).
     """

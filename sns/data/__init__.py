@@ -1,1 +1,2 @@
-"""Files to contrast-normalised tensors on the training device, the order of batches, and augmentation."""
+"""Files to contrast-normalised tensors on the training device, the order of batches, and
+augmentation."""

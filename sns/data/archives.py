@@ -1,4 +1,5 @@
-"""CIFAR-10, CIFAR-100 and STL-10 through torchvision's classes, fetched so that a shared cache is never half there."""
+"""CIFAR-10, CIFAR-100 and STL-10 through torchvision's classes, fetched so that a shared cache is
+never half there."""
 
 import errno
 import tarfile
@@ -12,10 +13,10 @@ from typing import Any
 
 import numpy as np
 
+from sns.common.errors import DataError, first_line
+from sns.common.memory import require_host
 from sns.data.cache import download_timeout, install, locked, scratch, sweep
-from sns.data.memory import require_host
 from sns.data.raw import RawData, RawSplit
-from sns.errors import DataError, first_line
 
 CLASSES = {"cifar10": 10, "cifar100": 100, "stl10": 10}
 UNPACK_ERRORS = (RuntimeError, EOFError, tarfile.TarError, zlib.error, BadGzipFile)
@@ -25,10 +26,12 @@ READ_ERRORS = (OSError, RuntimeError, EOFError, ValueError, KeyError, TypeError,
 
 
 def read(name: str, root: Path, download: bool) -> RawData:
-    """The official training and test images of `name` in CLASSES, from files below `root`; STL-10's labelled part.
+    """The official training and test images of `name` in CLASSES, from files below `root`; STL-10's
+    labelled part.
 
-    Files that are not there come from the official archive, if it lies in `root`, or from the network if `download`.
-    DataError if they cannot be had, fail their checksum, or do not fit into memory.
+    Files that are not there come from the official archive, if it lies in `root`, or from the
+    network if `download`. DataError if they cannot be had, fail their checksum, or do not fit into
+    memory.
     """
     kind = _kind(name)
     folder = root / kind.base_folder
@@ -50,7 +53,8 @@ def _kind(name: str) -> Any:
     from torchvision import datasets  # here, because its import takes seconds that other data sets need not wait
 
     if name == "stl10":
-        # Without the 2.6 GB of unlabelled images, which are not used and whose checksum would be taken each time.
+        # Without the 2.6 GB of unlabelled images, which are not used and whose checksum would be
+        # taken each time.
         return type("STL10", (datasets.STL10,), {"train_list": datasets.STL10.train_list[:2]})
     return {"cifar10": datasets.CIFAR10, "cifar100": datasets.CIFAR100}[name]
 
@@ -68,7 +72,8 @@ def _pixels(name: str, data: Any) -> Any:
 
 
 def _labels(split: Any) -> Any:
-    # STL-10 counts from 1 in bytes, torchvision from 0: an image without a label has become 255 and is refused later.
+    # STL-10 counts from 1 in bytes, torchvision from 0: an image without a label has become 255 and
+    # is refused later.
     return np.asarray(split.labels if hasattr(split, "labels") else split.targets, dtype=np.int64)
 
 

@@ -6,11 +6,13 @@ from torch import Tensor
 
 
 def crop_and_flip(x: Tensor, padding: int, flip: bool, generator: torch.Generator) -> Tensor:
-    """Images (B, C, H, W), each padded with `padding` zeros, cut back to H x W at a random place and mirrored or not.
+    """Images (B, C, H, W), each padded with `padding` zeros, cut back to H x W at a random place
+    and mirrored or not.
 
-    Offsets are uniform on 0..2*padding for rows and columns separately, mirroring has probability 1/2, both drawn for
-    each image from `generator`, which lives on the device of `x`. Images are contrast-normalised already, so the zeros
-    are their mean. Returns `x` itself when there is nothing to do; `x` is never changed.
+    Offsets are uniform on 0..2*padding for rows and columns separately, mirroring has probability
+    1/2, both drawn for each image from `generator`, which lives on the device of `x`. Images are
+    contrast-normalised already, so the zeros are their mean. Returns `x` itself when there is
+    nothing to do; `x` is never changed.
     """
     if padding == 0 and not flip:
         return x
@@ -24,15 +26,17 @@ def crop_and_flip(x: Tensor, padding: int, flip: bool, generator: torch.Generato
 
 
 def window(x: Tensor, padding: int, top: Tensor, left: Tensor, mirrored: Tensor) -> Tensor:
-    """The H x W piece of each zero-padded image of `x` (B, C, H, W) from row top[i] and column left[i] on, its columns
-    reversed where mirrored[i]; top, left: (B,) int64 in 0..2*padding, mirrored: (B,) bool."""
+    """The H x W piece of each zero-padded image of `x` (B, C, H, W) from row top[i] and column
+    left[i] on, its columns reversed where mirrored[i]; top, left: (B,) int64 in 0..2*padding,
+    mirrored: (B,) bool."""
     if x.device.type == "cpu":
         return _by_image(x, padding, top, left, mirrored)
     return _by_index(x, padding, top, left, mirrored)
 
 
 def _by_image(x: Tensor, padding: int, top: Tensor, left: Tensor, mirrored: Tensor) -> Tensor:
-    """One block copy an image, of what remains of it in its window: on a CPU two to four times as fast as an index."""
+    """One block copy an image, of what remains of it in its window: on a CPU two to four times as
+    fast as an index."""
     out = torch.zeros_like(x)
     source, target = x.numpy(), out.numpy()
     height, width = x.shape[2:]
@@ -44,7 +48,8 @@ def _by_image(x: Tensor, padding: int, top: Tensor, left: Tensor, mirrored: Tens
 
 
 def _overlap(shift: int, size: int) -> tuple[slice, slice]:
-    """Which entries 0..size-1 a window moved by `shift` still sees, and where in the window they are."""
+    """Which entries 0..size-1 a window moved by `shift` still sees, and where in the window they
+    are."""
     return slice(max(shift, 0), size + min(shift, 0)), slice(max(-shift, 0), size - max(shift, 0))
 
 

@@ -1,4 +1,5 @@
-"""Where the images lie in an archive, as bytes: in an .npz file, a pickle of CIFAR, or STL-10's plain arrays."""
+"""Where the images lie in an archive, as bytes: in an .npz file, a pickle of CIFAR, or STL-10's
+plain arrays."""
 
 import pickletools
 import zipfile
@@ -9,7 +10,7 @@ from pathlib import Path
 
 import numpy as np
 
-from sns.errors import DataError, first_line
+from sns.common.errors import DataError, first_line
 
 PIECE = 32 << 20  # bytes of images that are compressed together: what is in memory at a time, a few times over
 CIFAR, STL = (3, 32, 32), (3, 96, 96)
@@ -31,7 +32,8 @@ class Block:
 
 
 def find(path: Path, data: bytes) -> Iterator[Block]:
-    """Where images lie in `data`, the bytes of `path`, in their order; nothing for what has none."""
+    """Where images lie in `data`, the bytes of `path`, in their order; nothing for what has
+    none."""
     if path.suffix == ".npz":
         yield from _of_arrays(path, data)
     elif path.name.endswith("_X.bin") and len(data) % np.prod(STL) == 0:
@@ -63,7 +65,8 @@ def _of_arrays(path: Path, data: bytes) -> Iterator[Block]:
 
 
 def pieces(data: bytes, blocks: Iterable[Block]) -> Iterator[Block | slice]:
-    """The whole of `data`, cut into runs of images of about PIECE bytes and what lies between them."""
+    """The whole of `data`, cut into runs of images of about PIECE bytes and what lies between
+    them."""
     done = 0
     for block in blocks:
         if block.start > done:

@@ -17,10 +17,11 @@ TIMEOUT = 30.0  # seconds without an answer after which a download is given up
 
 @contextmanager
 def locked(path: Path) -> Iterator[bool]:
-    """Holds an exclusive lock on the file `path`, waiting for it; it ends with the process, however that dies.
+    """Holds an exclusive lock on the file `path`, waiting for it; it ends with the process, however
+    that dies.
 
-    Yields whether it is held. It is not where the file system has no locks: then several processes may fetch the same
-    thing, and `install` still keeps it whole.
+    Yields whether it is held. It is not where the file system has no locks: then several processes
+    may fetch the same thing, and `install` still keeps it whole.
     """
     held = False
     with path.open("a") as handle:
@@ -33,13 +34,15 @@ def locked(path: Path) -> Iterator[bool]:
 
 @contextmanager
 def scratch(root: Path, name: str) -> Iterator[Path]:
-    """A new folder beside the place where `name` will be, on the same file system; removed at the end."""
+    """A new folder beside the place where `name` will be, on the same file system; removed at the
+    end."""
     with tempfile.TemporaryDirectory(dir=root, prefix=f".{name}.", suffix=".tmp", ignore_cleanup_errors=True) as aside:
         yield Path(aside)
 
 
 def sweep(root: Path, name: str) -> None:
-    """Removes what processes that were killed left of `scratch`; only while the lock for `name` is held."""
+    """Removes what processes that were killed left of `scratch`; only while the lock for `name` is
+    held."""
     for left in root.glob(f".{name}.*.tmp"):
         shutil.rmtree(left, ignore_errors=True)
 
@@ -56,7 +59,8 @@ def install(ready: Path, place: Path) -> None:
 
 @contextmanager
 def download_timeout(seconds: float = TIMEOUT) -> Iterator[None]:
-    """Connections give up after `seconds` of silence: torchvision sets no limit, and a firewall may never answer."""
+    """Connections give up after `seconds` of silence: torchvision sets no limit, and a firewall may
+    never answer."""
     before = socket.getdefaulttimeout()
     socket.setdefaulttimeout(seconds)
     try:

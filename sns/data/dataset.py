@@ -8,14 +8,14 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from sns.config import DataConfig
+from sns.common.errors import DataError
+from sns.common.memory import require_device
+from sns.config.schema import DataConfig
 from sns.data import archives, digits, npz
 from sns.data.gcn import global_contrast_normalize
-from sns.data.memory import require_device
 from sns.data.raw import RawData, RawSplit, check
 from sns.data.resize import area_average
 from sns.data.subset import balanced_indices
-from sns.errors import DataError
 
 
 @dataclass(frozen=True)
@@ -52,10 +52,12 @@ class Dataset:
 
 
 def load(config: DataConfig, device: torch.device) -> Dataset:
-    """The images that `config` names, checked, cut to the subset, made smaller, contrast-normalised and on `device`.
+    """The images that `config` names, checked, cut to the subset, made smaller, contrast-normalised
+    and on `device`.
 
-    Raises DataError, one sentence, for a missing or damaged archive, unfit arrays, a subset or held-out part larger
-    than the set, a resolution that does not divide theirs, or too little memory.
+    Raises DataError, one sentence, for a missing or damaged archive, unfit arrays, a subset or
+    held-out part larger than the set, a resolution that does not divide theirs, or too little
+    memory.
     """
     raw, source = _read(config)
     classes = check(raw, source)
@@ -121,7 +123,8 @@ def _smaller(split: RawSplit, side: int | None, source: str) -> RawSplit:
 
 
 def _note(raw: RawData, config: DataConfig) -> str | None:
-    """What was done to the images that a reader would not expect, and what their source says of them."""
+    """What was done to the images that a reader would not expect, and what their source says of
+    them."""
     cut = config.subset is not None or config.test_subset is not None or config.holdout is not None
     parts = [f"{raw.note}, counted before the subset was taken" if raw.note is not None and cut else raw.note]
     if config.resolution is not None:
@@ -132,7 +135,8 @@ def _note(raw: RawData, config: DataConfig) -> str | None:
 
 
 def fingerprint(*splits: RawSplit) -> str:
-    """32 hex digits over shapes, pixels (C, H, W order) and labels: the same on every machine and from every source."""
+    """32 hex digits over shapes, pixels (C, H, W order) and labels: the same on every machine and
+    from every source."""
     digest = hashlib.blake2b(digest_size=16)
     for split in splits:
         digest.update(repr(split.x.shape).encode())

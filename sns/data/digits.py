@@ -1,20 +1,22 @@
-"""The 1,797 handwritten digits of 8x8 pixels in scikit-learn (from UCI's Optical Recognition of Handwritten Digits)."""
+"""The 1,797 handwritten digits of 8x8 pixels in scikit-learn (from UCI's Optical Recognition of
+Handwritten Digits)."""
 
 import importlib.util
 from pathlib import Path
 
 import numpy as np
 
+from sns.common.errors import DataError
 from sns.data.raw import Array, RawData, RawSplit
 from sns.data.subset import balanced_indices
-from sns.errors import DataError
 
 TEST_IMAGES = 360  # 36 of each class; the other 1,437 train
 SCALE = 15  # grey levels 0..16 become bytes 0..240: an exact multiple, which contrast normalization takes out again
 
 
 def read() -> RawData:
-    """1,437 training and 360 test images (1, 8, 8), split once for all seeds; the test set is class-balanced."""
+    """1,437 training and 360 test images (1, 8, 8), split once for all seeds; the test set is
+    class-balanced."""
     table = _table()
     x = (table[:, :-1].reshape(-1, 8, 8) * SCALE).astype(np.uint8)[:, None]
     y = table[:, -1].astype(np.int64)

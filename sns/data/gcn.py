@@ -1,4 +1,5 @@
-"""Global contrast normalization (section 4): each image on its own, over all channels and pixels together."""
+"""Global contrast normalization (section 4): each image on its own, over all channels and pixels
+together."""
 
 import torch
 from torch import Tensor
@@ -8,11 +9,13 @@ CHUNK_VALUES = 400_000  # normalised at once: the float64 copies stay in a CPU's
 
 
 def global_contrast_normalize(images: Tensor, variant: str) -> Tensor:
-    """Images (N, C, H, W), uint8 or floating, as contrast-normalised float32 of the same shape on the same device.
+    """Images (N, C, H, W), uint8 or floating, as contrast-normalised float32 of the same shape on
+    the same device.
 
-    std: minus the image's mean, divided by its standard deviation (over C*H*W values, not the unbiased one);
-    l2: minus the mean, scaled to L2 norm 55; none: divided by 255. A constant image becomes all zeros under std and l2.
-    Statistics are taken in float64, so that they do not depend on the device. ValueError for any other variant.
+    std: minus the image's mean, divided by its standard deviation (over C*H*W values, not the
+    unbiased one); l2: minus the mean, scaled to L2 norm 55; none: divided by 255. A constant image
+    becomes all zeros under std and l2. Statistics are taken in float64, so that they do not depend
+    on the device. ValueError for any other variant.
     """
     if variant not in ("std", "l2", "none"):
         raise ValueError(f"unknown contrast normalization {variant!r}; known: std, l2, none")
@@ -30,7 +33,8 @@ def global_contrast_normalize(images: Tensor, variant: str) -> Tensor:
 def _normalize(images: Tensor, variant: str, out: Tensor) -> None:
     exact = images.double()
     axes = (1, 2, 3)
-    # The mean of equal floats may miss them by a rounding error, which a tiny scale would then blow up.
+    # The mean of equal floats may miss them by a rounding error, which a tiny scale would then blow
+    # up.
     constant = exact.amax(axes, keepdim=True) == exact.amin(axes, keepdim=True)
     centred = exact.sub_(exact.mean(axes, keepdim=True))
     norm = torch.linalg.vector_norm(centred, dim=axes, keepdim=True)

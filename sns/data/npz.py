@@ -6,17 +6,18 @@ from pathlib import Path
 
 import numpy as np
 
-from sns.data.memory import require_host
+from sns.common.errors import DataError, first_line
+from sns.common.memory import require_host
 from sns.data.raw import Array, RawData, RawSplit
-from sns.errors import DataError, first_line
 
 KEYS = ("x_train", "y_train", "x_test", "y_test")
 TITLES = {"cifar10": "CIFAR-10", "cifar100": "CIFAR-100", "stl10": "STL-10"}  # by file name, for notes
 
 
 def read(path: Path) -> RawData:
-    """The arrays of `path`: x_* (N, H, W, C) uint8, y_* (N,) integer; `not_exact` (M,), if present, lists images that
-    come from a JPEG copy, and becomes the note. DataError if the file is missing, damaged or lacks an array."""
+    """The arrays of `path`: x_* (N, H, W, C) uint8, y_* (N,) integer; `not_exact` (M,), if present,
+    lists images that come from a JPEG copy, and becomes the note. DataError if the file is missing,
+    damaged or lacks an array."""
     if not path.is_file():
         raise DataError(f"{path} does not exist; set data.path to an .npz file with arrays {', '.join(KEYS)}")
     try:

@@ -7,14 +7,17 @@ from torch import Tensor
 
 
 class BatchOrder:
-    """Indices of one full batch after another, cut from an endless stream of random permutations of 0..n-1.
+    """Indices of one full batch after another, cut from an endless stream of random permutations of
+    0..n-1.
 
-    A batch that reaches the end of a permutation goes on in the next one, so every batch has exactly `size` indices,
-    also when size > n, and every run of n indices that starts at a multiple of n holds each image once.
+    A batch that reaches the end of a permutation goes on in the next one, so every batch has
+    exactly `size` indices, also when size > n, and every run of n indices that starts at a multiple
+    of n holds each image once.
     """
 
     def __init__(self, n: int, size: int, generator: torch.Generator, device: torch.device | str = "cpu") -> None:
-        """`generator` lives on the CPU, so that devices agree on the order; ValueError unless n, size > 0."""
+        """`generator` lives on the CPU, so that devices agree on the order; ValueError unless n,
+        size > 0."""
         if n <= 0 or size <= 0:
             raise ValueError(f"an order needs at least one image and one index a batch, not n={n}, size={size}")
         self.n, self.size = n, size
@@ -24,7 +27,8 @@ class BatchOrder:
 
     def _set(self, permutation: Tensor, position: int) -> None:
         self._permutation = permutation  # on the CPU, for state_dict
-        # Moved once a permutation, not once a batch, and from pinned memory, so that the device is not waited for.
+        # Moved once a permutation, not once a batch, and from pinned memory, so that the device is
+        # not waited for.
         here = permutation.pin_memory() if self._device.type == "cuda" else permutation
         self._on_device = here.to(self._device, non_blocking=True)
         self._position = position
@@ -56,7 +60,8 @@ class BatchOrder:
         }
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Continues exactly where `state` was taken; ValueError if it belongs to another number of images."""
+        """Continues exactly where `state` was taken; ValueError if it belongs to another number of
+        images."""
         if state["n"] != self.n:
             raise ValueError(f"the saved order is over {state['n']} images, this one over {self.n}")
         self._generator.set_state(state["generator"].cpu())

@@ -1,7 +1,9 @@
-"""Archives of images as a few smaller files of bounded size, to carry where there is no network; restored to the byte.
+"""Archives of images as a few smaller files of bounded size, to carry where there is no network;
+restored to the byte.
 
-A pack of cifar10.npz is cifar10.npz.pack.001, .002, ... and cifar10.npz.pack.json, which says what they hold. Images
-are found in the archive as they lie there and compressed as images (sns/data/pixels.py), all between them by lzma.
+A pack of cifar10.npz is cifar10.npz.pack.001, .002, ... and cifar10.npz.pack.json, which says what
+they hold. Images are found in the archive as they lie there and compressed as images
+(sns/data/pixels.py), all between them by lzma.
 """
 
 import hashlib
@@ -16,10 +18,10 @@ from typing import Any
 
 import numpy as np
 
+from sns.common.errors import DataError, first_line
 from sns.data import blocks, pixels
 from sns.data.blocks import Block
 from sns.data.cache import install, locked, scratch, sweep
-from sns.errors import DataError, first_line
 
 MIB = 1 << 20
 FORMAT = 1
@@ -29,9 +31,11 @@ DAMAGE = (lzma.LZMAError, zlib.error, ValueError, KeyError, TypeError, Attribute
 
 
 def pack(source: Path, out: Path, part_bytes: int) -> Path:
-    """Packs `source`, an .npz file or a folder in an official format, into parts of at most `part_bytes` in `out`.
+    """Packs `source`, an .npz file or a folder in an official format, into parts of at most
+    `part_bytes` in `out`.
 
-    Returns the manifest, which is written last. DataError if `source` is neither, is damaged, or `out` has no room.
+    Returns the manifest, which is written last. DataError if `source` is neither, is damaged, or
+    `out` has no room.
     """
     manifest = out / f"{source.name}{MANIFEST}"
     stream, files = io.BytesIO(), []
@@ -55,9 +59,11 @@ def pack(source: Path, out: Path, part_bytes: int) -> Path:
 
 
 def unpack(manifest: Path, out: Path) -> bool:
-    """Restores in `out` what `manifest` stands for, whole or not at all; False if it is there already.
+    """Restores in `out` what `manifest` stands for, whole or not at all; False if it is there
+    already.
 
-    DataError if a part is missing or damaged, if something else has the place, or if there is no room.
+    DataError if a part is missing or damaged, if something else has the place, or if there is no
+    room.
     """
     content = load(manifest)
     place, size = out / content["name"], sum(file["bytes"] for file in content["files"])

@@ -1,6 +1,8 @@
-"""Images as lossless WebP: about half their bytes for small photographs, undone in seconds by Pillow.
+"""Images as lossless WebP: about half their bytes for small photographs, undone in seconds by
+Pillow.
 
-Many small images side by side in one picture share its code tables, which alone would cost more than they save.
+Many small images side by side in one picture share its code tables, which alone would cost more
+than they save.
 """
 
 import io
@@ -31,7 +33,8 @@ def encode(images: Bytes) -> bytes:
 
 
 def decode(data: bytes, shape: tuple[int, int, int, int]) -> Bytes:
-    """What `encode` was given, of `shape` (N, H, W, C). ValueError or LZMAError where `data` is something else."""
+    """What `encode` was given, of `shape` (N, H, W, C). ValueError or LZMAError where `data` is
+    something else."""
     if not _are_pictures(shape):
         return np.frombuffer(lzma.decompress(data), np.uint8).reshape(shape)
     _, height, width, channels = shape
@@ -61,7 +64,8 @@ def _sheets(shape: tuple[int, ...]) -> Iterator[tuple[int, int, int]]:
 
 
 def _side_by_side(images: Bytes, columns: int) -> Bytes:
-    """(N, H, W, 1 or 3) as one picture (rows * H, columns * W, 3), black where images are wanting."""
+    """(N, H, W, 1 or 3) as one picture (rows * H, columns * W, 3), black where images are
+    wanting."""
     count, height, width, _ = images.shape
     rows = -(-count // columns)
     sheet = np.zeros((rows * columns, height, width, 3), np.uint8)

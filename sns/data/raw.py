@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from sns.errors import DataError
+from sns.common.errors import DataError
 
 Array = NDArray[Any]
 
@@ -25,7 +25,8 @@ class RawSplit:
 
 @dataclass(frozen=True)
 class RawData:
-    """A whole set. `classes` None: as many as the training labels say. `note`: what a reader must know."""
+    """A whole set. `classes` None: as many as the training labels say. `note`: what a reader must
+    know."""
 
     train: RawSplit
     test: RawSplit
@@ -34,7 +35,8 @@ class RawData:
 
 
 def check(raw: RawData, source: str) -> int:
-    """The number of classes; DataError, naming `source`, unless images and labels fit each other."""
+    """The number of classes; DataError, naming `source`, unless images and labels fit each
+    other."""
     for name, split in (("train", raw.train), ("test", raw.test)):
         _check_split(split, name, source)
     if raw.train.x.shape[1:] != raw.test.x.shape[1:]:

@@ -3,16 +3,16 @@
 import numpy as np
 import torch
 
+from sns.common.seed import generator
 from sns.data.raw import Array
-from sns.seed import generator
 
 
 def balanced_indices(labels: Array, count: int) -> Array:
-    """Positions (count,), ascending, of a random choice from `labels` (N,) in which class sizes differ by at most one,
-    unless a class has too few images.
+    """Positions (count,), ascending, of a random choice from `labels` (N,) in which class sizes
+    differ by at most one, unless a class has too few images.
 
-    The choice is the same for every run seed, and that for a smaller count is part of that for a larger one.
-    ValueError unless 0 < count <= N.
+    The choice is the same for every run seed, and that for a smaller count is part of that for a
+    larger one. ValueError unless 0 < count <= N.
     """
     if not 0 < count <= len(labels):
         raise ValueError(f"cannot choose {count} of {len(labels)} images")

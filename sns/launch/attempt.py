@@ -1,20 +1,19 @@
-"""One attempt at one run: counted, judged, and given up after as many failures as `launch.retries` allows."""
+"""One attempt at one run: counted, judged, and given up after as many failures as `launch.retries`
+allows."""
 
 import os
 import time
 from functools import partial
 
-from sns.config import Config
-from sns.errors import UserError, first_line
-from sns.launch import attempts
-from sns.launch.attempts import Attempts
+from sns.common.errors import UserError, first_line
+from sns.config.schema import Config
 from sns.launch.budget import backstop, had_its_share
-from sns.record import store
+from sns.record import attempts, lock, store
+from sns.record.attempts import Attempts
 from sns.record.schema import Result
-from sns.train import lock
-from sns.train.finish import write_failed
+from sns.train.result import write_failed
 from sns.train.run import run
-from sns.train.signals import Interrupted
+from sns.train.stop import Interrupted
 
 RETRY = 70  # exit code, EX_SOFTWARE of sysexits: a fault of ours with retries left
 
@@ -30,9 +29,10 @@ class Fault(Exception):  # noqa: N818  told to the user in a line, like a UserEr
 def attempt(config: Config, command: str, counted: bool) -> Result:
     """Trains one cell as `run` does and keeps count in its directory.
 
-    Where `counted`, a run that failed more than `launch.retries` times in a row without a new checkpoint in between
-    ends as a record of status failed. Otherwise, when a person types the command, the count starts anew. Raises what
-    `run` raises, and Fault in place of any unexpected exception.
+    Where `counted`, a run that failed more than `launch.retries` times in a row without a new
+    checkpoint in between ends as a record of status failed. Otherwise, when a person types the
+    command, the count starts anew. Raises what `run` raises, and Fault in place of any unexpected
+    exception.
     """
     directory = config.directory
     if int(os.environ.get("RANK", "0")) > 0 or lock.held(directory):
@@ -40,9 +40,9 @@ def attempt(config: Config, command: str, counted: bool) -> Result:
             return run(config, command)  # another process keeps the count
     _reopen(config, counted)
     state = attempts.settle(directory)
-    if counted and state.failures > config.launch.retries and not store.is_over(directory):
+    if counted and state.failures > config.launch.retries and not store.is_finished(directory):
         give_up(config, command)
-    if store.is_over(directory):
+    if store.is_finished(directory):
         return run(config, command)  # which says so to all processes of the run alike
     if not counted:
         state.failures = 0
@@ -79,7 +79,8 @@ def _attempt(config: Config, command: str, counted: bool) -> Result:
 
 
 def _cut_off(config: Config, state: Attempts, mark: float | None) -> str:
-    """Notes that the box of time ended before the run could stop; `mark`: its checkpoint when it began.
+    """Notes that the box of time ended before the run could stop; `mark`: its checkpoint when it
+    began.
 
     Refused, and so tried last, where it had most of a box and got nowhere.
     """
@@ -102,7 +103,7 @@ def _note(config: Config, state: Attempts, how: str, reason: str | None = None) 
 def _reopen(config: Config, counted: bool) -> None:
     """Takes back a failed record where it may be tried again."""
     directory = config.directory
-    if not store.is_over(directory) or store.read(directory).result.status != "failed":
+    if not store.is_finished(directory) or store.read(directory).result.status != "failed":
         return
     if not counted or attempts.load(directory).failures <= config.launch.retries:
         (directory / store.RESULT).unlink()

@@ -1,7 +1,9 @@
-"""A grid in a box of wall-clock time (`launch.budget`): what may start in it, when everything leaves, what it did.
+"""A grid in a box of wall-clock time (`launch.budget`): what may start in it, when everything
+leaves, what it did.
 
-The box begins with the process that the user started and is over when that has exited. Runs learn of its end through
-the environment and stop as at any other time limit; what is asked here is only whether a start is worth while.
+The box begins with the process that the user started and is over when that has exited. Runs learn
+of its end through the environment and stop as at any other time limit; what is asked here is only
+whether a start is worth while.
 """
 
 import atexit
@@ -18,12 +20,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import NoReturn
 
-from sns import words
-from sns.config import Config, LaunchConfig
+from sns.config import units as words
+from sns.config.schema import Config, LaunchConfig
 from sns.record import store
-from sns.train import signals
+from sns.train import stop as signals
 from sns.train.progress import PROGRESS
-from sns.train.signals import BOX_END, RESUMABLE
+from sns.train.stop import BOX_END, RESUMABLE
 
 RESERVE, SHARE = 30.0, 0.06  # seconds kept for the last checkpoints and the way out, at most, and of the box
 FRESH = 0.5  # of the box: with so much left any run may start, and it is too small for one that gets nowhere in it
@@ -37,7 +39,8 @@ def reserve(seconds: float) -> float:
 
 
 def announce(launch: LaunchConfig) -> None:
-    """Tells the runs of this process, and of those that it starts, when to leave; a box around this one stays.
+    """Tells the runs of this process, and of those that it starts, when to leave; a box around this
+    one stays.
 
     To be called when all is imported: what that took here says how long a process takes to end.
     """
@@ -48,7 +51,8 @@ def announce(launch: LaunchConfig) -> None:
 
 @dataclass(frozen=True)
 class Pace:
-    """Seconds that a run needed to its first update, and the longest between two moments at which it could stop."""
+    """Seconds that a run needed to its first update, and the longest between two moments at which
+    it could stop."""
 
     start: float
     longest: float
@@ -66,16 +70,17 @@ class Box:
         self.imports = time.monotonic() - signals.STARTED  # seconds that this process took to get here
         self.configs = {config.run_id: config for config in configs}
         self.before = {run_id: _step(_progress(config)) for run_id, config in self.configs.items()}
-        self.over_before = {run_id for run_id, config in self.configs.items() if store.is_over(config.directory)}
+        self.over_before = {run_id for run_id, config in self.configs.items() if store.is_finished(config.directory)}
         self.skipped: list[str] = []
 
     def admits(self, run_id: str, own_process: bool) -> bool:
-        """Whether the run would get to work, and to a checkpoint, before the box ends; asked right before each start.
+        """Whether the run would get to work, and to a checkpoint, before the box ends; asked right
+        before each start.
 
-        It needs what a start took when it was last seen (of this run, else of the nearest kin), the same again to be
-        worth it, and the longest stretch that cannot be stopped; in a process of its own also what this one took to
-        get here. With half of the box still to come any run may start, of which nothing is known, or which needs more:
-        a later box will hardly be better.
+        It needs what a start took when it was last seen (of this run, else of the nearest kin), the
+        same again to be worth it, and the longest stretch that cannot be stopped; in a process of
+        its own also what this one took to get here. With half of the box still to come any run may
+        start, of which nothing is known, or which needs more: a later box will hardly be better.
         """
         left, whole = self.end - time.monotonic(), self.end - signals.STARTED - self.imports
         needed = FRESH * whole if whole > 0 else math.inf
@@ -88,7 +93,8 @@ class Box:
         return left >= needed
 
     def _pace(self, config: Config) -> Pace | None:
-        """The slowest pace seen of the run itself, else of its method and batch, its batch, its setting, of any."""
+        """The slowest pace seen of the run itself, else of its method and batch, its batch, its
+        setting, of any."""
 
         def likeness(other: Config) -> int:
             same = [
@@ -108,7 +114,8 @@ class Box:
         return Pace(max(p.start for p in nearest), max(p.longest for p in nearest)) if nearest else None
 
     def report(self, states: Mapping[str, str], over: Sequence[str], bad: Sequence[str]) -> list[str]:
-        """What the box did, in lines; `states` by run_id, of which `over` are final and `bad` wait for the user."""
+        """What the box did, in lines; `states` by run_id, of which `over` are final and `bad` wait
+        for the user."""
         lines: dict[str, list[str]] = {"finished": [], "advanced": []}
         for run_id in [name for name in self.configs if name not in self.over_before]:
             seen, before = _progress(self.configs[run_id]), self.before[run_id]
@@ -127,16 +134,18 @@ class Box:
 
 
 def had_its_share(launch: LaunchConfig, seconds: float) -> bool:
-    """Whether a run that trained for `seconds` had so much of the box that it should have got somewhere."""
+    """Whether a run that trained for `seconds` had so much of the box that it should have got
+    somewhere."""
     return launch.budget is None or seconds >= FRESH * words.seconds(launch.budget)
 
 
 @contextlib.contextmanager
 def backstop(launch: LaunchConfig, note: Callable[[], str]) -> Iterator[None]:
-    """Within the context this process ends, if it must, a little before its box does, whatever it is at.
+    """Within the context this process ends, if it must, a little before its box does, whatever it
+    is at.
 
-    For work that cannot be stopped and is longer than anything seen of the run. Checkpoints are whole at any instant.
-    `note` writes down what became of the run and returns it in a line.
+    For work that cannot be stopped and is longer than anything seen of the run. Checkpoints are
+    whole at any instant. `note` writes down what became of the run and returns it in a line.
     """
     if launch.budget is None or BOX_END not in os.environ:
         yield
@@ -160,7 +169,8 @@ def _cut_off(note: Callable[[], str]) -> None:
 
 
 def leave(code: int) -> NoReturn:
-    """Ends the process; in a box of time without taking the interpreter apart, which costs seconds where it is busy."""
+    """Ends the process; in a box of time without taking the interpreter apart, which costs seconds
+    where it is busy."""
     if BOX_END not in os.environ:
         sys.exit(code)
     atexit._run_exitfuncs()
@@ -171,7 +181,8 @@ def leave(code: int) -> NoReturn:
 
 
 def _progress(config: Config) -> dict[str, float]:
-    """What the last process at this run wrote down of its pace; {} where there is nothing to be read."""
+    """What the last process at this run wrote down of its pace; {} where there is nothing to be
+    read."""
     try:
         content = json.loads((Path(config.directory) / PROGRESS).read_text(encoding="utf-8"))
     except (OSError, ValueError):

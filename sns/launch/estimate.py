@@ -1,4 +1,5 @@
-"""How long a run will take on this device, from a few real updates on random images: the right order, not a promise."""
+"""How long a run will take on this device, from a few real updates on random images: the right
+order, not a promise."""
 
 import time
 from collections.abc import Callable
@@ -7,12 +8,12 @@ from dataclasses import dataclass
 import torch
 
 from sns import method, model
-from sns.config import Config
+from sns.common.precision import training_precision
+from sns.common.seed import generator
+from sns.config.schema import Config
 from sns.measure.evaluation import evaluate
-from sns.precision import training_precision
-from sns.seed import generator
+from sns.optim.nesterov import NesterovSGD
 from sns.train.device import choose_device
-from sns.train.optim import NesterovSGD
 
 # data set: training images, test images, channels, pixels a side, classes
 SIZES = {
@@ -26,7 +27,8 @@ PASS = {"cpu": 4, "cuda": 1_024}  # images of a timed pass, at most: enough to l
 
 @dataclass(frozen=True)
 class Pace:
-    """Seconds of training and of evaluating one image, and of what an update costs whatever its batch."""
+    """Seconds of training and of evaluating one image, and of what an update costs whatever its
+    batch."""
 
     image: float
     evaluation: float
@@ -34,7 +36,8 @@ class Pace:
 
 
 def run_seconds(config: Config) -> float:
-    """Estimated seconds of training and evaluating this run; npz data are taken to be as large as CIFAR-10."""
+    """Estimated seconds of training and evaluating this run; npz data are taken to be as large as
+    CIFAR-10."""
     train, test, *_ = SIZES.get(config.data.name, SIZES["cifar10"])
     train = min(train, config.data.subset or train)
     test = min(test, config.data.test_subset or test)

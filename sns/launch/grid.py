@@ -1,4 +1,5 @@
-"""A grid of runs: which are over, which are under way, which are to be launched, and what became of them.
+"""A grid of runs: which are over, which are under way, which are to be launched, and what became of
+them.
 
 A run is judged by its own directory alone, never by what a launcher or a scheduler says of it.
 """
@@ -14,14 +15,15 @@ from typing import Any
 
 import torch
 
-from sns.config import Config
-from sns.errors import RecordError, UserError, first_line
-from sns.launch import attempts, manifest, order, slurm
+from sns.common.errors import RecordError, UserError, first_line
+from sns.common.files import write_text
+from sns.config.schema import Config
+from sns.launch import manifest, order, slurm
 from sns.launch.attempt import give_up
 from sns.launch.budget import Box
-from sns.record import store
+from sns.record import attempts, store
 from sns.record.environment import describe
-from sns.train.signals import RESUMABLE, Interrupted
+from sns.train.stop import RESUMABLE, Interrupted
 
 OVER = ("done", "diverged")
 BAD = ("failed", "refused", "damaged")
@@ -37,15 +39,17 @@ class Cell:
 
 
 def state_of(cell: Cell) -> tuple[str, str | None]:
-    """How the run stands: done | diverged | failed | damaged | running | refused | stopped | to do; and why.
+    """How the run stands: done | diverged | failed | damaged | running | refused | stopped | to do;
+    and why.
 
-    Writes down what it finds: a dead process as a failure, and a run whose retries are spent as failed.
+    Writes down what it finds: a dead process as a failure, and a run whose retries are spent as
+    failed.
     """
     config, directory = cell.config, cell.config.directory
     state = attempts.settle(directory)
     if attempts.alive(directory, state):
         return "running", None
-    if store.is_over(directory):
+    if store.is_finished(directory):
         try:
             result = store.read(directory).result
         except RecordError as error:
@@ -69,8 +73,8 @@ class Grid:
         self.cells, self.command, self.box = list(unique.values()), command, box
 
     def run(self, launch: Launch) -> int:
-        """Launches what is to do, round after round; 0 if all runs are over, 75 if a later call can go on, 1 if
-        one failed.
+        """Launches what is to do, round after round; 0 if all runs are over, 75 if a later call can
+        go on, 1 if one failed.
         """
         if int(os.environ.get("WORLD_SIZE", "1")) > 1:
             return self._run_shared(launch)
@@ -103,7 +107,8 @@ class Grid:
         return sorted(todo, key=lambda cell: order.place(cell.config, states[cell][0] == "refused", seeds))
 
     def _run_shared(self, launch: Launch) -> int:
-        """Under torchrun every process goes through the same runs in the same order; `run` skips what is over."""
+        """Under torchrun every process goes through the same runs in the same order; `run` skips
+        what is over."""
         first = os.environ.get("RANK", "0") == "0"
         if first:
             self._write_manifests()
@@ -143,14 +148,15 @@ class Grid:
 
 
 def write_manifest(folder: Path, runs: dict[str, list[str]], launch: dict[str, Any]) -> None:
-    """Adds `runs` to the manifest of the grid in `folder`, atomically; UserError where it cannot be written."""
+    """Adds `runs` to the manifest of the grid in `folder`, atomically; UserError where it cannot be
+    written."""
     before = manifest.read(folder)
     after = manifest.merge(before, runs, launch)
     if after == before:
         return
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        store.write_text(folder / manifest.FILE, json.dumps(after, indent=1) + "\n")
+        write_text(folder / manifest.FILE, json.dumps(after, indent=1) + "\n")
     except OSError as error:
         raise UserError(
             f"{folder / manifest.FILE} cannot be written ({first_line(error)}): "

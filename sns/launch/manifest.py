@@ -1,4 +1,5 @@
-"""manifest.json of a grid: every run that was ever asked for, written before the first of them starts."""
+"""manifest.json of a grid: every run that was ever asked for, written before the first of them
+starts."""
 
 import json
 import time
@@ -6,13 +7,14 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from sns.errors import UserError, first_line
+from sns.common.errors import UserError, first_line
 
 FILE = "manifest.json"
 
 
 def read(folder: Path) -> dict[str, Any]:
-    """`{"launches": [...], "runs": {run_id: {...}}}`, empty where there is none; UserError if it is damaged."""
+    """`{"launches": [...], "runs": {run_id: {...}}}`, empty where there is none; UserError if it is
+    damaged."""
     file = folder / FILE
     try:
         content = json.loads(file.read_text(encoding="utf-8"))
@@ -24,9 +26,11 @@ def read(folder: Path) -> dict[str, Any]:
 
 
 def merge(before: dict[str, Any], runs: dict[str, list[str]], launch: dict[str, Any]) -> dict[str, Any]:
-    """The manifest with one more launch: `runs` maps run_ids to their overrides, `launch` holds commit and versions.
+    """The manifest with one more launch: `runs` maps run_ids to their overrides, `launch` holds
+    commit and versions.
 
-    Runs of earlier launches stay. Repeating a command with the same code and versions changes nothing.
+    Runs of earlier launches stay. Repeating a command with the same code and versions changes
+    nothing.
     """
     launches: list[dict[str, Any]] = list(before["launches"])
     index = next((i for i, known in enumerate(launches) if _lasting(known) == _lasting(launch)), len(launches))
@@ -44,6 +48,7 @@ def _lasting(launch: dict[str, Any]) -> dict[str, Any]:
 
 
 def launch_of(command: Sequence[str], described: dict[str, Any]) -> dict[str, Any]:
-    """What one launch has in common: the command, the code and the versions. `described`: record.environment's."""
+    """What one launch has in common: the command, the code and the versions. `described`:
+    record.environment's."""
     kept = {key: described[key] for key in ("python", "packages", "commit", "dirty")}
     return {"command": " ".join(command), **kept, "time": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())}

@@ -8,16 +8,17 @@ from pathlib import Path
 
 from hydra.errors import MissingConfigException, OverrideParseException
 
-from sns.errors import first_line
+from sns.common.errors import first_line
+from sns.config.compose import SECTIONS, TopConfig
 from sns.method import METHODS
 from sns.model import MODELS
-from sns.parse import SECTIONS, TopConfig
 
 KEY = re.compile(r"Could not override '\+*([^'@]+)'|Could not append to config\. An item is already at '([^']+)'")
 
 
 def explain(error: Exception, configs: Path) -> str:
-    """What is wrong with the words of the command line, in one sentence; `configs`: the folder of their groups."""
+    """What is wrong with the words of the command line, in one sentence; `configs`: the folder of
+    their groups."""
     if isinstance(error, MissingConfigException) and error.missing_cfg_file and error.options:
         group, _, name = error.missing_cfg_file.rpartition("/")
         return f"there is no {group}={name}{nearest(name, error.options)}; choose one of {', '.join(error.options)}"

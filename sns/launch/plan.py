@@ -9,8 +9,8 @@ from typing import Any
 from hydra import compose
 from hydra.core.override_parser.overrides_parser import OverridesParser
 
-from sns.config import Config
-from sns.errors import ConfigError, RecordError
+from sns.common.errors import ConfigError, RecordError
+from sns.config.schema import Config
 from sns.record import store
 from sns.train import checkpoint
 from sns.train.run import configure
@@ -18,8 +18,8 @@ from sns.train.run import configure
 
 @dataclass(frozen=True)
 class Planned:
-    """One run of the grid. state: done | diverged | failed | begun | to do | damaged; seconds: what it took, if it
-    is over.
+    """One run of the grid. state: done | diverged | failed | begun | to do | damaged; seconds: what
+    it took, if it is over.
     """
 
     config: Config
@@ -30,7 +30,8 @@ class Planned:
 def expand(overrides: Sequence[str]) -> list[Config]:
     """Every run that `train.py -m <overrides>` would train, in the same order.
 
-    Hydra must be initialised on configs/. Seeds are filled in rather than composed, since composing costs most.
+    Hydra must be initialised on configs/. Seeds are filled in rather than composed, since composing
+    costs most.
     """
     params = _sweep(overrides)
     fixed = [text for text in overrides if text.split("=")[0].lstrip("+~") not in params]
@@ -51,7 +52,8 @@ def _whole(seed: str) -> int:
 
 
 def _sweep(overrides: Sequence[str]) -> dict[str, list[str]]:
-    """Swept keys and their values: the experiment's hydra.sweeper.params, then the command line, which wins."""
+    """Swept keys and their values: the experiment's hydra.sweeper.params, then the command line,
+    which wins."""
     tree = compose("config", overrides=[t for t in overrides if not _is_sweep(t)], return_hydra_config=True)
     params: Mapping[str, Any] = tree.hydra.sweeper.params or {}
     found = {str(key): _values(f"{key}={value}") for key, value in params.items()}
@@ -76,7 +78,7 @@ def _values(text: str) -> list[str]:
 def state_of(config: Config) -> Planned:
     """How far this run has come, judged by its own directory."""
     directory = config.directory
-    if store.is_over(directory):
+    if store.is_finished(directory):
         try:
             result = store.read(directory).result
         except RecordError:
@@ -87,8 +89,8 @@ def state_of(config: Config) -> Planned:
 
 
 def remaining(plan: Sequence[Planned], estimate: Callable[[Config], float]) -> dict[str, float]:
-    """Seconds that each run which is not over will take, by run_id: what its finished siblings took, else
-    `estimate`.
+    """Seconds that each run which is not over will take, by run_id: what its finished siblings
+    took, else `estimate`.
     """
     taken: dict[tuple[str, str, str], list[float]] = {}
     for item in plan:

@@ -9,9 +9,9 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from types import FrameType
 
-from sns.config import LaunchConfig
-from sns.errors import UserError
-from sns.train.signals import Handlers, Interrupted
+from sns.common.errors import UserError
+from sns.config.schema import LaunchConfig
+from sns.train.stop import Handlers, Interrupted
 
 POLL = 0.1  # seconds
 
@@ -33,8 +33,8 @@ class Task:
 
 
 def visible_gpus(environment: Mapping[str, str], count: int) -> list[str]:
-    """The GPUs that this process may use, as CUDA_VISIBLE_DEVICES names them: what the variable lists, else
-    0 ... count - 1.
+    """The GPUs that this process may use, as CUDA_VISIBLE_DEVICES names them: what the variable
+    lists, else 0 ... count - 1.
     """
     listed = environment.get("CUDA_VISIBLE_DEVICES")
     if listed is None:
@@ -45,11 +45,11 @@ def visible_gpus(environment: Mapping[str, str], count: int) -> list[str]:
 def slots_for(
     device: str, threads: int | None, launch: LaunchConfig, gpus: Sequence[str], cores: int, runs: int
 ) -> list[Slot]:
-    """One slot for each GPU, or `launch.per_gpu`, or for each group of `launch.gpus_per_run`; on CPUs
-    `launch.processes`, the cores divided between them.
+    """One slot for each GPU, or `launch.per_gpu`, or for each group of `launch.gpus_per_run`; on
+    CPUs `launch.processes`, the cores divided between them.
 
-    `device` and `threads` are train.device and train.threads; `gpus` names the visible ones; no more slots than `runs`
-    are made. UserError for a device that cannot be shared out.
+    `device` and `threads` are train.device and train.threads; `gpus` names the visible ones; no
+    more slots than `runs` are made. UserError for a device that cannot be shared out.
     """
     if device not in ("auto", "cuda", "cpu"):
         raise UserError(f"train.device={device} cannot be shared out by hydra/launcher=local: leave it at auto")
@@ -70,7 +70,8 @@ def slots_for(
 
 
 class Relay(Handlers):
-    """Within the context a signal to stop is noted and passed on to the processes that `passes` names.
+    """Within the context a signal to stop is noted and passed on to the processes that `passes`
+    names.
 
     The second one kills them. A signal that was ignored on entry (nohup) stays so.
     """
@@ -100,15 +101,17 @@ class Pool:
         say: Callable[[str], None] = print,
         admits: Callable[[str], bool] = lambda name: True,
     ) -> None:
-        """`admits`: asked right before a task is started, by its name; a task that it does not admit is dropped."""
+        """`admits`: asked right before a task is started, by its name; a task that it does not
+        admit is dropped."""
         self.slots, self.retries, self.say, self.admits = list(slots), retries, say, admits
         self.running: dict[Slot, tuple[Task, subprocess.Popen[bytes]]] = {}
 
     def run(self, tasks: Sequence[Task]) -> dict[str, int]:
         """The last exit code of every task that was started, by its name, negative for a signal.
 
-        A task killed by a signal is started again, at most `retries` times, at the end of the queue. Raises
-        Interrupted, once all processes have ended, when this process is asked to stop.
+        A task killed by a signal is started again, at most `retries` times, at the end of the
+        queue. Raises Interrupted, once all processes have ended, when this process is asked to
+        stop.
         """
         waiting, codes, killed = deque(tasks), dict[str, int](), dict[str, int]()
         with Relay(self._pass_on) as relay:

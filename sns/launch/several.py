@@ -1,4 +1,5 @@
-"""One run over several GPUs of this machine: a process for each, started here as torchrun would start them."""
+"""One run over several GPUs of this machine: a process for each, started here as torchrun would
+start them."""
 
 import os
 import socket
@@ -6,7 +7,7 @@ import subprocess
 import time
 from collections.abc import Sequence
 
-from sns.train.signals import RESUMABLE, Interrupted, StopSignal, hand_over
+from sns.train.stop import RESUMABLE, Interrupted, StopSignal, hand_over
 
 POLL, GRACE = 0.05, 20.0  # seconds; how long the others of a process that died may take to notice
 
@@ -17,7 +18,8 @@ def is_one_of_several() -> bool:
 
 
 def start(count: int, command: Sequence[str]) -> int:
-    """Runs `command` in `count` processes to their end; the exit code, that of the first process that failed.
+    """Runs `command` in `count` processes to their end; the exit code, that of the first process
+    that failed.
 
     A signal to stop is passed on, and Interrupted is raised once all have saved and left.
     """

@@ -1,8 +1,8 @@
 """A grid as one Slurm array: what is submitted, and what of it is still in Slurm's queue.
 
-Each launch keeps a folder `results/runs/<grid>/slurm/<stamp>/`: `job.sh`, `tasks` (line N + 1: the run_id and the
-command of array task N), `job` (Slurm's number, once known) and the output of every task. Needs sbatch, squeue and
-scontrol, and no accounting.
+Each launch keeps a folder `results/runs/<grid>/slurm/<stamp>/`: `job.sh`, `tasks` (line N + 1: the
+run_id and the command of array task N), `job` (Slurm's number, once known) and the output of every
+task. Needs sbatch, squeue and scontrol, and no accounting.
 """
 
 import os
@@ -15,7 +15,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from sns.errors import UserError, first_line
+from sns.common.errors import UserError, first_line
 from sns.launch.pool import Task
 
 FOLDER = "slurm"
@@ -135,7 +135,8 @@ def _ask(*command: str, environment: Mapping[str, str] | None = None) -> str:
 
 
 def active(ask: Ask = _ask) -> set[str] | None:
-    """This user's array tasks and jobs in Slurm's queue, such as {"12_3"}; None where Slurm does not answer now."""
+    """This user's array tasks and jobs in Slurm's queue, such as {"12_3"}; None where Slurm does
+    not answer now."""
     try:
         return set(ask("squeue", "-h", "-r", "-u", str(os.getuid()), "-o", "%i").split())
     except UserError:
@@ -143,7 +144,8 @@ def active(ask: Ask = _ask) -> set[str] | None:
 
 
 def queued(folder: Path, ask: Ask = _ask) -> dict[str, str]:
-    """The runs of the grid in `folder` that Slurm still has, waiting or running, each with its task `<job>_<index>`."""
+    """The runs of the grid in `folder` that Slurm still has, waiting or running, each with its task
+    `<job>_<index>`."""
     launches = sorted((folder / FOLDER).glob("*/job"))
     now = active(ask) if launches else None
     found: dict[str, str] = {}
@@ -156,7 +158,8 @@ def queued(folder: Path, ask: Ask = _ask) -> dict[str, str]:
 
 
 def wait(job: str, pause: float = 5.0) -> None:
-    """Returns once Slurm has no task of the job any more. A Slurm that does not answer is asked again."""
+    """Returns once Slurm has no task of the job any more. A Slurm that does not answer is asked
+    again."""
     while True:
         now = active()
         if now is not None and not any(name.split("_")[0] == job for name in now):

@@ -1,4 +1,5 @@
-"""Where a grid stands, read from its folder alone: starts at once, since it needs neither torch nor pandas."""
+"""Where a grid stands, read from its folder alone: starts at once, since it needs neither torch nor
+pandas."""
 
 import json
 import time
@@ -9,9 +10,10 @@ from typing import Any
 
 from rich.table import Table
 
-from sns.errors import UserError, first_line
-from sns.launch import attempts, manifest, slurm
-from sns.launch.attempts import Attempts
+from sns.common.errors import UserError, first_line
+from sns.launch import manifest, slurm
+from sns.record import attempts
+from sns.record.attempts import Attempts
 from sns.train.progress import PROGRESS, clock
 
 ORDER = ("running", "stopped", "died", "queued", "failed", "refused", "damaged", "diverged", "done")
@@ -20,8 +22,8 @@ RESULT, CONFIG = "result.json", "config.yaml"
 
 @dataclass(frozen=True)
 class Line:
-    """One run. `where`: host or Slurm task; `percent` of its updates; `left` in seconds; `stops`: how often it was
-    stopped or died and went on.
+    """One run. `where`: host or Slurm task; `percent` of its updates; `left` in seconds; `stops`:
+    how often it was stopped or died and went on.
     """
 
     run_id: str

@@ -1,7 +1,9 @@
-"""The norm of a convolution as a linear map on images, which is not that of its reshaped kernel (erratum 4).
+"""The norm of a convolution as a linear map on images, which is not that of its reshaped kernel
+(erratum 4).
 
-`operator_norm` is for the map that the layer applies: zero padding and stride as given. `circular_operator_norm` is
-for its idealisation, stride 1 and circular padding, which the Fourier transform diagonalises (Sedghi et al. 2019).
+`operator_norm` is for the map that the layer applies: zero padding and stride as given.
+`circular_operator_norm` is for its idealisation, stride 1 and circular padding, which the Fourier
+transform diagonalises (Sedghi et al. 2019).
 """
 
 import math
@@ -44,7 +46,8 @@ class Convolution:
         return (1, self.weight.shape[0], height, width)
 
     def _span(self, axis: int) -> tuple[int, int]:
-        """Outputs along an axis, and the rows of padded input past the last patch, which no output sees."""
+        """Outputs along an axis, and the rows of padded input past the last patch, which no output
+        sees."""
         extent = self.dilation[axis] * (self.weight.shape[2 + axis] - 1) + 1
         room = self.input_size[axis] + 2 * self.padding[axis] - extent
         if room < 0:
@@ -56,7 +59,8 @@ class Convolution:
         return F.conv2d(x, self.weight, None, self.stride, self.padding, self.dilation, self.groups)
 
     def adjoint(self, y: Tensor) -> Tensor:
-        """A^T y; the unseen rest goes to output_padding, so that the result has the size of the input."""
+        """A^T y; the unseen rest goes to output_padding, so that the result has the size of the
+        input."""
         rest = (self._span(0)[1], self._span(1)[1])
         return F.conv_transpose2d(y, self.weight, None, self.stride, self.padding, rest, self.groups, self.dilation)
 
@@ -67,10 +71,12 @@ class Convolution:
         return gradient
 
     def power_iteration(self, v: Tensor, n_iterations: int = 1) -> tuple[Tensor, Tensor, Tensor]:
-        """(sigma, u, v) after `n_iterations` of u <- Av / |Av|, v <- A^T u / |A^T u|, v (1, I, H, W) a unit image.
+        """(sigma, u, v) after `n_iterations` of u <- Av / |Av|, v <- A^T u / |A^T u|, v (1, I, H,
+        W) a unit image.
 
-        As `sns.linalg.power_iteration`, whose u and v these are as images: sigma = <u, A v>, (), a lower bound of the
-        norm. Static shapes; nothing waits for the device. ValueError if n_iterations < 1.
+        As `sns.linalg.power_iteration`, whose u and v these are as images: sigma = <u, A v>, (), a
+        lower bound of the norm. Static shapes; nothing waits for the device. ValueError if
+        n_iterations < 1.
         """
         if n_iterations < 1:
             raise ValueError(f"n_iterations={n_iterations} must be at least 1")
@@ -95,7 +101,8 @@ def operator_norm(
     iterations: int = 1_000,
     generator: torch.Generator | None = None,
 ) -> float:
-    """Largest singular value of the zero-padded, strided convolution `weight` (O, I / groups, kh, kw) on H x W inputs.
+    """Largest singular value of the zero-padded, strided convolution `weight` (O, I / groups, kh,
+    kw) on H x W inputs.
 
     In float64 on the weight's device. Exact, up to rounding, where patches do not overlap (the reshaped kernel has the
     same norm) and for ranks up to `DENSE` (from the matrix itself); else by Lanczos on A^T A or A A^T, the smaller of
@@ -124,7 +131,8 @@ def _pair(value: int | tuple[int, int]) -> tuple[int, int]:
 
 
 def _disjoint_patches(operator: Convolution) -> bool:
-    """Whether no input pixel is seen from two output positions and at least one position sees no padding.
+    """Whether no input pixel is seen from two output positions and at least one position sees no
+    padding.
 
     Then A is block-diagonal, and its blocks are copies of the reshaped kernel or zero.
     """
@@ -181,11 +189,13 @@ def _on_host(
 
 
 def circular_operator_norm(weight: Tensor, input_size: tuple[int, int]) -> float:
-    """Largest singular value of the convolution (O, I, kh, kw) on H x W inputs at stride 1 with circular padding.
+    """Largest singular value of the convolution (O, I, kh, kw) on H x W inputs at stride 1 with
+    circular padding.
 
-    Exact: at each frequency the map is the O x I matrix of the kernels' Fourier coefficients (Sedghi et al. 2019,
-    theorem 6), and its norm is the largest over frequencies. A kernel larger than the input wraps around it. Float64 on
-    the weight's device; NaN for a weight that is not finite.
+    Exact: at each frequency the map is the O x I matrix of the kernels' Fourier coefficients
+    (Sedghi et al. 2019, theorem 6), and its norm is the largest over frequencies. A kernel larger
+    than the input wraps around it. Float64 on the weight's device; NaN for a weight that is not
+    finite.
     """
     weight = weight.detach().double()
     if not bool(weight.isfinite().all()):
@@ -193,7 +203,8 @@ def circular_operator_norm(weight: Tensor, input_size: tuple[int, int]) -> float
     (height, width), (kh, kw) = input_size, weight.shape[2:]
     weight = F.pad(weight, (0, -kw % width, 0, -kh % height))
     tiles = weight.reshape(*weight.shape[:2], -1, height, weight.shape[3] // width, width)
-    # kernels are real, so the frequencies that rfft2 leaves out are conjugates with the same singular values
+    # kernels are real, so the frequencies that rfft2 leaves out are conjugates with the same
+    # singular values
     coefficients = torch.fft.rfft2(tiles.sum(dim=(2, 4))).permute(2, 3, 0, 1).flatten(0, 1)
     if coefficients.shape[1] > coefficients.shape[2]:
         coefficients = coefficients.mT

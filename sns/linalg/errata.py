@@ -1,6 +1,8 @@
-"""The paper's errata in numbers: what is printed beside what is right, on small examples with fixed seeds, in float64.
+"""The paper's errata in numbers: what is printed beside what is right, on small examples with fixed
+seeds, in float64.
 
-docs/reproduction.md quotes these figures; scripts/errata.py prints them. Nothing of a run comes through here.
+docs/reproduction.md quotes these figures; scripts/errata.py prints them. Nothing of a run comes
+through here.
 """
 
 import math
@@ -23,7 +25,8 @@ def gaussian(shape: tuple[int, ...], seed: int = 0) -> Tensor:
 
 @dataclass(frozen=True)
 class Iteration:
-    """One step of Algorithm 1, as printed and corrected, on a matrix of largest singular value sigma_1."""
+    """One step of Algorithm 1, as printed and corrected, on a matrix of largest singular value
+    sigma_1."""
 
     printed_sigma: float  # |u| / |v|
     printed_excess: float  # |sigma u v^T| / sigma_1: 1 would be right
@@ -31,7 +34,8 @@ class Iteration:
 
 
 def algorithm_1(sigma_1: float, steps: int) -> list[Iteration]:
-    """Steps 1 ... `steps` and, last, 200 on a 64 x 576 Gaussian matrix scaled to `sigma_1`, from a Gaussian v."""
+    """Steps 1 ... `steps` and, last, 200 on a 64 x 576 Gaussian matrix scaled to `sigma_1`, from a
+    Gaussian v."""
     w = gaussian((64, 576))
     w *= sigma_1 / torch.linalg.matrix_norm(w, 2)
     start = torch.randn(576, generator=torch.Generator().manual_seed(1), dtype=torch.float64)
@@ -45,9 +49,11 @@ def algorithm_1(sigma_1: float, steps: int) -> list[Iteration]:
 
 
 def gradient_ratios() -> dict[str, float]:
-    """Slope of a penalty by finite differences, over that of the gradient in the text, for each way to write it.
+    """Slope of a penalty by finite differences, over that of the gradient in the text, for each way
+    to write it.
 
-    1 says that the text's term is its gradient: lambda sigma u v^T for sigma, lambda W for Frobenius; lambda = 0.01.
+    1 says that the text's term is its gradient: lambda sigma u v^T for sigma, lambda W for
+    Frobenius; lambda = 0.01.
     """
     factor, w, direction = 0.01, gaussian((8, 12)), gaussian((8, 12), 1)
     left, values, right = torch.linalg.svd(w, full_matrices=False)
@@ -74,7 +80,8 @@ def gradient_ratios() -> dict[str, float]:
 
 
 def reshaped_norms(out: int = 128, channels: int = 64) -> tuple[float, float]:
-    """Norms of an out x in x 3 x 3 kernel as out x (in * 9), and as (out * in * 3) x 3 by its last dimension."""
+    """Norms of an out x in x 3 x 3 kernel as out x (in * 9), and as (out * in * 3) x 3 by its last
+    dimension."""
     kernel = gaussian((out, channels, 3, 3))
     right, wrong = kernel.flatten(1), kernel.reshape(-1, kernel.shape[-1])
     return torch.linalg.matrix_norm(right, 2).item(), torch.linalg.matrix_norm(wrong, 2).item()
@@ -82,7 +89,8 @@ def reshaped_norms(out: int = 128, channels: int = 64) -> tuple[float, float]:
 
 @dataclass(frozen=True)
 class KernelNorms:
-    """Norms that belong to one kernel: of its reshaped matrix, and of the convolution on 32 x 32 images."""
+    """Norms that belong to one kernel: of its reshaped matrix, and of the convolution on 32 x 32
+    images."""
 
     reshaped: float
     circular: float
@@ -97,13 +105,15 @@ def kernel_norms(kernel: Tensor) -> KernelNorms:
 
 
 def flat_kernel() -> Tensor:
-    """A kernel with nine equal taps, (16, 8, 3, 3): on constant images they add up, to 3 times the reshaped norm."""
+    """A kernel with nine equal taps, (16, 8, 3, 3): on constant images they add up, to 3 times the
+    reshaped norm."""
     return gaussian((16, 8))[:, :, None, None].expand(16, 8, 3, 3).contiguous()
 
 
 @dataclass(frozen=True)
 class Bound:
-    """Products of norms over the layers of a small network, and |f(x + xi) - f(x)| / |xi| as it was met."""
+    """Products of norms over the layers of a small network, and |f(x + xi) - f(x)| / |xi| as it was
+    met."""
 
     reshaped: float
     zero_padded: float
@@ -111,7 +121,8 @@ class Bound:
 
 
 def product_bound() -> Bound:
-    """Two 3x3 blurs with ReLU and zero padding, on a grey 32 x 32 image that gets a little brighter."""
+    """Two 3x3 blurs with ReLU and zero padding, on a grey 32 x 32 image that gets a little
+    brighter."""
     blur = torch.full((1, 1, 3, 3), 1 / 9, dtype=torch.float64)
 
     def network(x: Tensor) -> Tensor:
@@ -128,7 +139,8 @@ def product_bound() -> Bound:
 
 @dataclass(frozen=True)
 class Jacobians:
-    """D2 W2 D1 W1 for a two-layer ReLU network: D by each layer's input, by its pre-activation, and from autograd."""
+    """D2 W2 D1 W1 for a two-layer ReLU network: D by each layer's input, by its pre-activation, and
+    from autograd."""
 
     by_input: list[list[float]]
     by_preactivation: list[list[float]]
@@ -157,7 +169,8 @@ def piecewise_jacobians() -> Jacobians:
 
 @dataclass(frozen=True)
 class Steps:
-    """Means over images: lengths of the two steps at epsilon = 1, their cosine, and what they do to the loss (nats)."""
+    """Means over images: lengths of the two steps at epsilon = 1, their cosine, and what they do to
+    the loss (nats)."""
 
     image: float  # L2 norm of an image
     l2: float
@@ -170,9 +183,11 @@ class Steps:
 
 
 def adversarial_steps(images: int = 16) -> Steps:
-    """The paper's step g / |g| and the sign step sgn(g) of its reference [9], through a small convolutional network.
+    """The paper's step g / |g| and the sign step sgn(g) of its reference [9], through a small
+    convolutional network.
 
-    Random weights, and noise of 3 x 32 x 32 in place of images, normalised as they are: mean 0, deviation 1.
+    Random weights, and noise of 3 x 32 x 32 in place of images, normalised as they are: mean 0,
+    deviation 1.
     """
     x = torch.randn(images, 3, 32, 32, generator=torch.Generator().manual_seed(3), dtype=torch.float64)
     x = (x - x.mean((1, 2, 3), keepdim=True)) / x.std((1, 2, 3), keepdim=True, correction=0)
@@ -203,9 +218,11 @@ def adversarial_steps(images: int = 16) -> Steps:
 
 @dataclass(frozen=True)
 class Following:
-    """How far one persistent power iteration an update falls short of the largest singular value sigma_1.
+    """How far one persistent power iteration an update falls short of the largest singular value
+    sigma_1.
 
-    Means over the last half of the updates, since the power iteration's wandering among nearly equal values is chaotic.
+    Means over the last half of the updates, since the power iteration's wandering among nearly
+    equal values is chaotic.
     """
 
     short: float  # as a fraction of sigma_1
@@ -214,8 +231,8 @@ class Following:
 
 
 def persistent_iteration(rate: float, updates: int = 2000, every: int = 20) -> Following:
-    """A 64 x 576 Gaussian matrix on which nothing but the penalty acts, at learning rate * lambda = `rate`, so that the
-    top of its spectrum is cut flat."""
+    """A 64 x 576 Gaussian matrix on which nothing but the penalty acts, at learning rate * lambda =
+    `rate`, so that the top of its spectrum is cut flat."""
     w, v = gaussian((64, 576)), torch.randn(576, generator=torch.Generator().manual_seed(1), dtype=torch.float64)
     v, before = v / v.norm(), stable_rank(torch.linalg.svdvals(w))
     short, ranks = [], []

@@ -1,4 +1,5 @@
-"""Hessian-vector products over minibatches, and the largest eigenvalue from them (section 4.3, Figure 3)."""
+"""Hessian-vector products over minibatches, and the largest eigenvalue from them (section 4.3,
+Figure 3)."""
 
 import math
 from collections.abc import Callable, Generator, Iterable, Sequence
@@ -19,7 +20,8 @@ SETTLING = 10  # products after which a quotient that rests does so for good, no
 
 @dataclass(frozen=True)
 class HessianResult:
-    """The largest eigenvalue, in the algebraic sense, of the Hessian of a mean loss, and how far it can be trusted."""
+    """The largest eigenvalue, in the algebraic sense, of the Hessian of a mean loss, and how far it
+    can be trusted."""
 
     eigenvalue: float
     residual: float  # |Hv - eigenvalue v| / |eigenvalue| for the unit vector v it belongs to
@@ -32,9 +34,11 @@ class HessianResult:
 
 
 def hessian_vector_product(losses: BatchLosses, parameters: Sequence[Tensor], samples: int, vector: Tensor) -> Tensor:
-    """H v (P,) for the Hessian H of (sum of `losses()`) / `samples` w.r.t. `parameters`, P elements in all.
+    """H v (P,) for the Hessian H of (sum of `losses()`) / `samples` w.r.t. `parameters`, P elements
+    in all.
 
-    Batches may differ in size: their products are summed and divided once. One batch's graph is alive at a time.
+    Batches may differ in size: their products are summed and divided once. One batch's graph is
+    alive at a time.
     """
     directions = _like(vector, parameters)
     total = [torch.zeros_like(parameter) for parameter in parameters]
@@ -45,7 +49,8 @@ def hessian_vector_product(losses: BatchLosses, parameters: Sequence[Tensor], sa
 
 
 def _products(losses: BatchLosses, parameters: Sequence[Tensor], samples: int) -> Callable[[Tensor], Tensor]:
-    """v -> H v. Where all data are one batch its graph is built once and kept; it would be alive at the peak anyway."""
+    """v -> H v. Where all data are one batch its graph is built once and kept; it would be alive at
+    the peak anyway."""
     batches = _with_graph(losses)
     loss, more = next(batches, None), next(batches, None) is not None
     batches.close()
@@ -102,13 +107,14 @@ def top_eigenvalue(
 ) -> HessianResult:
     """The largest eigenvalue of the Hessian of (sum of `losses()`) / `samples`, by power iteration.
 
-    Power iteration finds the eigenvalue of largest modulus. A pass ends when the Rayleigh quotient moves by at most
-    `tolerance`, relative, and the squared residual is at most `tolerance` too (the quotient's error is of second order
-    in the residual), or after `iterations` products. A quotient that rests while the residual is larger is a mixture
-    of two eigenvectors whose eigenvalues differ in little but sign. Then, and where the eigenvalue found is negative, a
-    second pass on H + s I, s its modulus, finds the largest algebraic one. `lanczos` adds scipy's `eigsh` on the same
-    products, to a tenth of `tolerance`, as a check (None where it does not converge). In the parameters' dtype; the
-    start comes from `generator`.
+    Power iteration finds the eigenvalue of largest modulus. A pass ends when the Rayleigh quotient
+    moves by at most `tolerance`, relative, and the squared residual is at most `tolerance` too (the
+    quotient's error is of second order in the residual), or after `iterations` products. A quotient
+    that rests while the residual is larger is a mixture of two eigenvectors whose eigenvalues
+    differ in little but sign. Then, and where the eigenvalue found is negative, a second pass on H
+    + s I, s its modulus, finds the largest algebraic one. `lanczos` adds scipy's `eigsh` on the
+    same products, to a tenth of `tolerance`, as a check (None where it does not converge). In the
+    parameters' dtype; the start comes from `generator`.
     """
 
     product = _products(losses, parameters, samples)
@@ -158,7 +164,8 @@ def _power_iteration(
 def _lanczos(
     product: Callable[[Tensor], Tensor], start: Tensor, tolerance: float, iterations: int
 ) -> tuple[float | None, float | None]:
-    """Largest algebraic eigenvalue and its relative residual by scipy's Lanczos; None, None without convergence."""
+    """Largest algebraic eigenvalue and its relative residual by scipy's Lanczos; None, None without
+    convergence."""
     from scipy.sparse.linalg import ArpackError, LinearOperator, eigsh  # here: only a cross-check needs it
 
     def matvec(vector: npt.NDArray[np.floating]) -> npt.NDArray[np.floating]:

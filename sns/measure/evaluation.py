@@ -7,15 +7,16 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from sns.common.seed import generator
 from sns.measure.state import unchanged
-from sns.seed import generator
 
 LEVELS = (0.05, 0.25, 0.5, 0.75, 0.95, 1.0)
 
 
 @dataclass(frozen=True)
 class Evaluation:
-    """Means over all images (loss in nats, accuracy in [0, 1]) and over the gradient sample (L2 norms)."""
+    """Means over all images (loss in nats, accuracy in [0, 1]) and over the gradient sample (L2
+    norms)."""
 
     loss: float
     accuracy: float
@@ -24,12 +25,13 @@ class Evaluation:
 
 
 def evaluate(model: nn.Module, x: Tensor, y: Tensor, batch_size: int, gradient_samples: Tensor | None) -> Evaluation:
-    """Evaluates `model` on images x (N, C, H, W), contrast-normalised, and labels y (N,), all on one device.
+    """Evaluates `model` on images x (N, C, H, W), contrast-normalised, and labels y (N,), all on
+    one device.
 
-    gradient_samples: distinct indices (K,) of the images whose gradient norms are averaged; None: all of them. Those
-    images get one pass forward and back that serves loss, accuracy and gradient; the others only a pass forward. Sums
-    are kept in float64 on the device, divided once and moved to the host once. Raises ValueError on empty data, on an
-    empty sample and on repeated indices.
+    gradient_samples: distinct indices (K,) of the images whose gradient norms are averaged; None:
+    all of them. Those images get one pass forward and back that serves loss, accuracy and gradient;
+    the others only a pass forward. Sums are kept in float64 on the device, divided once and moved
+    to the host once. Raises ValueError on empty data, on an empty sample and on repeated indices.
     """
     _check(x, y, batch_size)
     sample, others = _split(len(x), gradient_samples, x.device)
@@ -48,7 +50,8 @@ def evaluate(model: nn.Module, x: Tensor, y: Tensor, batch_size: int, gradient_s
 
 
 def gradient_norms(model: nn.Module, x: Tensor, y: Tensor, batch_size: int) -> Tensor:
-    """(N,) float64: for each image the L2 norm of the gradient of its own cross entropy w.r.t. its pixels."""
+    """(N,) float64: for each image the L2 norm of the gradient of its own cross entropy w.r.t. its
+    pixels."""
     _check(x, y, batch_size)
     with unchanged(model):
         parts = [_forward_backward(model, x[i], y[i])[2] for i in _batches(range(len(x)), batch_size)]
@@ -56,14 +59,16 @@ def gradient_norms(model: nn.Module, x: Tensor, y: Tensor, batch_size: int) -> T
 
 
 def quantiles(norms: Tensor, levels: Sequence[float] = LEVELS) -> dict[str, float]:
-    """Level, as text, to the quantile of `norms` (N,), interpolated linearly; level 1.0 is the maximum."""
+    """Level, as text, to the quantile of `norms` (N,), interpolated linearly; level 1.0 is the
+    maximum."""
     probabilities = torch.tensor(levels, dtype=torch.float64, device=norms.device)
     values: list[float] = torch.quantile(norms.double(), probabilities).tolist()
     return {str(float(level)): value for level, value in zip(levels, values, strict=True)}
 
 
 def probe_indices(n: int, k: int, device: torch.device | str = "cpu") -> Tensor:
-    """(min(k, n),) sorted indices of n images, drawn once and for all: equal for every run and seed."""
+    """(min(k, n),) sorted indices of n images, drawn once and for all: equal for every run and
+    seed."""
     if k >= n:
         return torch.arange(n, device=device)
     return torch.randperm(n, generator=generator(0, "probe"))[:k].sort().values.to(device)
@@ -106,8 +111,8 @@ def _loss_and_correct(logits: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
 def _forward_backward(model: nn.Module, x: Tensor, y: Tensor) -> tuple[Tensor, Tensor, Tensor]:
     """Summed loss, number of right answers and gradient norm of each image, float64.
 
-    In evaluation mode no image's logits depend on another image, so the gradient of the summed loss holds every image's
-    own gradient; only x is differentiated, which spares the weight gradients.
+    In evaluation mode no image's logits depend on another image, so the gradient of the summed loss
+    holds every image's own gradient; only x is differentiated, which spares the weight gradients.
     """
     with torch.enable_grad():
         x = x.detach().requires_grad_()

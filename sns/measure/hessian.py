@@ -1,4 +1,5 @@
-"""Largest Hessian eigenvalue of the unregularised loss on training and test images (section 4.3, Figure 3)."""
+"""Largest Hessian eigenvalue of the unregularised loss on training and test images (section 4.3,
+Figure 3)."""
 
 from collections.abc import Iterator
 from dataclasses import asdict
@@ -8,12 +9,12 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from sns.config import MeasureConfig
+from sns.common.precision import full_precision
+from sns.common.seed import generator
+from sns.config.schema import MeasureConfig
 from sns.linalg.hessian import HessianResult, top_eigenvalue
 from sns.measure.evaluation import probe_indices
 from sns.measure.state import unchanged
-from sns.precision import full_precision
-from sns.seed import generator
 
 MEMORY = 4  # a product keeps about so many times the tensors that an evaluation pass of the same batch keeps
 
@@ -21,10 +22,12 @@ MEMORY = 4  # a product keeps about so many times the tensors that an evaluation
 def hessian_summary(
     model: nn.Module, x_train: Tensor, y_train: Tensor, x_test: Tensor, y_test: Tensor, config: MeasureConfig
 ) -> dict[str, dict[str, Any]]:
-    """{train: ..., test: ...}, each the fields of HessianResult as plain numbers, for `Result.hessian`.
+    """{train: ..., test: ...}, each the fields of HessianResult as plain numbers, for
+    `Result.hessian`.
 
-    Each split is represented by the `hessian_samples` images of `probe_indices`, and the start vector is the same for
-    every run. The Lanczos fields are there only where `config.lanczos` asks for them.
+    Each split is represented by the `hessian_samples` images of `probe_indices`, and the start
+    vector is the same for every run. The Lanczos fields are there only where `config.lanczos` asks
+    for them.
     """
     splits = {"train": (x_train, y_train), "test": (x_test, y_test)}
     return {name: hessian_split(model, x, y, config) for name, (x, y) in splits.items()}
@@ -40,10 +43,11 @@ def hessian_split(model: nn.Module, x: Tensor, y: Tensor, config: MeasureConfig)
 def hessian_eigenvalue(
     model: nn.Module, x: Tensor, y: Tensor, config: MeasureConfig, start: torch.Generator
 ) -> HessianResult:
-    """Largest Hessian eigenvalue of the mean cross entropy on x (N, C, H, W), y (N,), w.r.t. all trainable parameters.
+    """Largest Hessian eigenvalue of the mean cross entropy on x (N, C, H, W), y (N,), w.r.t. all
+    trainable parameters.
 
-    In evaluation mode (batch norm with its running statistics, no dropout), in the parameters' own precision with
-    TensorFloat-32 and autocast off. ValueError on empty data.
+    In evaluation mode (batch norm with its running statistics, no dropout), in the parameters' own
+    precision with TensorFloat-32 and autocast off. ValueError on empty data.
     """
     if len(x) == 0 or len(x) != len(y):
         raise ValueError(f"cannot measure on {len(x)} images and {len(y)} labels")

@@ -1,4 +1,5 @@
-"""How loose section 3.1's bound is: products of layer norms beside the largest Jacobian norm that is met on images."""
+"""How loose section 3.1's bound is: products of layer norms beside the largest Jacobian norm that
+is met on images."""
 
 import math
 from collections.abc import Mapping, Sequence
@@ -7,8 +8,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from sns.common.precision import full_precision
 from sns.measure.state import unchanged
-from sns.precision import full_precision
 
 BATCH = 64  # images whose Jacobians, classes x pixels each, are held at a time
 
@@ -16,7 +17,8 @@ BATCH = 64  # images whose Jacobians, classes x pixels each, are held at a time
 def lipschitz_summary(
     model: nn.Module, x: Tensor, batch_size: int, layers: Sequence[Mapping[str, Any]]
 ) -> dict[str, float]:
-    """The fields of `Result.lipschitz` for images x (N, C, H, W) and the rows of `spectrum.layer_table`.
+    """The fields of `Result.lipschitz` for images x (N, C, H, W) and the rows of
+    `spectrum.layer_table`.
 
     product_sigma: product of the reshaped matrices' largest singular values, what section 3.1 multiplies; no bound on
         anything, since the reshaped norm is not the layer's (erratum 4).
@@ -39,7 +41,8 @@ def lipschitz_summary(
 
 
 def jacobian_norms(model: nn.Module, x: Tensor, batch_size: int) -> Tensor:
-    """(N,) float64: spectral norm of the Jacobian (classes, pixels) of the logits at each image, in evaluation mode."""
+    """(N,) float64: spectral norm of the Jacobian (classes, pixels) of the logits at each image, in
+    evaluation mode."""
     if len(x) == 0:
         raise ValueError("cannot measure Jacobians on 0 images")
     with unchanged(model), full_precision(x.device), torch.enable_grad():
@@ -47,7 +50,8 @@ def jacobian_norms(model: nn.Module, x: Tensor, batch_size: int) -> Tensor:
 
 
 def _norms(model: nn.Module, x: Tensor) -> Tensor:
-    """One backward pass a class: images are independent in evaluation mode, so a sum over the batch separates again."""
+    """One backward pass a class: images are independent in evaluation mode, so a sum over the batch
+    separates again."""
     x = x.detach().requires_grad_()
     totals = model(x).sum(dim=0).unbind()
     last = len(totals) - 1

@@ -1,4 +1,5 @@
-"""Singular values of the weight matrices (sections 3.2 and 4.4, Figure 4), all in float64 by dense linear algebra."""
+"""Singular values of the weight matrices (sections 3.2 and 4.4, Figure 4), all in float64 by dense
+linear algebra."""
 
 from collections import defaultdict
 from typing import Any
@@ -11,9 +12,11 @@ from sns.model.sizes import input_sizes
 
 
 def weight_matrices(model: nn.Module) -> dict[str, Tensor]:
-    """Parameter name to matrix, for every Conv2d and Linear weight in the order of the model's modules.
+    """Parameter name to matrix, for every Conv2d and Linear weight in the order of the model's
+    modules.
 
-    A kernel (out, in, kh, kw) is reshaped to (out, in * kh * kw) as in section 3.2. Views, detached.
+    A kernel (out, in, kh, kw) is reshaped to (out, in * kh * kw) as in section 3.2. Views,
+    detached.
     """
     return {name: module.weight.detach().flatten(1) for name, module in _weighted(model).items()}
 
@@ -27,11 +30,13 @@ def _weighted(model: nn.Module) -> dict[str, nn.Conv2d | nn.Linear]:
 
 
 def sigma_and_frobenius(model: nn.Module) -> dict[str, float]:
-    """sigma_max, sigma_mean (geometric mean of the largest singular values) and frobenius over all weight matrices.
+    """sigma_max, sigma_mean (geometric mean of the largest singular values) and frobenius over all
+    weight matrices.
 
-    By the square root of the largest eigenvalue of the smaller Gram matrix: for the largest singular value that is as
-    exact as an SVD, and several times faster; Grams of equal size go in one batch. One transfer to the host. NaN
-    throughout if a weight is not finite. ValueError for a model without weight matrices.
+    By the square root of the largest eigenvalue of the smaller Gram matrix: for the largest
+    singular value that is as exact as an SVD, and several times faster; Grams of equal size go in
+    one batch. One transfer to the host. NaN throughout if a weight is not finite. ValueError for a
+    model without weight matrices.
     """
     matrices = list(weight_matrices(model).values())
     if not matrices:
@@ -62,12 +67,13 @@ def _smaller_gram(matrix: Tensor) -> Tensor:
 
 
 def layer_table(model: nn.Module, input_shape: tuple[int, ...]) -> list[dict[str, Any]]:
-    """One row a weight matrix, with the columns of layers.csv, for images of `input_shape` (C, H, W).
+    """One row a weight matrix, with the columns of layers.csv, for images of `input_shape` (C, H,
+    W).
 
-    sigma and frobenius are of the reshaped matrix; operator_norm is of the layer on inputs of the size that it meets in
-    this model, zero-padded and strided as it is; operator_norm_circular idealises to stride 1 and circular padding,
-    None for linear layers and where it is not defined (groups, dilation). ValueError for a convolution that is not
-    zero-padded by whole numbers.
+    sigma and frobenius are of the reshaped matrix; operator_norm is of the layer on inputs of the
+    size that it meets in this model, zero-padded and strided as it is; operator_norm_circular
+    idealises to stride 1 and circular padding, None for linear layers and where it is not defined
+    (groups, dilation). ValueError for a convolution that is not zero-padded by whole numbers.
     """
     sizes = input_sizes(model, input_shape)
     return [_row(name, module, sizes.get(name.removesuffix(".weight"))) for name, module in _weighted(model).items()]

@@ -1,4 +1,5 @@
-"""Measuring changes nothing: the guard that every measuring function runs inside, and a hash to prove it."""
+"""Measuring changes nothing: the guard that every measuring function runs inside, and a hash to
+prove it."""
 
 import hashlib
 from collections.abc import Iterator
@@ -10,11 +11,13 @@ from torch import nn
 
 @contextmanager
 def unchanged(model: nn.Module) -> Iterator[None]:
-    """Inside, `model` is in evaluation mode; at exit the training flags, random states and `.grad` are as before.
+    """Inside, `model` is in evaluation mode; at exit the training flags, random states and `.grad`
+    are as before.
 
-    Training flags are kept module by module, because a run may hold some modules in evaluation mode on purpose. The
-    random states are torch's global ones, on the CPU and on the model's devices. The parameters' `.grad` are set aside
-    and put back as the same objects, so that even a stray backward pass inside cannot add to them.
+    Training flags are kept module by module, because a run may hold some modules in evaluation mode
+    on purpose. The random states are torch's global ones, on the CPU and on the model's devices.
+    The parameters' `.grad` are set aside and put back as the same objects, so that even a stray
+    backward pass inside cannot add to them.
     """
     training = [(module, module.training) for module in model.modules()]
     gradients = [(parameter, parameter.grad) for parameter in model.parameters()]
@@ -38,7 +41,8 @@ def _tensors(model: nn.Module) -> Iterator[torch.Tensor]:
 
 
 def state_hash(model: nn.Module) -> str:
-    """SHA-256, as hex digits, of every parameter and buffer, bit by bit, and of every module's training flag."""
+    """SHA-256, as hex digits, of every parameter and buffer, bit by bit, and of every module's
+    training flag."""
     digest = hashlib.sha256()
     for name, tensor in [*model.named_parameters(), *model.named_buffers()]:
         digest.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}".encode())

@@ -1,4 +1,5 @@
-"""Training problems, one file each. Every module of this package is imported, so a new file registers itself."""
+"""Training problems, one file each. Every module of this package is imported, so a new file
+registers itself."""
 
 import importlib
 import pkgutil
@@ -16,7 +17,8 @@ __all__ = ["METHODS", "Method", "build", "register"]
 
 
 def build(options: Any, model: nn.Module, generator: torch.Generator, precision: str = "fp32") -> Method:
-    """The method that `options` (a dataclass such as SpectralOptions) describes, for a model already on its device."""
+    """The method that `options` (a dataclass such as SpectralOptions) describes, for a model
+    already on its device."""
     method = METHODS[options.name](options, model, generator)
     method.precision = precision
     return method

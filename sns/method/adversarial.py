@@ -1,11 +1,12 @@
-"""Adversarial training (section 3.3, equation 3) with the L2 step eta = epsilon * g / |g|_2, or the sign step."""
+"""Adversarial training (section 3.3, equation 3) with the L2 step eta = epsilon * g / |g|_2, or the
+sign step."""
 
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
-from sns.config import later, require
+from sns.config.schema import later, require
 from sns.method.base import Method, Step, register
 from sns.model.ghost_norm import frozen_running_statistics
 
@@ -14,8 +15,8 @@ STEPS = ("l2", "sign")
 
 @dataclass
 class AdversarialOptions:
-    """The paper's alpha is 0.5 and its epsilon 1, in units of the contrast-normalised image (1.8% of its norm on
-    CIFAR).
+    """The paper's alpha is 0.5 and its epsilon 1, in units of the contrast-normalised image (1.8%
+    of its norm on CIFAR).
     """
 
     name: str = "adversarial"
@@ -30,9 +31,11 @@ class AdversarialOptions:
 
 
 def perturbation(gradient: Tensor, epsilon: float, step: str = "l2") -> Tensor:
-    """eta of equation 3: for each image of `gradient` (N, C, H, W) its direction, or its sign, at length `epsilon`.
+    """eta of equation 3: for each image of `gradient` (N, C, H, W) its direction, or its sign, at
+    length `epsilon`.
 
-    Independent of the gradient's scale; an image whose gradient is exactly zero is left where it is.
+    Independent of the gradient's scale; an image whose gradient is exactly zero is left where it
+    is.
     """
     if step == "sign":
         return epsilon * gradient.sign()
@@ -47,7 +50,8 @@ def perturbation(gradient: Tensor, epsilon: float, step: str = "l2") -> Tensor:
 class Adversarial(Method):
     """alpha * clean loss + (1 - alpha) * loss at x + eta, g a constant, in two passes.
 
-    The clean pass gives parameter and input gradients at once; running batch-norm statistics move in it only.
+    The clean pass gives parameter and input gradients at once; running batch-norm statistics move
+    in it only.
     """
 
     Config = AdversarialOptions

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from sns.precision import autocast
+from sns.common.precision import autocast
 
 METHODS: dict[str, type["Method"]] = {}
 
@@ -31,10 +31,10 @@ class Step:
 class Method:
     """Empirical risk minimisation; other problems override `backward`, `regularize` or both.
 
-    A training step of B images calls `backward` once for each pass (one, or more with `batch.micro`), then
-    `regularize` once;
-    together they leave in every `.grad` the gradient of what the method minimises. Shapes are static and nothing
-    waits for the device. State that outlives a step is tensors in `state_dict`.
+    A training step of B images calls `backward` once for each pass (one, or more with
+    `batch.micro`), then `regularize` once; together they leave in every `.grad` the gradient of
+    what the method minimises. Shapes are static and nothing waits for the device. State that
+    outlives a step is tensors in `state_dict`.
     """
 
     Config: ClassVar[type] = Options
@@ -55,8 +55,8 @@ class Method:
         return out.float()
 
     def risk(self, x: Tensor, y: Tensor, share: float) -> Step:
-        """Empirical risk of one pass: adds share * mean cross entropy's gradient to `.grad`, and to x.grad if
-        wanted.
+        """Empirical risk of one pass: adds share * mean cross entropy's gradient to `.grad`, and to
+        x.grad if wanted.
         """
         logits = self.logits(x)
         loss = F.cross_entropy(logits, y)
@@ -65,14 +65,16 @@ class Method:
             return Step(loss.detach() * len(y), (logits.argmax(dim=1) == y).sum())
 
     def backward(self, x: Tensor, y: Tensor, share: float) -> Step:
-        """Adds `share` times the gradient of the mean data loss over x (N, C, H, W), y (N,) to `.grad`.
+        """Adds `share` times the gradient of the mean data loss over x (N, C, H, W), y (N,) to
+        `.grad`.
 
         `share` is the part of the batch that x is, N / B. Called in training mode.
         """
         return self.risk(x, y, share)
 
     def regularize(self) -> Tensor | None:
-        """Adds the gradient of the penalty to `.grad`; returns the penalty's value, (), or None without one."""
+        """Adds the gradient of the penalty to `.grad`; returns the penalty's value, (), or None
+        without one."""
         return None
 
     def state_dict(self) -> dict[str, Tensor]:
@@ -87,7 +89,8 @@ M = TypeVar("M", bound=Method)
 
 
 def register(name: str) -> Callable[[type[M]], type[M]]:
-    """Makes a Method known as `method.name=<name>`; ValueError if the name is taken by another class."""
+    """Makes a Method known as `method.name=<name>`; ValueError if the name is taken by another
+    class."""
 
     def add(cls: type[M]) -> type[M]:
         if METHODS.setdefault(name, cls) is not cls:
@@ -95,35 +98,3 @@ def register(name: str) -> Callable[[type[M]], type[M]]:
         return cls
 
     return add
-
-
-def weight_parameters(model: nn.Module) -> list[Tensor]:
-    """The weight matrices of section 3.1: every convolution and linear weight, neither biases nor batch norm."""
-    return [module.weight for module in model.modules() if isinstance(module, (nn.Conv2d, nn.Linear))]
-
-
-def as_matrix(weight: Tensor) -> Tensor:
-    """(out, in, kh, kw) or (out, in) as the (out, in * kh * kw) matrix of section 3.2, a view.
-
-    A channels_last kernel is viewed as (out, kh * kw * in): the same matrix with its columns in another order, so with
-    the same singular values; see `paper_order`. RuntimeError if the memory layout allows no view, so that adding to it
-    can never be lost in a copy.
-    """
-    if weight.dim() == 4 and not weight.is_contiguous():
-        weight = weight.permute(0, 2, 3, 1)
-    return weight.view(weight.shape[0], -1)
-
-
-def paper_order(weight: Tensor, v: Tensor) -> Tensor:
-    """A right vector (n,) of `as_matrix(weight)`, its entries in the column order of section 3.2."""
-    if weight.dim() == 4 and not weight.is_contiguous():
-        _, channels, height, width = weight.shape
-        return v.view(height, width, channels).permute(2, 0, 1).reshape(-1)
-    return v
-
-
-def memory_order(weight: Tensor, v: Tensor) -> Tensor:
-    """The inverse of `paper_order`."""
-    if weight.dim() == 4 and not weight.is_contiguous():
-        return v.view(weight.shape[1:]).permute(1, 2, 0).reshape(-1)
-    return v

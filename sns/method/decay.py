@@ -5,8 +5,9 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from sns.config import later, require
-from sns.method.base import Method, register, weight_parameters
+from sns.config.schema import later, require
+from sns.linalg.weights import weight_parameters
+from sns.method.base import Method, register
 
 SCOPES = ("all", "weights")
 

@@ -1,4 +1,5 @@
-"""Spectral norm regularisation (section 3.2, equation 1): adds lambda / 2 * sum_l sigma(W_l)^2 to the risk."""
+"""Spectral norm regularisation (section 3.2, equation 1): adds lambda / 2 * sum_l sigma(W_l)^2 to
+the risk."""
 
 from dataclasses import dataclass
 
@@ -6,10 +7,11 @@ import torch
 from torch import Tensor, nn
 from torch.nn.utils.rnn import pad_sequence
 
-from sns.config import later, require
+from sns.common.precision import full_precision
+from sns.config.schema import later, require
 from sns.linalg.power_iteration import PaddedStack, group_by_rows, power_iteration, random_unit_vectors
-from sns.method.base import Method, as_matrix, memory_order, paper_order, register, weight_parameters
-from sns.precision import full_precision
+from sns.linalg.weights import as_matrix, memory_order, paper_order, weight_parameters
+from sns.method.base import Method, register
 
 
 @dataclass
@@ -29,10 +31,11 @@ class SpectralOptions:
 
 @register("spectral")
 class Spectral(Method):
-    """Adds lambda * sigma * u v^T to the gradient of every convolution and linear weight (Algorithm 1, corrected).
+    """Adds lambda * sigma * u v^T to the gradient of every convolution and linear weight (Algorithm
+    1, corrected).
 
-    u and v are unit vectors and constants; v persists. On a GPU the matrices run in a handful of padded stacks, because
-    launches cost most there; on a CPU one by one, because copies do.
+    u and v are unit vectors and constants; v persists. On a GPU the matrices run in a handful of
+    padded stacks, because launches cost most there; on a CPU one by one, because copies do.
     """
 
     Config = SpectralOptions
@@ -78,8 +81,8 @@ class Spectral(Method):
             matrix.addr_(scaled[place], v[place, : matrix.shape[1]])
 
     def state_dict(self) -> dict[str, Tensor]:
-        """v of every weight matrix in model order, in the paper's column order: a checkpoint depends neither
-        on the device's grouping nor on the memory format.
+        """v of every weight matrix in model order, in the paper's column order: a checkpoint
+        depends neither on the device's grouping nor on the memory format.
         """
         vectors: dict[str, Tensor] = {}
         for group, v in zip(self.groups, self.v, strict=True):

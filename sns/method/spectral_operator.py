@@ -1,7 +1,9 @@
-"""Equation 1 with each layer's norm as the linear map it is: adds lambda / 2 * sum_l |A_l|^2 to the risk.
+"""Equation 1 with each layer's norm as the linear map it is: adds lambda / 2 * sum_l |A_l|^2 to the
+risk.
 
-The paper penalises the norm of the reshaped kernel, which is not that of the convolution (erratum 4 of
-results/paper/departures.yaml). A_l is the layer on images of the size it meets, zero-padded and strided as trained.
+The paper penalises the norm of the reshaped kernel, which is not that of the convolution (erratum 4
+of results/paper/departures.yaml). A_l is the layer on images of the size it meets, zero-padded and
+strided as trained.
 """
 
 from dataclasses import dataclass
@@ -9,30 +11,33 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from sns.config import require
+from sns.common.precision import full_precision
+from sns.config.schema import require
 from sns.linalg.conv_operator import Convolution
 from sns.linalg.power_iteration import random_unit_vectors
 from sns.method.base import Method, Step, register
 from sns.method.spectral import SpectralOptions
 from sns.model.sizes import input_sizes
-from sns.precision import full_precision
 
 Size = tuple[int, int]
 
 
 @dataclass
 class SpectralOperatorOptions(SpectralOptions):
-    """As of `spectral`. The norm is up to 3 times the reshaped one of a 3x3 kernel: the same lambda pulls harder."""
+    """As of `spectral`. The norm is up to 3 times the reshaped one of a 3x3 kernel: the same lambda
+    pulls harder."""
 
     name: str = "spectral_operator"
 
 
 @register("spectral_operator")
 class SpectralOperator(Method):
-    """Adds lambda * sigma * d sigma / d W to the gradient of every convolution and linear weight, sigma = <u, A v>.
+    """Adds lambda * sigma * d sigma / d W to the gradient of every convolution and linear weight,
+    sigma = <u, A v>.
 
-    u and v are unit images and constants; v (1, I, H, W) persists. Sizes are those of the first batch, or of the
-    checkpoint. A linear layer is a 1x1 convolution of one pixel, for which this is what `spectral` does.
+    u and v are unit images and constants; v (1, I, H, W) persists. Sizes are those of the first
+    batch, or of the checkpoint. A linear layer is a 1x1 convolution of one pixel, for which this is
+    what `spectral` does.
     """
 
     Config = SpectralOperatorOptions
@@ -48,7 +53,8 @@ class SpectralOperator(Method):
         self.v: list[Tensor] = []  # one a layer, in model order; none before the first pass
 
     def backward(self, x: Tensor, y: Tensor, share: float) -> Step:
-        """The gradient of the risk; the first call also finds the layers' sizes and draws their v."""
+        """The gradient of the risk; the first call also finds the layers' sizes and draws their
+        v."""
         if not self.v:
             self._begin(input_sizes(self.model, tuple(x.shape[1:])))
         return super().backward(x, y, share)
@@ -80,7 +86,8 @@ class SpectralOperator(Method):
         return penalty
 
     def state_dict(self) -> dict[str, Tensor]:
-        """v of every layer in model order, {} before the first pass; their shapes tell the sizes again."""
+        """v of every layer in model order, {} before the first pass; their shapes tell the sizes
+        again."""
         return {f"v{i}": v.clone() for i, v in enumerate(self.v)}
 
     def load_state_dict(self, state: dict[str, Tensor]) -> None:
@@ -90,7 +97,8 @@ class SpectralOperator(Method):
 
 
 def _operator(layer: nn.Conv2d | nn.Linear, size: Size) -> Convolution:
-    """The layer, less its bias, as a map of (1, I, H, W) images; it sees the weight's later values too."""
+    """The layer, less its bias, as a map of (1, I, H, W) images; it sees the weight's later values
+    too."""
     weight = layer.weight.detach()
     if isinstance(layer, nn.Linear):
         return Convolution(weight[:, :, None, None], size, (1, 1), (0, 0))

@@ -1,4 +1,5 @@
-"""The networks of section 4. To add one: a file with its options and its class, and a line in MODELS."""
+"""The networks of section 4. To add one: a file with its options and its class, and a line in
+MODELS."""
 
 from typing import Any
 
@@ -16,7 +17,8 @@ MODELS: dict[str, Any] = {"vgg": VGG, "nin": NIN, "densenet": DenseNet}
 def build(
     options: Any, channels: int, image_size: int, classes: int, ghost: int | None, generator: torch.Generator
 ) -> nn.Module:
-    """The network that `options` (a dataclass such as VGGConfig) describes, on the CPU, initialised from `generator`.
+    """The network that `options` (a dataclass such as VGGConfig) describes, on the CPU, initialised
+    from `generator`.
 
     Raises ConfigError where the images are too small for it.
     """

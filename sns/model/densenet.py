@@ -1,4 +1,5 @@
-"""DenseNet without bottleneck and compression (Huang et al. 2017), the authors' code without data augmentation."""
+"""DenseNet without bottleneck and compression (Huang et al. 2017), the authors' code without data
+augmentation."""
 
 from dataclasses import dataclass
 
@@ -6,7 +7,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from sns.config import require
+from sns.config.schema import require
 from sns.model.ghost_norm import GhostBatchNorm2d
 
 BLOCKS = 3

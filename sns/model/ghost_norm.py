@@ -1,8 +1,9 @@
-"""Batch normalisation whose statistics are shared by groups of a fixed number of images ("ghost" batches).
+"""Batch normalisation whose statistics are shared by groups of a fixed number of images ("ghost"
+batches).
 
-At B = 4096 the cards of 2017 could not hold one forward pass, so the statistics must have come from parts of the
-batch; the
-group size is an option (`batch.ghost`), and the same groups are used when a batch is split over passes or devices.
+At B = 4096 the cards of 2017 could not hold one forward pass, so the statistics must have come from
+parts of the batch; the group size is an option (`batch.ghost`), and the same groups are used when a
+batch is split over passes or devices.
 """
 
 from collections.abc import Iterator
@@ -17,12 +18,13 @@ MOMENTUM = 0.1  # weight of the newest statistics; Chainer calls it decay = 0.9
 
 
 class GhostBatchNorm2d(nn.BatchNorm2d):
-    """Batch norm over (N, C, H, W), or (N, C) as H = W = 1, with statistics of `ghost` consecutive images each.
+    """Batch norm over (N, C, H, W), or (N, C) as H = W = 1, with statistics of `ghost` consecutive
+    images each.
 
-    In training mode N must be a multiple of `ghost` (ValueError otherwise), or not above it: then, and with `ghost`
-    None, the whole batch is one group. The running statistics move once a group, in order, so that one pass over a
-    batch
-    and several passes over its parts leave the same buffers.
+    In training mode N must be a multiple of `ghost` (ValueError otherwise), or not above it: then,
+    and with `ghost` None, the whole batch is one group. The running statistics move once a group,
+    in order, so that one pass over a batch and several passes over its parts leave the same
+    buffers.
     """
 
     def __init__(self, features: int, ghost: int | None = None) -> None:
@@ -57,7 +59,8 @@ class GhostBatchNorm2d(nn.BatchNorm2d):
 
 @contextmanager
 def frozen_running_statistics(model: nn.Module) -> Iterator[None]:
-    """Inside, forward passes in training mode normalise with batch statistics and leave the running ones alone."""
+    """Inside, forward passes in training mode normalise with batch statistics and leave the running
+    ones alone."""
     layers = [module for module in model.modules() if isinstance(module, GhostBatchNorm2d)]
     before = [layer.frozen for layer in layers]
     for layer in layers:

@@ -1,10 +1,11 @@
-"""Network in Network for CIFAR-100 (Lin et al. 2014), with batch norm, without which it diverges at learning rate 1."""
+"""Network in Network for CIFAR-100 (Lin et al. 2014), with batch norm, without which it diverges at
+learning rate 1."""
 
 from dataclasses import dataclass, field
 
 from torch import Tensor, nn
 
-from sns.config import require
+from sns.config.schema import require
 from sns.model.ghost_norm import GhostBatchNorm2d
 
 BATCH_NORM = ("every", "hidden", "none")
@@ -12,7 +13,8 @@ BATCH_NORM = ("every", "hidden", "none")
 
 @dataclass
 class NINConfig:
-    """Defaults are the paper's network; each block is one k x k convolution followed by 1x1 convolutions."""
+    """Defaults are the paper's network; each block is one k x k convolution followed by 1x1
+    convolutions."""
 
     name: str = "nin"
     widths: list[list[int]] = field(
@@ -36,8 +38,8 @@ class NINConfig:
 
 
 class NIN(nn.Module):
-    """(N, channels, S, S) images to (N, classes) logits; max-pools of 3x3, stride 2, in ceil mode between the
-    blocks.
+    """(N, channels, S, S) images to (N, classes) logits; max-pools of 3x3, stride 2, in ceil mode
+    between the blocks.
     """
 
     Config = NINConfig

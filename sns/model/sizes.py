@@ -7,10 +7,12 @@ from torch import Tensor, nn
 
 
 def input_sizes(model: nn.Module, image_shape: tuple[int, ...]) -> dict[str, tuple[int, int]]:
-    """Name of each Conv2d to the (H, W) of its input when `model` is given images of `image_shape` (C, H, W).
+    """Name of each Conv2d to the (H, W) of its input when `model` is given images of `image_shape`
+    (C, H, W).
 
-    One black image goes through a copy in evaluation mode: weights, buffers, training flags, gradients and random
-    streams of the model stay as they are. A convolution that takes no part in the forward pass is left out.
+    One black image goes through a copy in evaluation mode: weights, buffers, training flags,
+    gradients and random streams of the model stay as they are. A convolution that takes no part in
+    the forward pass is left out.
     """
     sizes: dict[str, tuple[int, int]] = {}
     shadow = copy.deepcopy(model).eval()

@@ -1,10 +1,11 @@
-"""VGGNet for small images: the 13-convolution network of Chainer's CIFAR example, batch-normalised and with dropout."""
+"""VGGNet for small images: the 13-convolution network of Chainer's CIFAR example, batch-normalised
+and with dropout."""
 
 from dataclasses import dataclass, field
 
 from torch import Tensor, nn
 
-from sns.config import require
+from sns.config.schema import require
 from sns.model.ghost_norm import GhostBatchNorm2d
 
 

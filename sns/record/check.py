@@ -6,7 +6,7 @@ from pathlib import Path
 from types import UnionType
 from typing import Any, get_args, get_origin, get_type_hints
 
-from sns.errors import RecordError
+from sns.common.errors import RecordError
 from sns.record.schema import Result
 
 TYPES: dict[str, Any] = get_type_hints(Result) | {  # narrower than declared, where readers rely on more
@@ -24,9 +24,11 @@ KINDS = {int: "a whole number", float: "a number", str: "a text", bool: "true or
 
 
 def check_types(file: Path, content: Mapping[str, Any]) -> None:
-    """Raises RecordError, naming the first field of result.json (a dotted path) that has a wrong type or lacks a key.
+    """Raises RecordError, naming the first field of result.json (a dotted path) that has a wrong
+    type or lacks a key.
 
-    Numbers inside mappings may be null: those that were not finite are written so. `content` has every field.
+    Numbers inside mappings may be null: those that were not finite are written so. `content` has
+    every field.
     """
     fault = next((f for name in TYPES if (f := _fault(name, content[name], TYPES[name])) is not None), None)
     fault = fault or _missing(content)

@@ -9,9 +9,11 @@ STATED = "COMMIT"  # beside sns/ in a copy without git: a line with the commit, 
 
 
 def commit(root: Path | None = None) -> dict[str, Any]:
-    """{commit, dirty}: the commit and whether tracked files differ from it; None where nobody can say.
+    """{commit, dirty}: the commit and whether tracked files differ from it; None where nobody can
+    say.
 
-    `root`, the folder of sns/, is a git checkout or, made by scripts/gpu_kit.py, holds the file COMMIT.
+    `root`, the folder of sns/, is a git checkout or, made by scripts/gpu_kit.py, holds the file
+    COMMIT.
     """
     root = root or Path(__file__).resolve().parents[2]
     if not (root / ".git").exists() and (root / STATED).is_file():
@@ -34,7 +36,8 @@ def commit(root: Path | None = None) -> dict[str, Any]:
 
 
 def statement(found: str, files: dict[str, bytes]) -> str:
-    """The text of COMMIT for the commit `found` and `files`, by path from the root; only those of sns/ count."""
+    """The text of COMMIT for the commit `found` and `files`, by path from the root; only those of
+    sns/ count."""
     sums = [f"{hashlib.sha256(data).hexdigest()}  {path}" for path, data in files.items() if path.startswith("sns/")]
     return "\n".join([found, *sums]) + "\n"
 

@@ -31,7 +31,8 @@ def describe(device: torch.device) -> dict[str, Any]:
 
 
 def peak_memory(device: torch.device) -> dict[str, float | None]:
-    """`peak_bytes` allocated by torch on a CUDA device (None on the CPU) and `peak_host_bytes` of this process."""
+    """`peak_bytes` allocated by torch on a CUDA device (None on the CPU) and `peak_host_bytes` of
+    this process."""
     allocated = float(torch.cuda.max_memory_allocated(device)) if device.type == "cuda" else None
     return {"peak_bytes": allocated, "peak_host_bytes": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024.0}
 

@@ -9,9 +9,9 @@ A run directory `results/runs/<experiment>/<run_id>/` holds
     spectra.csv   every singular value at the end of training, columns `SPECTRA`
     checkpoint.pt weights and the state needed to resume (not part of the record, not in git)
 
-Accuracies are fractions in [0, 1]; losses are mean cross entropy in nats; input-gradient norms are L2 norms, over
-one image,
-of the gradient of that image's loss w.r.t. its contrast-normalised pixels; times are wall-clock seconds.
+Accuracies are fractions in [0, 1]; losses are mean cross entropy in nats; input-gradient norms are
+L2 norms, over one image, of the gradient of that image's loss w.r.t. its contrast-normalised
+pixels; times are wall-clock seconds.
 """
 
 from dataclasses import dataclass

@@ -1,11 +1,10 @@
-"""Writing run directories so that nothing is ever half there, and reading them with every doubt named."""
+"""Writing run directories so that nothing is ever half there, and reading them with every doubt
+named."""
 
 import csv
 import json
 import math
-import os
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, fields
 from functools import cached_property
 from pathlib import Path
@@ -13,7 +12,8 @@ from typing import TYPE_CHECKING, Any
 
 import yaml
 
-from sns.errors import RecordError, first_line
+from sns.common.errors import RecordError, first_line
+from sns.common.files import atomic, write_text
 from sns.record.check import check_types
 from sns.record.schema import HISTORY, LAYERS, SCHEMA_VERSION, SPECTRA, STATUSES, Result
 
@@ -29,38 +29,9 @@ RESULT, CONFIG, HISTORY_CSV, LAYERS_CSV, SPECTRA_CSV = (
 )
 
 
-@contextmanager
-def atomic(path: Path) -> Iterator[Path]:
-    """Yields a sibling path to write; on success it is synced and renamed over `path`, on failure it is removed."""
-    aside = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    try:
-        yield aside
-        with aside.open("rb+") as written:
-            os.fsync(written.fileno())
-        aside.replace(path)
-        folder = os.open(path.parent, os.O_RDONLY)
-        try:
-            os.fsync(folder)
-        finally:
-            os.close(folder)
-    finally:
-        aside.unlink(missing_ok=True)
-
-
-def clear_leftovers(directory: Path) -> None:
-    """Removes what a killed process had begun to write; only for the one that holds the directory's lock."""
-    for aside in directory.glob(".*.tmp"):
-        aside.unlink(missing_ok=True)
-
-
-def write_text(path: Path, text: str) -> None:
-    """Writes `text` to `path` atomically."""
-    with atomic(path) as aside:
-        aside.write_text(text, encoding="utf-8")
-
-
 def write_rows(path: Path, columns: Sequence[str], rows: Sequence[Mapping[str, Any]]) -> None:
-    """Writes `rows` as CSV with exactly `columns`; floats keep every digit, so that reading gives the same bits."""
+    """Writes `rows` as CSV with exactly `columns`; floats keep every digit, so that reading gives
+    the same bits."""
     with atomic(path) as aside, aside.open("w", encoding="utf-8", newline="") as file:
         writer = csv.writer(file, lineterminator="\n")
         writer.writerow(columns)
@@ -75,7 +46,8 @@ def _cell(value: Any) -> Any:
 
 
 def write_result(directory: Path, result: Result) -> None:
-    """Writes result.json, the mark of a run that is over. Numbers that are not finite become null."""
+    """Writes result.json, the mark of a run that is over. Numbers that are not finite become
+    null."""
     write_text(directory / RESULT, json.dumps(_plain(asdict(result)), indent=1, allow_nan=False) + "\n")
 
 
@@ -89,7 +61,7 @@ def _plain(value: Any) -> Any:
     return value
 
 
-def is_over(directory: Path) -> bool:
+def is_finished(directory: Path) -> bool:
     """Whether the run of this directory has ended, whatever its status."""
     return (directory / RESULT).is_file()
 
@@ -103,7 +75,8 @@ class Record:
 
     @cached_property
     def config(self) -> dict[str, Any]:
-        """The resolved configuration, {} if config.yaml is missing; RecordError if it is damaged."""
+        """The resolved configuration, {} if config.yaml is missing; RecordError if it is
+        damaged."""
         file = self.path / CONFIG
         if not file.is_file():
             return {}
@@ -134,7 +107,8 @@ class Record:
 
 
 def read_history(directory: Path) -> list[dict[str, float]]:
-    """The rows of history.csv, of a run that may not be over; [] where there is none, RecordError where damaged."""
+    """The rows of history.csv, of a run that may not be over; [] where there is none, RecordError
+    where damaged."""
     file = directory / HISTORY_CSV
     rows = _table(file, HISTORY).to_dict("records") if file.is_file() else []
     return [{str(name): float(value) for name, value in row.items()} for row in rows]
@@ -161,8 +135,8 @@ def _table(path: Path, columns: Sequence[str]) -> "pd.DataFrame":
 def read(directory: Path) -> Record:
     """The record of one run directory.
 
-    Raises RecordError, naming the file and the fault, where the record is missing, damaged, partial or of another
-    schema.
+    Raises RecordError, naming the file and the fault, where the record is missing, damaged, partial
+    or of another schema.
     """
     file = directory / RESULT
     try:
@@ -199,8 +173,8 @@ def run_directories(folder: Path) -> list[Path]:
 def read_all(folder: Path) -> tuple[list[Record], list[str]]:
     """Every readable record at or below `folder`, and one sentence for each run directory left out.
 
-    Two finished directories with one run_id are both left out but the first, with a warning, so that no run counts
-    twice.
+    Two finished directories with one run_id are both left out but the first, with a warning, so
+    that no run counts twice.
     """
     records: dict[str, Record] = {}
     warnings: list[str] = []

@@ -1,6 +1,8 @@
-"""The run's side of tracking: one short line down a pipe at each evaluation, and nothing that could wait or raise.
+"""The run's side of tracking: one short line down a pipe at each evaluation, and nothing that could
+wait or raise.
 
-The other end is `sns.track.mirror`, which outlives the run if need be and reads everything from the run directory.
+The other end is `sns.track.mirror`, which outlives the run if need be and reads everything from the
+run directory.
 """
 
 import atexit
@@ -14,7 +16,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
-from sns.config import Config, TrackConfig
+from sns.config.schema import Config, TrackConfig
 from sns.track.credentials import choose
 
 PATIENCE = {True: 5.0, False: 0.5}  # seconds to wait at the end for the mirror, in a Slurm job, which ends it, or not
@@ -45,7 +47,8 @@ class Mirror:
             os.set_blocking(pipe.fileno(), False)
 
     def send(self, message: dict[str, Any]) -> bool:
-        """Whether the message got away; False where the mirror is gone or does not read any more."""
+        """Whether the message got away; False where the mirror is gone or does not read any
+        more."""
         if os.getpid() != self.owner:
             return True  # a fork: the run is another's
         data = json.dumps(message).encode() + b"\n"
@@ -89,7 +92,8 @@ def _running() -> Mirror:
 
 
 def leave(patience: float | None = None) -> None:
-    """At the end of the process: waits a moment for the mirror, which otherwise finishes without us."""
+    """At the end of the process: waits a moment for the mirror, which otherwise finishes without
+    us."""
     global _mirror
     if patience is None:
         patience = PATIENCE["SLURM_JOB_ID" in os.environ]
@@ -104,7 +108,8 @@ def leave(patience: float | None = None) -> None:
 
 
 def opening(directory: Path, rows: int, mode: str, folder: Path, track: TrackConfig) -> dict[str, Any]:
-    """The message that opens a run, whose history.csv holds `rows` rows, in W&B's folder below `folder`."""
+    """The message that opens a run, whose history.csv holds `rows` rows, in W&B's folder below
+    `folder`."""
     return {
         "do": "open",
         "directory": str(directory.resolve()),
@@ -119,7 +124,8 @@ def opening(directory: Path, rows: int, mode: str, folder: Path, track: TrackCon
 
 
 class Tracker:
-    """Within the context, what is appended to `history` and written to history.csv appears in Weights & Biases.
+    """Within the context, what is appended to `history` and written to history.csv appears in
+    Weights & Biases.
 
     Whatever goes wrong is told once through `say`; the run does not notice it otherwise.
     """

@@ -7,8 +7,8 @@ import urllib.error
 import urllib.request
 from urllib.parse import urlsplit
 
-from sns.config import TrackConfig
-from sns.errors import first_line
+from sns.common.errors import first_line
+from sns.config.schema import TrackConfig
 
 SERVER = "https://api.wandb.ai"
 ANSWER = 10.0  # seconds for the server's first answer

@@ -1,4 +1,5 @@
-"""The shared view of a grid in Weights & Biases, as code: a workspace to explore and a report to read.
+"""The shared view of a grid in Weights & Biases, as code: a workspace to explore and a report to
+read.
 
 Both can be built and written as JSON without an account; saving needs one.
 """
@@ -63,7 +64,8 @@ def workspace(entity: str, project: str, experiment: str | None) -> ws.Workspace
 
 
 def report(entity: str, project: str, experiment: str | None) -> wr.Report:
-    """The report: Table 1 as a run table, then the panels of the workspace, each with a sentence."""
+    """The report: Table 1 as a run table, then the panels of the workspace, each with a
+    sentence."""
 
     def runs(*groups: str) -> wr.Runset:  # without entity and project: those of the report
         return wr.Runset(
@@ -113,7 +115,7 @@ def _title(experiment: str | None) -> str:
 
 
 def _filter(experiment: str | None) -> str:
-    return f"Config('grid') = '{experiment}'" if experiment else ""
+    return f"Config('experiment.name') = '{experiment}'" if experiment else ""
 
 
 def _columns() -> list[str]:

@@ -1,4 +1,5 @@
-"""TensorBoard event files from run directories, running or over; nothing else is needed, W&B least of all."""
+"""TensorBoard event files from run directories, running or over; nothing else is needed, W&B least
+of all."""
 
 import csv
 from dataclasses import dataclass, field
@@ -37,7 +38,8 @@ class Watched:
 
 
 class Watch:
-    """Keeps event files below `target` in step with the run directories below `runs`; looks only when asked."""
+    """Keeps event files below `target` in step with the run directories below `runs`; looks only
+    when asked."""
 
     def __init__(self, runs: Path, target: Path) -> None:
         self.runs, self.target = runs, target
@@ -75,7 +77,8 @@ class Watch:
         watched.rows = rows
 
     def _name(self, directory: Path) -> Path:
-        """The run's path below `runs`, without the digits of its configuration where they are not needed."""
+        """The run's path below `runs`, without the digits of its configuration where they are not
+        needed."""
         full = directory.relative_to(self.runs)
         short = full.with_name(full.name.rsplit("__", 1)[0])
         return full if (self.target / short).exists() else short

@@ -1,9 +1,11 @@
-"""The process beside a run that shows its directory in Weights & Biases: `python -m sns.track.mirror`.
+"""The process beside a run that shows its directory in Weights & Biases: `python -m
+sns.track.mirror`.
 
-It reads one JSON message a line from its standard input: `open` a run directory, so many `rows` of history.csv hold,
-`close`. Every message states the whole truth, so that a lost one does no harm, and each opening logs the history from
-its first row: offline data of W&B neither survives a kill nor resumes. Its standard output is for the user. Where the
-input ends without a `close`, the run was killed; what it measured is written all the same.
+It reads one JSON message a line from its standard input: `open` a run directory, so many `rows` of
+history.csv hold, `close`. Every message states the whole truth, so that a lost one does no harm,
+and each opening logs the history from its first row: offline data of W&B neither survives a kill
+nor resumes. Its standard output is for the user. Where the input ends without a `close`, the run
+was killed; what it measured is written all the same.
 """
 
 import contextlib
@@ -16,7 +18,7 @@ from pathlib import Path
 from types import FrameType
 from typing import Any, TextIO
 
-from sns.errors import first_line
+from sns.common.errors import first_line
 from sns.track.client import NAME
 from sns.track.credentials import address, unanswered
 from sns.track.wandb_run import Unreachable, WandbRun

@@ -1,4 +1,5 @@
-"""Offline runs to the server: what is not there yet, each with a time limit, as often as one likes."""
+"""Offline runs to the server: what is not there yet, each with a time limit, as often as one
+likes."""
 
 import os
 import subprocess
@@ -8,8 +9,8 @@ from pathlib import Path
 
 import yaml
 
-from sns.config import TrackConfig
-from sns.errors import UserError
+from sns.common.errors import UserError
+from sns.config.schema import TrackConfig
 from sns.record import store
 from sns.track.client import Mirror, opening
 from sns.track.credentials import address, credentials, unanswered
@@ -42,7 +43,7 @@ def unwritten(runs: Path, wandb: Path) -> list[Path]:
     """Run directories that are over without a whole mirror: untracked, or the mirror was killed."""
     known = folders(wandb)
     whole = {run_id for run_id, all_of_it in known.items() if any(_over(folder) for folder in all_of_it)}
-    return [path for path in store.run_directories(runs) if store.is_over(path) and path.name not in whole]
+    return [path for path in store.run_directories(runs) if store.is_finished(path) and path.name not in whole]
 
 
 def _over(folder: Path) -> bool:
@@ -66,7 +67,8 @@ def write(directories: Sequence[Path], results: Path, say: Callable[[str], None]
 
 
 def waiting(wandb: Path) -> list[Path]:
-    """The newest whole folder of each run, which holds all of its history, unless it has been uploaded."""
+    """The newest whole folder of each run, which holds all of its history, unless it has been
+    uploaded."""
     newest = [all_of_it[-1] for all_of_it in folders(wandb).values()]
     return [path for path in newest if path.name.startswith("offline-") and not list(path.glob("*.synced"))]
 

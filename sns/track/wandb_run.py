@@ -38,7 +38,8 @@ class WandbRun:
     """An open run of W&B. Every method may raise anything that wandb raises."""
 
     def __init__(self, message: dict[str, Any], mode: str) -> None:
-        """`message`: as `sns.track.client` sends it; `mode`: online | offline. Unreachable where nobody answers."""
+        """`message`: as `sns.track.client` sends it; `mode`: online | offline. Unreachable where
+        nobody answers."""
         self.directory, self.artifacts = Path(message["directory"]), bool(message["artifacts"])
         self.logged, self.last_step = 0, -1
         self.run = _init(self.directory, message, mode)
@@ -47,7 +48,8 @@ class WandbRun:
                 self.run.define_metric(name, step_metric="epoch", summary=SUMMARY.get(name))
 
     def log(self, rows: int) -> None:
-        """Logs what history.csv has gained, up to `rows` rows: those beyond are of a session that was killed."""
+        """Logs what history.csv has gained, up to `rows` rows: those beyond are of a session that
+        was killed."""
         file = self.directory / store.HISTORY_CSV
         if rows <= self.logged or not file.is_file():
             return
@@ -91,7 +93,7 @@ class WandbRun:
         import numpy as np
         import wandb
 
-        from sns.analysis import run_figure, style
+        from sns.analysis.figures import run_figure, style
 
         record = store.read(self.directory)
         shown: dict[str, Any] = {}
@@ -143,7 +145,7 @@ def _init(directory: Path, message: dict[str, Any], mode: str) -> "wandb.Run":
             name=f"{setting} {method} b{size} s{config['seed']}",
             group=f"{setting} b{size}",
             job_type=method,
-            tags=[config["grid"]],
+            tags=[config["experiment"]["name"]],
             config={**config, "code": _code(directory)},
             settings=settings,
         )

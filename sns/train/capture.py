@@ -8,11 +8,13 @@ WARM_UP = 3  # real calls before the capture: lazy initialisation and the choice
 
 
 class Replay:
-    """Calls `work` a few times as it is, then captures it once as a CUDA graph and from there on replays the graph.
+    """Calls `work` a few times as it is, then captures it once as a CUDA graph and from there on
+    replays the graph.
 
-    `work` must read and write tensors at fixed addresses, have static shapes and never wait for the device. Every call
-    is one real execution: the warm-up is not thrown away, and capturing executes nothing. Random numbers drawn by the
-    default generator and by `generators` move on with every replay, as they would without a graph.
+    `work` must read and write tensors at fixed addresses, have static shapes and never wait for the
+    device. Every call is one real execution: the warm-up is not thrown away, and capturing executes
+    nothing. Random numbers drawn by the default generator and by `generators` move on with every
+    replay, as they would without a graph.
     """
 
     def __init__(self, work: Callable[[], None], before: Callable[[], None], generators: Sequence[torch.Generator]):

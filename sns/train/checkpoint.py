@@ -1,7 +1,9 @@
-"""Checkpoints: everything a resumed run needs, sealed with a checksum, written aside and renamed, the one before kept.
+"""Checkpoints: everything a resumed run needs, sealed with a checksum, written aside and renamed,
+the one before kept.
 
-A checkpoint file is what torch.save writes, followed by `SEAL` and the SHA-256 of all before it; torch.load reads it
-too. Reading runs no code of the file's and believes nothing whose checksum is wrong.
+A checkpoint file is what torch.save writes, followed by `SEAL` and the SHA-256 of all before it;
+torch.load reads it too. Reading runs no code of the file's and believes nothing whose checksum is
+wrong.
 """
 
 import hashlib
@@ -14,8 +16,8 @@ from typing import Any
 
 import torch
 
-from sns.errors import UserError, first_line
-from sns.record.store import atomic
+from sns.common.errors import UserError, first_line
+from sns.common.files import atomic
 
 FILE, PREVIOUS = "checkpoint.pt", "checkpoint.previous.pt"
 SEAL = b"sns-sealed-1"
@@ -27,9 +29,11 @@ class CannotSave(UserError):  # noqa: N818  says what it is at the place of use
 
 
 def save(directory: Path, state: dict[str, Any]) -> None:
-    """Writes `state` (tensors, numbers, strings and containers of them); the checkpoint before becomes `PREVIOUS`.
+    """Writes `state` (tensors, numbers, strings and containers of them); the checkpoint before
+    becomes `PREVIOUS`.
 
-    At every moment at least one whole checkpoint is on disk once there was one. CannotSave where it cannot be written.
+    At every moment at least one whole checkpoint is on disk once there was one. CannotSave where it
+    cannot be written.
     """
     buffer = io.BytesIO()
     torch.save(state, buffer)
@@ -51,7 +55,8 @@ def save(directory: Path, state: dict[str, Any]) -> None:
 
 
 def _keep(file: Path) -> None:
-    """Gives the present checkpoint its second name; the first one stays until the new file takes it."""
+    """Gives the present checkpoint its second name; the first one stays until the new file takes
+    it."""
     if not file.is_file():
         return
     second = file.with_name(f".{PREVIOUS}.{os.getpid()}.tmp")
@@ -77,8 +82,8 @@ def tidy(directory: Path, keep: bool) -> None:
 def load(directory: Path) -> dict[str, Any] | None:
     """The newest whole state, tensors on the CPU; None where there is none.
 
-    A damaged file is set aside as *.damaged with a warning that says what the run goes on from instead. UserError
-    where a file cannot be read at all: it may well be whole.
+    A damaged file is set aside as *.damaged with a warning that says what the run goes on from
+    instead. UserError where a file cannot be read at all: it may well be whole.
     """
     for name in (FILE, PREVIOUS):
         file = directory / name
@@ -100,7 +105,8 @@ def load(directory: Path) -> dict[str, Any] | None:
 
 
 def read(file: Path) -> dict[str, Any]:
-    """The state in one checkpoint file; ValueError, or what reading raises, unless it is whole and sealed."""
+    """The state in one checkpoint file; ValueError, or what reading raises, unless it is whole and
+    sealed."""
     content = file.read_bytes()
     body, seal, digest = content[: -DIGEST - len(SEAL)], content[-DIGEST - len(SEAL) : -DIGEST], content[-DIGEST:]
     if seal != SEAL:

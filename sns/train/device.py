@@ -6,8 +6,8 @@ import shutil
 
 import torch
 
-from sns.config import TrainConfig
-from sns.errors import UserError
+from sns.common.errors import UserError
+from sns.config.schema import TrainConfig
 
 
 def choose_device(name: str, local: int | None = None) -> torch.device:
@@ -33,7 +33,8 @@ def choose_device(name: str, local: int | None = None) -> torch.device:
 
 
 def choose_mode(config: TrainConfig, device: torch.device, processes: int = 1) -> str:
-    """eager | compile | graph; auto is graph on CUDA and eager elsewhere. UserError where a mode cannot run here."""
+    """eager | compile | graph; auto is graph on CUDA and eager elsewhere. UserError where a mode
+    cannot run here."""
     if config.mode == "auto":
         return "graph" if device.type == "cuda" and processes == 1 else "eager"
     if config.mode == "graph" and processes > 1:
@@ -50,7 +51,8 @@ def _has_compiler() -> bool:
 
 
 def choose_memory_format(config: TrainConfig, device: torch.device) -> torch.memory_format:
-    """auto is channels_last where matrix units want it (bf16 anywhere, tf32 on a GPU), else contiguous."""
+    """auto is channels_last where matrix units want it (bf16 anywhere, tf32 on a GPU), else
+    contiguous."""
     wanted = config.memory_format
     if wanted == "auto":
         gains = config.precision == "bf16" or (config.precision == "tf32" and device.type == "cuda")
@@ -64,8 +66,9 @@ TRIM_THRESHOLD, MMAP_MAX = -1, -4  # parameters of glibc's mallopt
 def keep_freed_memory() -> None:
     """Lets this process keep the host memory that it frees, where the C library is glibc.
 
-    By default every large tensor is mapped afresh from the kernel, page by page, and handed back when it is freed: on
-    a CPU up to a quarter of a training step, half of an evaluation. The process holds its peak until it ends.
+    By default every large tensor is mapped afresh from the kernel, page by page, and handed back
+    when it is freed: on a CPU up to a quarter of a training step, half of an evaluation. The
+    process holds its peak until it ends.
     """
     try:
         mallopt = ctypes.CDLL(None).mallopt

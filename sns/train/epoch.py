@@ -9,7 +9,8 @@ from sns.train.session import Session
 
 
 def train_until(session: Session, target: int, pause: Callable[[], bool]) -> bool:
-    """Updates up to step `target`, or until `pause()` holds after an update; whether the target was reached."""
+    """Updates up to step `target`, or until `pause()` holds after an update; whether the target was
+    reached."""
     session.model.train()
     began = time.perf_counter()
     reached = session.step >= target

@@ -5,16 +5,17 @@ import math
 import time
 from collections.abc import Mapping, Sequence
 
+from sns.common.ranks import Ranks
 from sns.data.dataset import Images
 from sns.measure.evaluation import Evaluation, evaluate, probe_indices
 from sns.measure.spectrum import sigma_and_frobenius
-from sns.train.ranks import Ranks
-from sns.train.running import NEVER
+from sns.task.running import NEVER
 from sns.train.session import Session
 
 
 def history_row(session: Session) -> dict[str, float]:
-    """The row of `record.schema.HISTORY` after the present step; starts the next stretch of running sums."""
+    """The row of `record.schema.HISTORY` after the present step; starts the next stretch of running
+    sums."""
     began = time.perf_counter()
     images, running = session.dataset, session.running
     session.ranks.require_equal(session.model)
@@ -52,7 +53,8 @@ def longest_evaluation(history: Sequence[Mapping[str, float]]) -> float:
 
 
 def shared_evaluation(session: Session, split: Images, count: int) -> Evaluation:
-    """`evaluate` of all images of `split`, each rank doing its part; gradient norms of `count` of them."""
+    """`evaluate` of all images of `split`, each rank doing its part; gradient norms of `count` of
+    them."""
     ranks, size = session.ranks, session.measure_size
     whole = count >= len(split)  # every image is in the sample of gradient norms
     sample = probe_indices(len(split), count, session.device)

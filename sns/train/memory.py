@@ -1,4 +1,5 @@
-"""What to do when the device's memory does not suffice after all: the same mathematics in smaller passes, once."""
+"""What to do when the device's memory does not suffice after all: the same mathematics in smaller
+passes, once."""
 
 import dataclasses
 import gc
@@ -6,12 +7,13 @@ from types import TracebackType
 
 import torch
 
-from sns.config import BatchConfig, Config
-from sns.errors import UserError
+from sns.common.errors import UserError
+from sns.config.schema import BatchConfig, Config
 
 
 class DoesNotFit(Exception):  # noqa: N818  the run goes on from its last checkpoint
-    """The device ran out of memory in a pass of `pass_size` images, or of `measure_size` if `measuring`."""
+    """The device ran out of memory in a pass of `pass_size` images, or of `measure_size` if
+    `measuring`."""
 
     def __init__(self, pass_size: int, measure_size: int, error: BaseException) -> None:
         super().__init__(str(error))
@@ -28,7 +30,8 @@ def _went_through(trace: TracebackType | None, package: str) -> bool:
 
 
 def smaller(config: Config, fault: DoesNotFit) -> tuple[Config, str]:
-    """`config` with smaller passes of the kind that did not fit, and one sentence about it for the log.
+    """`config` with smaller passes of the kind that did not fit, and one sentence about it for the
+    log.
 
     The run_id is the same. UserError, one sentence, where they cannot be smaller.
     """
@@ -48,7 +51,8 @@ def smaller(config: Config, fault: DoesNotFit) -> tuple[Config, str]:
 
 
 def half_pass(batch: BatchConfig, pass_size: int) -> int | None:
-    """The largest pass of whole ghost groups that divides B and is at most half as large; None if there is none."""
+    """The largest pass of whole ghost groups that divides B and is at most half as large; None if
+    there is none."""
     if batch.ghost is None or batch.ghost >= batch.size:
         return None
     sizes = range(batch.ghost, pass_size // 2 + 1, batch.ghost)

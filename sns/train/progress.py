@@ -1,5 +1,5 @@
-"""What the user sees while a run trains: a live bar on a terminal, one plain line an evaluation elsewhere; and, for
-who watches from outside, progress.json in the run directory.
+"""What the user sees while a run trains: a live bar on a terminal, one plain line an evaluation
+elsewhere; and, for who watches from outside, progress.json in the run directory.
 """
 
 import contextlib
@@ -20,8 +20,8 @@ BEAT = 5.0  # seconds between two writings of progress.json at least
 
 
 class Reporter:
-    """Prints to stdout as `mode` says (auto | bar | lines | none) and appends every line to train.log in `directory`,
-    if one is given.
+    """Prints to stdout as `mode` says (auto | bar | lines | none) and appends every line to
+    train.log in `directory`, if one is given.
     """
 
     def __init__(self, mode: str, directory: Path | None, title: str, total: int) -> None:
@@ -52,8 +52,8 @@ class Reporter:
                 self.log.close()
 
     def pace(self, done: int, start: float, longest: float) -> None:
-        """`step`; and, for who plans the time of runs: seconds from the run's beginning to its first update, and the
-        longest between two moments at which it can be stopped.
+        """`step`; and, for who plans the time of runs: seconds from the run's beginning to its
+        first update, and the longest between two moments at which it can be stopped.
         """
         self._seen |= {"start": start, "longest": longest}
         self.step(done)
@@ -90,7 +90,8 @@ class Reporter:
         self._write(f"{self.title} {line}", shown=self.mode != "none")
 
     def _beat(self, step: int) -> None:
-        """Writes progress.json; where it cannot be written the run goes on, since nothing rests on it."""
+        """Writes progress.json; where it cannot be written the run goes on, since nothing rests on
+        it."""
         self._beaten = time.monotonic()
         if self.directory is None:
             return

@@ -1,4 +1,5 @@
-"""The final measurements of a finished run once more, from its checkpoint, under other measuring options."""
+"""The final measurements of a finished run once more, from its checkpoint, under other measuring
+options."""
 
 import dataclasses
 from pathlib import Path
@@ -6,20 +7,21 @@ from pathlib import Path
 from omegaconf import OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
-from sns.config import to_dict
-from sns.errors import ConfigError, UserError
-from sns.precision import training_precision
+from sns.common.errors import ConfigError, UserError
+from sns.common.precision import training_precision
+from sns.config.schema import to_dict
 from sns.record import store
+from sns.record.lock import RunLock
 from sns.record.schema import Result
 from sns.train import checkpoint
-from sns.train.finish import final_measurements
-from sns.train.lock import RunLock
+from sns.train.result import final_measurements
 from sns.train.run import configure
 from sns.train.session import start
 
 
 def remeasure(directory: Path, overrides: list[str]) -> Result:
-    """Measures the run in `directory` with `measure.*` overrides and rewrites its record, less history and timings.
+    """Measures the run in `directory` with `measure.*` overrides and rewrites its record, less
+    history and timings.
 
     Raises UserError where the run did not end well, has no checkpoint, or an override is unknown.
     """

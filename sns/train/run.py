@@ -7,30 +7,33 @@ from functools import partial
 import torch
 import yaml
 
-from sns.config import Config, to_dict
-from sns.errors import UserError
+from sns.common.errors import UserError
+from sns.common.files import clear_leftovers, write_text
+from sns.common.precision import training_precision
+from sns.common.ranks import Ranks
+from sns.config.compose import parse
+from sns.config.schema import Config, to_dict
 from sns.method import METHODS
 from sns.model import MODELS
-from sns.parse import parse
-from sns.precision import training_precision
 from sns.record import store
+from sns.record.lock import RunLock
 from sns.record.schema import Result
 from sns.track.client import Tracker
 from sns.train import memory
+from sns.train.distributed import join
 from sns.train.epoch import train_until
 from sns.train.evaluate import divergence, history_row, longest_evaluation
-from sns.train.finish import finish
-from sns.train.lock import RunLock
 from sns.train.progress import Reporter
-from sns.train.ranks import Ranks, join
-from sns.train.saving import Saver
+from sns.train.result import finish
+from sns.train.saver import Saver
 from sns.train.schedule import evaluation_steps
 from sns.train.session import Session, start
-from sns.train.signals import Interrupted, StopSignal, hand_over
+from sns.train.stop import Interrupted, StopSignal, hand_over
 
 
 def configure(tree: object) -> Config:
-    """A composed configuration tree, checked; ConfigError, one sentence, for anything wrong in it."""
+    """A composed configuration tree, checked; ConfigError, one sentence, for anything wrong in
+    it."""
     return parse(
         tree,
         {name: cls.Config for name, cls in MODELS.items()},
@@ -41,11 +44,12 @@ def configure(tree: object) -> Config:
 def run(config: Config, command: str = "") -> Result:
     """Trains one cell to its end and leaves its record, resuming where an earlier session stopped.
 
-    A run that is over is not touched again: its result is returned. Raises Interrupted when asked to stop, with a
-    checkpoint on disk; UserError, one sentence, for anything the user can mend. A diverged run is a result, no error.
+    A run that is over is not touched again: its result is returned. Raises Interrupted when asked
+    to stop, with a checkpoint on disk; UserError, one sentence, for anything the user can mend. A
+    diverged run is a result, no error.
     """
     directory, ranks = config.directory, join(config.train.device)
-    if ranks.from_first(lambda: store.is_over(directory)):
+    if ranks.from_first(lambda: store.is_finished(directory)):
         return ranks.from_first(lambda: store.read(directory).result)
     try:
         directory.mkdir(parents=True, exist_ok=True)
@@ -68,11 +72,12 @@ def run(config: Config, command: str = "") -> Result:
 
 
 def _run_alone(config: Config, command: str, stop: StopSignal, lock: RunLock | None, ranks: Ranks) -> Result:
-    """The run, by those who hold its lock; once more in smaller passes if the device is too small."""
-    if ranks.from_first(lambda: store.is_over(config.directory)):  # another process finished it meanwhile
+    """The run, by those who hold its lock; once more in smaller passes if the device is too
+    small."""
+    if ranks.from_first(lambda: store.is_finished(config.directory)):  # another process finished it meanwhile
         return ranks.from_first(lambda: store.read(config.directory).result)
     if ranks.first:
-        store.clear_leftovers(config.directory)
+        clear_leftovers(config.directory)
     try:
         return _attempt(config, command, stop, lock, ranks)
     except memory.DoesNotFit as fault:
@@ -88,7 +93,7 @@ def _run_alone(config: Config, command: str, stop: StopSignal, lock: RunLock | N
 
 def _attempt(config: Config, command: str, stop: StopSignal, lock: RunLock | None, ranks: Ranks, *notes: str) -> Result:
     if ranks.first:
-        store.write_text(config.directory / store.CONFIG, yaml.safe_dump(to_dict(config), sort_keys=False))
+        write_text(config.directory / store.CONFIG, yaml.safe_dump(to_dict(config), sort_keys=False))
     sizes = config.batch.micro or config.batch.size, config.measure.batch_size or config.batch.size
     try:
         with warnings.catch_warnings(record=True) as told:
@@ -115,7 +120,8 @@ def _attempt(config: Config, command: str, stop: StopSignal, lock: RunLock | Non
 
 
 def _train(session: Session, reporter: Reporter, saver: Saver, tracker: Tracker) -> str | None:
-    """Updates and evaluations to the end; the reason if the run diverged. Raises what `Saver.save` raises."""
+    """Updates and evaluations to the end; the reason if the run diverged. Raises what `Saver.save`
+    raises."""
     config = session.config
     steps = evaluation_steps(config.train.epochs, config.measure.every, len(session.dataset.train), config.batch.size)
     for target in steps[len(session.history) :]:
@@ -135,7 +141,8 @@ def _train(session: Session, reporter: Reporter, saver: Saver, tracker: Tracker)
 
 
 def _pace(session: Session) -> tuple[float, float]:
-    """Training images a second and the seconds that the remaining updates and evaluations will take."""
+    """Training images a second and the seconds that the remaining updates and evaluations will
+    take."""
     spent = session.seconds["train"] + session.seconds["measure"]
     speed = session.step * session.config.batch.size / max(session.seconds["train"], 1e-9)
     return speed, spent / session.step * (session.total - session.step)

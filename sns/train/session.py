@@ -1,4 +1,5 @@
-"""One run while it lives: its parts, built from the configuration, and their state, saved and restored as one."""
+"""One run while it lives: its parts, built from the configuration, and their state, saved and
+restored as one."""
 
 import time
 from collections.abc import Callable
@@ -10,25 +11,28 @@ import torch
 from torch import Tensor, nn
 
 from sns import method, model
-from sns.config import Config, DataConfig
+from sns.common.errors import UserError, first_line
+from sns.common.ranks import ALONE, Ranks
+from sns.common.seed import generator, stream_seed
+from sns.config.schema import Config, DataConfig
 from sns.data.augment import crop_and_flip
 from sns.data.dataset import Dataset, load
 from sns.data.order import BatchOrder
-from sns.errors import UserError, first_line
 from sns.method import Method
-from sns.seed import generator, stream_seed
-from sns.train import checkpoint, passes
+from sns.optim.nesterov import NesterovSGD
+from sns.task import passes
+from sns.task.exchange import Exchange
+from sns.task.running import Running
+from sns.train import checkpoint
 from sns.train.capture import Replay
 from sns.train.device import choose_device, choose_memory_format, choose_mode, keep_freed_memory
-from sns.train.optim import NesterovSGD
-from sns.train.ranks import ALONE, Exchange, Ranks
-from sns.train.running import Running
 from sns.train.schedule import learning_rate, total_steps
 
 
 @dataclass
 class Session:
-    """Everything that a run owns. `history` holds one row an evaluation, names as in `record.schema.HISTORY`."""
+    """Everything that a run owns. `history` holds one row an evaluation, names as in
+    `record.schema.HISTORY`."""
 
     config: Config
     directory: Path
@@ -57,7 +61,8 @@ class Session:
     sessions: int = 1
 
     def advance(self) -> None:
-        """One update: the host chooses batch and learning rate, the device does the rest without being waited for."""
+        """One update: the host chooses batch and learning rate, the device does the rest without
+        being waited for."""
         self.order.fill(self.index)
         self.rate = learning_rate(self.step, self.total, self.config.optim)
         self.optimizer.set_rate(self.rate)
@@ -66,7 +71,8 @@ class Session:
         self.step += 1
 
     def update(self) -> None:
-        """The device's part: a full batch in one or several passes, the penalty, Nesterov SGD, the running sums.
+        """The device's part: a full batch in one or several passes, the penalty, Nesterov SGD, the
+        running sums.
 
         Static shapes, fixed addresses and no wait, so that it can be captured as a CUDA graph.
         """
@@ -109,7 +115,8 @@ class Session:
         checkpoint.save(self.directory, state)
 
     def restore(self) -> bool:
-        """Continues from the checkpoint if there is one; UserError if its data set is not the present one."""
+        """Continues from the checkpoint if there is one; UserError if its data set is not the
+        present one."""
         state = self.ranks.from_first(lambda: checkpoint.load(self.directory))
         if state is None:
             return False
@@ -141,7 +148,8 @@ class Session:
         self.history, self.seconds = state["history"], state["seconds"]
 
     def _take_sizes(self, saved: dict[str, int]) -> None:
-        """The pass sizes that the run began with, for they decide the last digits; or what fits here."""
+        """The pass sizes that the run began with, for they decide the last digits; or what fits
+        here."""
         if saved["pass"] > self.pass_size:
             self.notes.append(f"passes of {self.pass_size} images from here on, {saved['pass']} before: other masks")
         self.pass_size = min(self.pass_size, saved["pass"])
@@ -177,10 +185,11 @@ def _dataset(config: DataConfig, device: torch.device) -> Dataset:
 
 
 def start(config: Config, directory: Path | None = None, ranks: Ranks = ALONE) -> Session:
-    """Builds a run and, where its directory (`config.directory` unless given) holds a checkpoint, continues it."""
+    """Builds a run and, where its directory (`config.directory` unless given) holds a checkpoint,
+    continues it."""
     began = time.perf_counter()
     device = choose_device(config.train.device, ranks.local if ranks.world > 1 else None)
-    part = replace(config.batch, size=ranks.part(config.batch))
+    part = replace(config.batch, size=ranks.part(config.batch.size, config.batch.ghost))
     mode, memory_format = choose_mode(config.train, device, ranks.world), choose_memory_format(config.train, device)
     keep_freed_memory()
     if config.train.threads is not None:
@@ -226,9 +235,11 @@ def start(config: Config, directory: Path | None = None, ranks: Ranks = ALONE) -
 
 
 def _executor(session: Session) -> Callable[[], None]:
-    """`session.update` in its mode. On a GPU both compiled and plain steps are captured; eager runs op by op."""
+    """`session.update` in its mode. On a GPU both compiled and plain steps are captured; eager runs
+    op by op."""
     if session.mode == "compile":
-        # The masks of dropout are to come from the same stream as in eager mode, hence no random numbers of its own.
+        # The masks of dropout are to come from the same stream as in eager mode, hence no random
+        # numbers of its own.
         compiled = torch.compile(session.model, dynamic=False, options={"fallback_random": True})
         session.method.network = compiled
     if session.mode == "eager" or session.device.type != "cuda" or session.ranks.world > 1:

@@ -4,7 +4,7 @@ from typing import Any
 
 import numpy as np
 
-from sns.analysis.grid import METHODS, REGIMES
+from sns.analysis.cells import METHODS, REGIMES
 
 ROWS = 8
 RAMP = np.linspace(0, 1, ROWS)
@@ -27,7 +27,8 @@ FALSE_GRADIENT = {"vanilla": (1.0, 1.1), "adversarial": (3.0, 3.1), "decay": (4.
 
 
 def curves(accuracy: float, gap: float, below: float, test: np.ndarray, train: np.ndarray) -> dict[str, Any]:
-    """Columns of a history: test accuracy exceeds `below` in the last row only, so that gap at alpha = final gap."""
+    """Columns of a history: test accuracy exceeds `below` in the last row only, so that gap at
+    alpha = final gap."""
     accuracies = np.append(below * RAMP[:-1], accuracy)
     return {
         "test_accuracy": accuracies,
@@ -68,7 +69,8 @@ def fails(setting: str, method: str, regime: str, seed: int) -> dict[str, Any]:
 
 
 def disagrees(setting: str, method: str, regime: str, seed: int) -> dict[str, Any]:
-    """Every quantity is pushed by each cell's own amount, in opposite directions for even and odd seeds."""
+    """Every quantity is pushed by each cell's own amount, in opposite directions for even and odd
+    seeds."""
     cell = METHODS.index(method) + len(METHODS) * REGIMES.index(regime)
     push = (-1) ** seed * 2.0**cell / 2**7
     direction = RAMP if seed % 2 else RAMP[::-1]

@@ -1,4 +1,5 @@
-"""Claims: every one in every verdict on records with known answers, the statistics by hand, the paper's own table."""
+"""Claims: every one in every verdict on records with known answers, the statistics by hand, the
+paper's own table."""
 
 import json
 import runpy
@@ -10,11 +11,12 @@ from analysis.claim_worlds import disagrees, fails, holds
 from scipy import stats as scipy_stats
 from synthetic import write_grid, write_run
 
-from sns.analysis import claims, claims_text
-from sns.analysis.claims_file import load_claims
-from sns.analysis.grid import PAPER_SETTINGS, Grid, arrange, load
-from sns.analysis.measures import DESCRIPTIONS, Measured, Place
-from sns.errors import UserError
+from sns.analysis.cells import PAPER_SETTINGS, Results, arrange, load
+from sns.analysis.claims import text as claims_text
+from sns.analysis.claims import verdicts as claims
+from sns.analysis.claims.claim import load_claims
+from sns.analysis.claims.measures import DESCRIPTIONS, Measured, Place
+from sns.common.errors import UserError
 from sns.record.store import Record, read_all
 
 CLAIMS = {claim.id: claim for claim in load_claims()}
@@ -38,7 +40,7 @@ PRINTED = {
 
 
 @pytest.fixture(scope="module")
-def worlds(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Grid]:
+def worlds(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Results]:
     root = tmp_path_factory.mktemp("worlds")
     plan = {"holds": (holds, 3), "fails": (fails, 3), "disagrees": (disagrees, 4), "single": (holds, 1)}
     made = {}
@@ -51,12 +53,12 @@ def worlds(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Grid]:
     return made
 
 
-def verdict_on(claim_id: str, grid: Grid, settings: tuple[str, ...] = PAPER_SETTINGS) -> claims.Verdict:
+def verdict_on(claim_id: str, grid: Results, settings: tuple[str, ...] = PAPER_SETTINGS) -> claims.Verdict:
     return claims.evaluate(CLAIMS[claim_id], Measured(grid), settings)
 
 
 @pytest.mark.parametrize("claim_id", CLAIMS)
-def test_every_claim_is_supported_where_it_holds(claim_id: str, worlds: dict[str, Grid]) -> None:
+def test_every_claim_is_supported_where_it_holds(claim_id: str, worlds: dict[str, Results]) -> None:
     verdict = verdict_on(claim_id, worlds["holds"])
     assert (verdict.verdict, verdict.units_holding) == ("supported", verdict.units)
     assert verdict.missing == ()
@@ -66,7 +68,7 @@ def test_every_claim_is_supported_where_it_holds(claim_id: str, worlds: dict[str
 
 
 @pytest.mark.parametrize("claim_id", [name for name in CLAIMS if name != ON_ALPHA])
-def test_every_claim_is_contradicted_where_it_fails(claim_id: str, worlds: dict[str, Grid]) -> None:
+def test_every_claim_is_contradicted_where_it_fails(claim_id: str, worlds: dict[str, Results]) -> None:
     verdict = verdict_on(claim_id, worlds["fails"])
     assert verdict.verdict == "contradicted"
     assert verdict.high is not None
@@ -75,7 +77,7 @@ def test_every_claim_is_contradicted_where_it_fails(claim_id: str, worlds: dict[
 
 
 @pytest.mark.parametrize("claim_id", [name for name in CLAIMS if name != ON_ALPHA])
-def test_every_claim_is_undecided_where_seeds_disagree(claim_id: str, worlds: dict[str, Grid]) -> None:
+def test_every_claim_is_undecided_where_seeds_disagree(claim_id: str, worlds: dict[str, Results]) -> None:
     verdict = verdict_on(claim_id, worlds["disagrees"])
     assert verdict.verdict == "undecided"
     assert verdict.missing == ()
@@ -86,7 +88,7 @@ def test_every_claim_is_undecided_where_seeds_disagree(claim_id: str, worlds: di
 
 
 @pytest.mark.parametrize("claim_id", CLAIMS)
-def test_every_claim_is_undecided_with_one_seed_and_says_so(claim_id: str, worlds: dict[str, Grid]) -> None:
+def test_every_claim_is_undecided_with_one_seed_and_says_so(claim_id: str, worlds: dict[str, Results]) -> None:
     verdict = verdict_on(claim_id, worlds["single"])
     assert verdict.verdict == "undecided"
     assert "1 of 3 seeds" in verdict.reason
@@ -185,20 +187,20 @@ def test_other_settings_are_judged_and_labelled(tmp_path: Path) -> None:
     assert "nothing about the paper" in claims_text.scope_note(verdicts)
 
 
-def test_a_chosen_setting_the_claim_is_not_about_leaves_it_undecided(worlds: dict[str, Grid]) -> None:
+def test_a_chosen_setting_the_claim_is_not_about_leaves_it_undecided(worlds: dict[str, Results]) -> None:
     verdicts = {v.id: v for v in claims.compute(worlds["holds"], ["vgg_cifar10"])}
     assert verdicts["large_batch_spectral_best"].verdict == "supported"
     assert verdicts["vanilla_spectrum_skewed"].reason == "the claim is about densenet40_cifar100"
 
 
-def test_unusable_choices_are_one_sentence(worlds: dict[str, Grid]) -> None:
+def test_unusable_choices_are_one_sentence(worlds: dict[str, Results]) -> None:
     with pytest.raises(UserError, match="setting=nowhere has no record"):
         claims.compute(worlds["holds"], ["nowhere"])
     with pytest.raises(UserError, match="no finished run"):
-        claims.compute(Grid((), ()))
+        claims.compute(Results((), ()))
 
 
-def test_rank_over_cells_needs_every_cell(worlds: dict[str, Grid]) -> None:
+def test_rank_over_cells_needs_every_cell(worlds: dict[str, Results]) -> None:
     place = Place("densenet40_cifar100")
     assert Measured(worlds["holds"]).values("cells_hessian_gap", place)[0] < -0.5
     fewer = replace(worlds["holds"], cells=worlds["holds"].cells[:-17])
@@ -228,8 +230,9 @@ def test_script_writes_three_files_and_reports_errors(tmp_path: Path, capsys: py
     assert said.count("\n") == 1
 
 
-def test_claims_by_setting(worlds: dict[str, Grid]) -> None:
-    """A column a setting, each judged alone: one where all holds, one where nothing does that can fail there."""
+def test_claims_by_setting(worlds: dict[str, Results]) -> None:
+    """A column a setting, each judged alone: one where all holds, one where nothing does that can
+    fail there."""
     verdicts = {name: claims.compute(worlds[name], ["densenet40_cifar100"]) for name in ("holds", "fails")}
     head, _, *lines = claims_text.by_setting(verdicts).splitlines()
     elsewhere = {v.id for v in verdicts["holds"] if not v.units}  # claims about other settings

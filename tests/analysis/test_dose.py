@@ -8,10 +8,10 @@ import yaml
 from matplotlib import pyplot as plt
 from synthetic import write_run
 
-from sns.analysis import dose, style
-from sns.analysis.figures import render
-from sns.analysis.grid import load
-from sns.errors import RecordError
+from sns.analysis.cells import load
+from sns.analysis.figures import dose, style
+from sns.analysis.figures.render import render
+from sns.common.errors import RecordError
 
 SCALES = (1.0, 10.0, 100.0)
 

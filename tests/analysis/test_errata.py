@@ -7,22 +7,22 @@ import pandas as pd
 import pytest
 
 from sns.analysis import errata
-from sns.analysis.grid import Grid, load
+from sns.analysis.cells import Results, load
 from sns.record.store import Record
 
 ROOT = Path(__file__).resolve().parents[2]
 
 
 @pytest.fixture(scope="module")
-def pocket() -> Grid:
+def pocket() -> Results:
     return load(ROOT / "results/runs/pocket")
 
 
 def test_nothing_is_said_without_runs() -> None:
-    assert errata.trained(Grid((), ())) == []
+    assert errata.trained(Results((), ())) == []
 
 
-def test_shortfall_compares_the_penalty_with_the_exact_sigmas(pocket: Grid) -> None:
+def test_shortfall_compares_the_penalty_with_the_exact_sigmas(pocket: Results) -> None:
     """A penalty of lambda / 2 * sum (0.9 sigma)^2 falls short by a tenth."""
     run = pocket.cell(errata.SETTING, errata.METHOD, "small").finished[0]
     layers = pd.DataFrame({"sigma": [3.0, 4.0]})
@@ -32,13 +32,13 @@ def test_shortfall_compares_the_penalty_with_the_exact_sigmas(pocket: Grid) -> N
     assert errata.shortfall(made) == pytest.approx(0.1)
 
 
-def test_cells_without_the_measurement_are_left_out(pocket: Grid) -> None:
+def test_cells_without_the_measurement_are_left_out(pocket: Results) -> None:
     cells = [
         replace(cell, records=tuple(Record(r.path, replace(r.result, lipschitz=None)) for r in cell.records))
         for cell in pocket.cells
         if cell.setting == errata.SETTING
     ]
-    assert errata.trained(Grid(tuple(cells), ())) == []
+    assert errata.trained(Results(tuple(cells), ())) == []
 
 
 def test_the_table_counts_are_those_of_the_claims() -> None:

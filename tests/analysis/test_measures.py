@@ -5,8 +5,8 @@ from pathlib import Path
 import pytest
 from synthetic import SHAPES, write_run
 
-from sns.analysis.grid import load
-from sns.analysis.measures import RUN
+from sns.analysis.cells import load
+from sns.analysis.claims.measures import RUN
 
 
 def test_flatness_of_known_spectra(tmp_path: Path) -> None:

@@ -1,4 +1,5 @@
-"""The report as a file: complete, escaped, without network, small, and sensible where records are few or broken."""
+"""The report as a file: complete, escaped, without network, small, and sensible where records are
+few or broken."""
 
 import json
 import math
@@ -15,10 +16,14 @@ import pytest
 import yaml
 from synthetic import write_grid, write_run
 
-from sns.analysis import report, report_data, report_figures, report_panels, table1
-from sns.analysis.claims_file import load_claims
-from sns.analysis.grid import PAPER, Grid, load
-from sns.errors import UserError
+from sns.analysis.cells import PAPER, Results, load
+from sns.analysis.claims.claim import load_claims
+from sns.analysis.report import data as report_data
+from sns.analysis.report import figures as report_figures
+from sns.analysis.report import page as report
+from sns.analysis.report import panels as report_panels
+from sns.analysis.table1 import table as table1
+from sns.common.errors import UserError
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -87,7 +92,9 @@ def test_nothing_in_the_page_reaches_for_the_network(digits: Path) -> None:
     page = report.build(load(digits), "demo")
     assert "default-src 'none'" in page
     assert re.findall(r'<(?:script|img|link|iframe)[^>]+(?:src|href)="(?!data:)', page) == []
-    assert re.findall(r"@import|url\(", (ROOT / "sns" / "analysis" / "report_style.html.j2").read_text()) == []
+    assert (
+        re.findall(r"@import|url\(", (ROOT / "sns" / "analysis" / "report" / "report_style.html.j2").read_text()) == []
+    )
 
 
 def test_what_comes_from_records_stays_text(tmp_path: Path) -> None:
@@ -165,14 +172,14 @@ def test_every_option_named_on_the_page_exists() -> None:
     options = [entry["option"].split(".") for entry in choices if "option" in entry]
     assert len(options) > 5
     for group, key in options:
-        sources = [ROOT / "sns" / "config.py", *(ROOT / "sns" / group).glob("*.py")]
+        sources = [ROOT / "sns" / "config" / "schema.py", *(ROOT / "sns" / group).glob("*.py")]
         pattern = re.compile(rf"^    {key}: ", re.MULTILINE)
         assert any(pattern.search(file.read_text()) for file in sources), f"{group}.{key}"
 
 
 def test_an_empty_grid_is_one_sentence() -> None:
     with pytest.raises(UserError, match="no finished run"):
-        report.build(Grid((), ()), "empty")
+        report.build(Results((), ()), "empty")
 
 
 def test_numbers_that_are_not_finite_become_null() -> None:
@@ -231,5 +238,5 @@ def test_script_writes_one_small_file(digits: Path, tmp_path: Path, capsys: pyte
 
 
 def test_analysis_never_imports_torch() -> None:
-    code = "import sys, sns.analysis.report, sns.analysis.claims_text; sys.exit('torch' in sys.modules)"
+    code = "import sys, sns.analysis.report.page, sns.analysis.claims.text; sys.exit('torch' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], cwd=ROOT, check=False).returncode == 0

@@ -1,4 +1,5 @@
-"""The report's table on the bound of section 3.1: means over seeds, what is missing, and how numbers are written."""
+"""The report's table on the bound of section 3.1: means over seeds, what is missing, and how
+numbers are written."""
 
 import math
 from pathlib import Path
@@ -7,8 +8,9 @@ from typing import Any
 import pytest
 from synthetic import write_run
 
-from sns.analysis import report, report_bound
-from sns.analysis.grid import load
+from sns.analysis.cells import load
+from sns.analysis.report import bound as report_bound
+from sns.analysis.report import page as report
 
 
 def lipschitz(sigma: float | None, operator: float, jacobian: float) -> dict[str, Any]:

@@ -1,8 +1,9 @@
-"""Decision rules: inequalities as written, Holm by hand, what one test and several of them decide."""
+"""Decision rules: inequalities as written, Holm by hand, what one test and several of them
+decide."""
 
 import pytest
 
-from sns.analysis.rules import Comparison, conjunction, disjunction, holm, judge, majority, parse, t_test
+from sns.analysis.claims.rules import Comparison, conjunction, disjunction, holm, judge, majority, parse, t_test
 
 
 @pytest.mark.parametrize(

@@ -15,11 +15,12 @@ from conftest import ROOT, compose_tree
 from synthetic import write_run
 from synthetic_fields import ENVIRONMENT
 
-from sns.analysis import sensitivity, sensitivity_text
-from sns.analysis.grid import load
-from sns.analysis.sensitivity_runs import FREE, STUDIES, Study
-from sns.config import Config
-from sns.parse import SECTIONS
+from sns.analysis.cells import load
+from sns.analysis.sensitivity import compute as sensitivity
+from sns.analysis.sensitivity import text as sensitivity_text
+from sns.analysis.sensitivity.studies import FREE, STUDIES, Study
+from sns.config.compose import SECTIONS
+from sns.config.schema import Config
 from sns.train.run import configure
 
 sys.path.insert(0, str(ROOT / "scripts"))
@@ -33,7 +34,8 @@ T2 = 4.302652729696142  # of the 95% t interval with 2 degrees of freedom
 def write(
     folder: Path, method: str, seed: int, accuracy: float, change: dict[str, Any] | None = None, **own: Any
 ) -> Path:
-    """A run of vgg_pocket at B=416, or elsewhere by `own`; its configuration is the default but for `change`."""
+    """A run of vgg_pocket at B=416, or elsewhere by `own`; its configuration is the default but for
+    `change`."""
     change = change or {}
     setting, regime = own.pop("setting", "vgg_pocket"), own.pop("regime", "large")
     name = f"{setting}__{method}__{regime}__s{seed}__" + "_".join(f"{k}={v}" for k, v in change.items())
@@ -56,7 +58,8 @@ def write(
 
 @pytest.fixture
 def folder(tmp_path: Path) -> Path:
-    """Spectral, ghost 104 and 52: accuracies .50 + s/100 and .01, .02, .03 less; 208: in both directions."""
+    """Spectral, ghost 104 and 52: accuracies .50 + s/100 and .01, .02, .03 less; 208: in both
+    directions."""
     place = tmp_path / "runs" / "sensitivity"
     for seed in (0, 1, 2):
         base = 0.5 + seed / 100
@@ -107,7 +110,7 @@ def test_what_may_differ_is_what_cannot_change_a_result() -> None:
     def free(cls: type) -> set[str]:
         return {f.name for f in dataclasses.fields(cls) if f.metadata.get("identity") in (False, "name")}
 
-    found = {"": free(Config) | {"seed"}, **{name: free(cls) for name, cls in SECTIONS.items()}}
+    found = {"": free(Config) | {"seed", "grid"}, **{name: free(cls) for name, cls in SECTIONS.items()}}
     own = {name: fields for name, fields in found.items() if fields and name not in found[""]}
     assert {name: set(fields) for name, fields in FREE.items()} == own
 
@@ -129,7 +132,8 @@ def test_differences_are_paired_by_seed_and_judged_by_their_interval(folder: Pat
 
 
 def test_what_another_study_varies_stays_out(folder: Path) -> None:
-    """The folder is shared: for `operator` only the runs with the default ghost size count, however many others."""
+    """The folder is shared: for `operator` only the runs with the default ghost size count, however
+    many others."""
     rows = table(folder, "operator")
     assert rows[rows["regime"] == "large"]["mean"].tolist() == pytest.approx([0.51])
     write(folder, "spectral_operator", 0, 0.6)
@@ -207,7 +211,8 @@ def test_the_page_states_numbers_and_verdicts(folder: Path) -> None:
 
 
 def pocket(folder: Path, method: str, seed: int, train: float, running: float, test: float = 0.5) -> None:
-    """A run of three evaluations: far below alpha = .45 (there with gap 0), then twice the given accuracies."""
+    """A run of three evaluations: far below alpha = .45 (there with gap 0), then twice the given
+    accuracies."""
     columns = {"test_accuracy": [0.1, test, test], "train_accuracy": [0.1, train - 0.1, train]}
     columns["running_train_accuracy"] = [0.1, running - 0.2, running]
     write_run(folder, "vgg_pocket", method, "small", seed, history=columns, alpha=0.45)

@@ -6,14 +6,15 @@ import pandas as pd
 import pytest
 from synthetic import write_run
 
-from sns.analysis import style, summary
-from sns.analysis.grid import Grid, load
-from sns.errors import RecordError
+from sns.analysis.cells import Results, load
+from sns.analysis.figures import style, summary
+from sns.common.errors import RecordError
 
 
 @pytest.fixture
-def grid(tmp_path: Path) -> Grid:
-    """Spectral is ahead of vanilla by 2, 3 and 4 points on three seeds; decay has one run, adversarial diverged."""
+def grid(tmp_path: Path) -> Results:
+    """Spectral is ahead of vanilla by 2, 3 and 4 points on three seeds; decay has one run,
+    adversarial diverged."""
     for seed, ahead in enumerate((0.02, 0.03, 0.04)):
         write_run(tmp_path, "vgg_pocket", "vanilla", seed=seed, test_accuracy=0.5, gap=0.4)
         write_run(tmp_path, "vgg_pocket", "spectral", seed=seed, test_accuracy=0.5 + ahead, gap=0.3 - ahead)
@@ -29,7 +30,7 @@ def rows(frame: pd.DataFrame, method: str, quantity: str) -> dict[str, float]:
     return {str(key): value for key, value in part.iloc[0].items()}
 
 
-def test_differences_are_paired_by_seed(grid: Grid) -> None:
+def test_differences_are_paired_by_seed(grid: Results) -> None:
     frame = summary.compute(grid)
     accuracy, gap = rows(frame, "spectral", "test_accuracy"), rows(frame, "spectral", "gap")
     half = 4.302653 * 0.01 / 3**0.5  # t(2) times the standard error
@@ -44,14 +45,14 @@ def test_differences_are_paired_by_seed(grid: Grid) -> None:
     assert "adversarial" not in set(frame["method"])
 
 
-def test_table(grid: Grid) -> None:
+def test_table(grid: Results) -> None:
     head, _, line = summary.to_markdown(summary.compute(grid)).splitlines()
     assert head.endswith("| B | n | vanilla | decay | spectral |")
     cells = "50.0 ± 0.0 / 40.0 | **61.0** / 29.0 | 53.0 ± 1.0 / **27.0**"
     assert line == f"| small VGGNet, CIFAR-10 at 16x16 | 32 | 1-3 | {cells} |"
 
 
-def test_figure_has_a_point_for_each_difference(grid: Grid) -> None:
+def test_figure_has_a_point_for_each_difference(grid: Results) -> None:
     with style.context():
         figure = summary.draw(summary.compute(grid))
     accuracy = figure.axes[0]

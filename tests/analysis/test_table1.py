@@ -10,8 +10,9 @@ import pandas as pd
 import pytest
 from synthetic import ENVIRONMENT, write_grid, write_run
 
-from sns.analysis import table1, table1_text
-from sns.analysis.grid import PAPER_SETTINGS, load
+from sns.analysis.cells import PAPER_SETTINGS, load
+from sns.analysis.table1 import table as table1
+from sns.analysis.table1 import text as table1_text
 
 SCRIPT = Path(__file__).parents[2] / "scripts" / "table1.py"
 

@@ -1,5 +1,5 @@
-"""The rule by which the paper's numbers count as reproduced: known answers by hand, at its boundary and where it is
-not applied."""
+"""The rule by which the paper's numbers count as reproduced: known answers by hand, at its boundary
+and where it is not applied."""
 
 import math
 import runpy
@@ -13,9 +13,13 @@ from conftest import ROOT, compose_tree
 from scipy import stats as reference
 from synthetic import write_grid, write_run
 
-from sns.analysis import report, report_data, table1, table1_text, verdict
-from sns.analysis.grid import METHODS, PAPER, PAPER_SETTINGS, REGIMES, Cell, load, paper_table
-from sns.config import to_dict
+from sns.analysis.cells import METHODS, PAPER, PAPER_SETTINGS, REGIMES, Cell, load, paper_table
+from sns.analysis.report import data as report_data
+from sns.analysis.report import page as report
+from sns.analysis.table1 import reproduction as verdict
+from sns.analysis.table1 import table as table1
+from sns.analysis.table1 import text as table1_text
+from sns.config.schema import to_dict
 from sns.record.schema import Result
 from sns.record.store import Record
 from sns.train.run import configure
@@ -220,7 +224,8 @@ def test_stated_options_are_about_the_papers_grid() -> None:
 
 @pytest.fixture(scope="module")
 def mixed(tmp_path_factory: pytest.TempPathFactory) -> pd.DataFrame:
-    """VGGNet: reproduced, wide, missed on either side, diverged, one seed, short; the rest not run."""
+    """VGGNet: reproduced, wide, missed on either side, diverged, one seed, short; the rest not
+    run."""
     folder = tmp_path_factory.mktemp("mixed") / "runs" / "table1"
 
     def write(method: str, regime: str, values: list[float], **how: Any) -> None:

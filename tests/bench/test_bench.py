@@ -1,4 +1,5 @@
-"""The benchmarks compare equal work, every row runs, and the page says what the records say. No time is judged."""
+"""The benchmarks compare equal work, every row runs, and the page says what the records say. No
+time is judged."""
 
 import io
 import itertools
@@ -27,7 +28,7 @@ from bench.timing import Spread, paired, spread
 from sns.data.augment import window
 from sns.data.gcn import global_contrast_normalize
 from sns.linalg.conv_operator import circular_operator_norm
-from sns.method.base import weight_parameters
+from sns.linalg.weights import weight_parameters
 from sns.train.session import Session
 
 CPU = torch.device("cpu")

@@ -1,4 +1,5 @@
-"""The report opened from disk in headless Chromium: sorting, opening a cell, phone width, dark mode, no console errors.
+"""The report opened from disk in headless Chromium: sorting, opening a cell, phone width, dark
+mode, no console errors.
 
 Screenshots go to build/screenshots for a look.
 """
@@ -10,8 +11,8 @@ from pathlib import Path
 import pytest
 from synthetic import write_grid, write_run
 
-from sns.analysis import report
-from sns.analysis.grid import load
+from sns.analysis.cells import load
+from sns.analysis.report import page as report
 
 webdriver = pytest.importorskip("selenium.webdriver", reason="selenium is not installed: pip install -e .[dev]")
 from selenium.webdriver.common.by import By  # noqa: E402
@@ -40,14 +41,16 @@ FLAGS = (
 
 
 def shifted(setting: str, method: str, regime: str, seed: int) -> dict[str, float]:
-    """Accuracies around the paper's for vanilla and spectral, so that cells have a colour and bands a width."""
+    """Accuracies around the paper's for vanilla and spectral, so that cells have a colour and bands
+    a width."""
     shift = {"vanilla": -0.03, "spectral": 0.02}.get(method, 0.0)
     return {"test_accuracy": (0.9 if setting == "vgg_cifar10" else 0.7) + shift + 0.004 * seed, "skew": 3 + shift * 50}
 
 
 @pytest.fixture(scope="module")
 def page(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The report of two settings with three seeds, a hole and a diverged run whose reason holds markup."""
+    """The report of two settings with three seeds, a hole and a diverged run whose reason holds
+    markup."""
     root = tmp_path_factory.mktemp("report")
     folder = root / "results" / "runs" / "grid"
     write_grid(folder, SETTINGS, seeds=range(3), epochs=12, realistic=True, effect=shifted)
@@ -75,7 +78,8 @@ def browser() -> Iterator["webdriver.Chrome"]:
 def open_page(
     browser: "webdriver.Chrome", page: Path, width: int = 1280, height: int = 900, scheme: str = "light"
 ) -> None:
-    """Opens the page at this size and colour scheme, drops what was logged before, and waits for nothing to load."""
+    """Opens the page at this size and colour scheme, drops what was logged before, and waits for
+    nothing to load."""
     metrics = {"width": width, "height": height, "deviceScaleFactor": 1, "mobile": width < 600}
     browser.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", metrics)
     features = [

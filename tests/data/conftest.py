@@ -1,4 +1,5 @@
-"""Small archives in the official formats of CIFAR-10, CIFAR-100 and STL-10, and a server for them."""
+"""Small archives in the official formats of CIFAR-10, CIFAR-100 and STL-10, and a server for
+them."""
 
 import hashlib
 import pickle
@@ -15,9 +16,9 @@ import numpy as np
 import pytest
 import torch
 
-from sns.config import DataConfig
+from sns.common.errors import DataError
+from sns.config.schema import DataConfig
 from sns.data.dataset import Dataset, load
-from sns.errors import DataError
 
 CPU = torch.device("cpu")
 Arrays = dict[str, np.ndarray]
@@ -66,7 +67,8 @@ def write_stl10(folder: Path, content: Arrays) -> None:
 
 @dataclass(frozen=True)
 class Official:
-    """A data set as its makers publish it: unpacked at `folder` below `root`, packed at `tar`, where its URL leads."""
+    """A data set as its makers publish it: unpacked at `folder` below `root`, packed at `tar`,
+    where its URL leads."""
 
     name: str
     kind: Any

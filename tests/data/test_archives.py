@@ -1,4 +1,5 @@
-"""The three data sets from official files, through torchvision's own classes; damaged ones refused."""
+"""The three data sets from official files, through torchvision's own classes; damaged ones
+refused."""
 
 import pickle
 
@@ -6,8 +7,8 @@ import numpy as np
 import pytest
 import torch
 
-from sns.config import DataConfig
-from sns.data import memory
+from sns.common import memory
+from sns.config.schema import DataConfig
 from sns.data.dataset import load
 
 

@@ -4,7 +4,7 @@ import numpy as np
 import torch
 from sklearn.datasets import load_digits
 
-from sns.config import DataConfig
+from sns.config.schema import DataConfig
 from sns.data.dataset import load
 
 CPU = torch.device("cpu")

@@ -4,11 +4,11 @@ import numpy as np
 import pytest
 import torch
 
-from sns.config import DataConfig
-from sns.data import memory
+from sns.common import memory
+from sns.common.errors import DataError
+from sns.config.schema import DataConfig
 from sns.data.dataset import load
 from sns.data.gcn import global_contrast_normalize
-from sns.errors import DataError
 
 CPU = torch.device("cpu")
 

@@ -6,10 +6,10 @@ import numpy as np
 import pytest
 import torch
 
-from sns.config import DataConfig
+from sns.common.errors import DataError
+from sns.config.schema import DataConfig
 from sns.data.dataset import Dataset, load
 from sns.data.resize import area_average
-from sns.errors import DataError
 
 CPU = torch.device("cpu")
 CLASSES, TRAIN, TEST = 5, 60, 20
@@ -17,8 +17,8 @@ CLASSES, TRAIN, TEST = 5, 60, 20
 
 @pytest.fixture
 def file(tmp_path: Path) -> Path:
-    """Images of 8x8 whose first two bytes number them, training from 0 and test from 200, so that they can be told
-    apart."""
+    """Images of 8x8 whose first two bytes number them, training from 0 and test from 200, so that
+    they can be told apart."""
     rng = np.random.default_rng(4)
     x = rng.integers(0, 256, (TRAIN + TEST, 8, 8, 3), dtype=np.uint8)
     x[:, 0, 0, 0] = [*range(TRAIN), *range(200, 200 + TEST)]

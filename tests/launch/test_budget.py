@@ -1,4 +1,5 @@
-"""A grid in boxes of time: which runs come first, what may start, what a box says, and that nothing is lost."""
+"""A grid in boxes of time: which runs come first, what may start, what a box says, and that nothing
+is lost."""
 
 import dataclasses
 import json
@@ -16,20 +17,20 @@ from conftest import ROOT, TINY
 from hydra import initialize_config_dir
 from soak import differences
 
-from sns import words
-from sns.config import Config, LaunchConfig
-from sns.errors import ConfigError
-from sns.launch import attempts, budget, order, plan
+from sns.common.errors import ConfigError
+from sns.config import units as words
+from sns.config.schema import Config, LaunchConfig
+from sns.launch import budget, order, plan
 from sns.launch.attempt import attempt
 from sns.launch.budget import Box
 from sns.launch.grid import Cell, Grid
 from sns.launch.pool import Pool, Slot, Task
-from sns.record import store
-from sns.train import finish as finish_module
-from sns.train import signals
+from sns.record import attempts, store
+from sns.train import result as finish_module
+from sns.train import stop as signals
 from sns.train.progress import PROGRESS
 from sns.train.run import run
-from sns.train.signals import BOX_END, Interrupted
+from sns.train.stop import BOX_END, Interrupted
 
 Make = Callable[..., Config]
 FAST = ("measure.hessian=false", "measure.spectra=false", "train.epochs=1")
@@ -85,7 +86,8 @@ def test_a_rank_is_the_first_entry_that_fits(tiny: Make) -> None:
 
 
 def launched(cells: list[Cell], act: Callable[[Cell], object] = lambda cell: None) -> list[Config]:
-    """What a grid of `cells` gives its launcher, in this order; the launcher does `act` with each."""
+    """What a grid of `cells` gives its launcher, in this order; the launcher does `act` with
+    each."""
     seen: list[Config] = []
 
     def launch(todo: object) -> None:
@@ -147,7 +149,7 @@ def test_the_short_table_is_the_papers_but_for_its_length() -> None:
     assert not {config.variant for config in long} & {config.variant for config in short}
     for a, b in zip(long, short, strict=True):
         train = dataclasses.replace(b.train, epochs=a.train.epochs)
-        assert dataclasses.replace(b, train=train, grid=a.grid).run_id == a.run_id
+        assert dataclasses.replace(b, train=train, experiment=a.experiment).run_id == a.run_id
         assert b.train.epochs == 96
         assert b.launch.priority == a.launch.priority
         assert all(b.train.epochs * drop % b.measure.every == 0 for drop in b.optim.drops), "a drop between evaluations"
@@ -248,8 +250,8 @@ def test_a_run_is_told_of_the_box_by_its_environment(
 
 
 def test_no_evaluation_is_begun_that_may_not_end_in_time(tiny: Make, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The first one was never timed: it may take as long as an epoch. One that nothing precedes is begun all the same,
-    or no box would get past it."""
+    """The first one was never timed: it may take as long as an epoch. One that nothing precedes is
+    begun all the same, or no box would get past it."""
     expected: list[float] = []
     original = signals.Deadline.expect
     monkeypatch.setattr(signals.Deadline, "expect", lambda self, s: (expected.append(s), original(self, s))[1])
@@ -257,16 +259,17 @@ def test_no_evaluation_is_begun_that_may_not_end_in_time(tiny: Make, monkeypatch
     assert len(expected) == 1
     assert expected[0] > 0
     with pytest.raises(Interrupted):
-        run(tiny(*FAST, "grid=other", "train.stop_after=6", "train.epochs=2"))
-    run(tiny(*FAST, "grid=other", "train.epochs=2"))
+        run(tiny(*FAST, "experiment.name=other", "train.stop_after=6", "train.epochs=2"))
+    run(tiny(*FAST, "experiment.name=other", "train.epochs=2"))
     assert len(expected) == 2
 
 
 def test_the_last_measurements_stop_at_once_and_go_on_piece_by_piece(
     tiny: Make, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """By a signal and by the clock, in the midst of a piece; no piece is finished twice, the record is the same."""
-    calm, boxed = tiny("grid=calm"), tiny("grid=boxed")
+    """By a signal and by the clock, in the midst of a piece; no piece is finished twice, the record
+    is the same."""
+    calm, boxed = tiny("experiment.name=calm"), tiny("experiment.name=boxed")
     run(calm)
     made: list[str] = []
     original = finish_module.hessian_split
@@ -285,7 +288,7 @@ def test_the_last_measurements_stop_at_once_and_go_on_piece_by_piece(
     for cause in ("SIGTERM", "time limit"):
         with pytest.raises(Interrupted, match=rf"last measurements \({cause}\)"):
             run(boxed)
-        assert not store.is_over(boxed.directory)
+        assert not store.is_finished(boxed.directory)
         assert (boxed.directory / finish_module.MEASURED_FILE).is_file()
     run(boxed)
     assert made == ["hessian"] * 4  # train; test, stopped; test, stopped; test
@@ -317,7 +320,7 @@ import sys, time
 from pathlib import Path
 from conftest import TINY, compose_tree
 from sns.launch import attempt as module, budget
-from sns.train import signals
+from sns.train import stop as signals
 from sns.train.run import configure
 config = configure(compose_tree(*TINY, f"results={sys.argv[1]}", f"launch.budget={sys.argv[2]}"))
 signals.STARTED = time.monotonic()
@@ -356,13 +359,21 @@ def train(results: Path, *more: str) -> subprocess.Popen[str]:
     return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
 
 
-GRID = [*TINY, "grid=boxes", "train.threads=1", "method=vanilla,spectral", "data.flip=true", "train.epochs=40"]
+GRID = [
+    *TINY,
+    "experiment.name=boxes",
+    "train.threads=1",
+    "method=vanilla,spectral",
+    "data.flip=true",
+    "train.epochs=40",
+]
 LAUNCHERS = {"basic": [], "local": ["hydra/launcher=local", "launch.processes=2"]}
 
 
 @pytest.mark.parametrize("launcher", LAUNCHERS)
 def test_boxes_and_a_kill_end_as_a_calm_grid(tmp_path: Path, launcher: str) -> None:
-    """Boxes of a few seconds, one of them killed with all its processes, until all is done: equal to the bit."""
+    """Boxes of a few seconds, one of them killed with all its processes, until all is done: equal
+    to the bit."""
     with initialize_config_dir(str(ROOT / "configs"), version_base="1.3"):
         boxed, calm = (plan.expand([*GRID, f"results={tmp_path / name}"]) for name in ("boxed", "calm"))
     for config in calm:

@@ -1,4 +1,5 @@
-"""A sweep judged by its records: what is launched, what is left alone, what is tried again, and the exit code."""
+"""A sweep judged by its records: what is launched, what is left alone, what is tried again, and the
+exit code."""
 
 import contextlib
 import json
@@ -8,16 +9,16 @@ from pathlib import Path
 import pytest
 from conftest import TINY, compose_tree
 
-from sns.config import Config
-from sns.errors import UserError
+from sns.common.errors import UserError
+from sns.config.schema import Config
 from sns.launch import attempt as attempt_module
-from sns.launch import attempts, manifest, slurm, status
+from sns.launch import manifest, slurm, status
 from sns.launch.attempt import Fault, attempt
 from sns.launch.grid import Cell, Grid
-from sns.record import store
-from sns.train.lock import RunLock
+from sns.record import attempts, store
+from sns.record.lock import RunLock
 from sns.train.run import configure, run
-from sns.train.signals import Interrupted
+from sns.train.stop import Interrupted
 
 FAST = ("measure.hessian=false", "measure.spectra=false", "train.epochs=1")
 

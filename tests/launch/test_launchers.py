@@ -1,4 +1,5 @@
-"""hydra/launcher=local as a user meets it: processes of their own, a stop that saves, and the same command again."""
+"""hydra/launcher=local as a user meets it: processes of their own, a stop that saves, and the same
+command again."""
 
 import json
 import signal
@@ -9,9 +10,10 @@ from pathlib import Path
 
 from conftest import ROOT, TINY
 
-from sns.launch import attempts, status
+from sns.launch import status
+from sns.record import attempts
 
-GRID = [*TINY, "measure.hessian=false", "measure.spectra=false", "grid=mine", "seed=0,1,2"]
+GRID = [*TINY, "measure.hessian=false", "measure.spectra=false", "experiment.name=mine", "seed=0,1,2"]
 LOCAL = ["hydra/launcher=local", "launch.processes=2", "train.threads=1"]
 
 

@@ -1,4 +1,5 @@
-"""Runs side by side on one machine: every slot is used, each process finds its device, no fault stops the others."""
+"""Runs side by side on one machine: every slot is used, each process finds its device, no fault
+stops the others."""
 
 import json
 import os
@@ -10,10 +11,10 @@ from pathlib import Path
 
 import pytest
 
-from sns.config import LaunchConfig
-from sns.errors import UserError
+from sns.common.errors import UserError
+from sns.config.schema import LaunchConfig
 from sns.launch.pool import Pool, Slot, Task, slots_for, visible_gpus
-from sns.train.signals import Interrupted
+from sns.train.stop import Interrupted
 
 WRITE = "import os,json,sys,time; json.dump([dict(os.environ), os.getsid(0)], open(sys.argv[1], 'w'))"
 
@@ -93,9 +94,9 @@ PARENT = """
 import signal, sys
 for name in ("SIGINT", "SIGHUP"):  # ignored where these tests run in the background, and then by choice not taken
     signal.signal(getattr(signal, name), signal.SIG_DFL)
-from sns.config import LaunchConfig
+from sns.config.schema import LaunchConfig
 from sns.launch.pool import Pool, Task, slots_for
-from sns.train.signals import RESUMABLE, Interrupted
+from sns.train.stop import RESUMABLE, Interrupted
 child = '''
 import signal, sys, time
 def save(number, frame):

@@ -7,11 +7,11 @@ from pathlib import Path
 import pytest
 from conftest import compose_tree
 
-from sns.errors import ConfigError, UserError
+from sns.common.errors import ConfigError, UserError
+from sns.config.compose import checked
 from sns.launch import slurm
 from sns.launch.pool import Task
 from sns.launch.slurm import Options, arguments
-from sns.parse import checked
 
 PLACE = Path("/r/runs/table1/slurm/x")
 

@@ -1,4 +1,5 @@
-"""The status page: what each file of a run directory makes it say, and that it starts without the heavy libraries."""
+"""The status page: what each file of a run directory makes it say, and that it starts without the
+heavy libraries."""
 
 import json
 import os
@@ -10,9 +11,10 @@ from pathlib import Path
 import pytest
 from conftest import ROOT
 
-from sns.launch import attempts, manifest, slurm, status
-from sns.launch.attempts import Attempts
-from sns.train.lock import RunLock
+from sns.launch import manifest, slurm, status
+from sns.record import attempts
+from sns.record.attempts import Attempts
+from sns.record.lock import RunLock
 from sns.train.progress import PROGRESS, Reporter
 
 

@@ -1,4 +1,5 @@
-"""The demonstrations of the errata show what they are said to; their digits: tests/test_reproduction_doc.py."""
+"""The demonstrations of the errata show what they are said to; their digits:
+tests/test_reproduction_doc.py."""
 
 import pytest
 
@@ -19,7 +20,8 @@ def test_only_half_of_lambda_gives_the_gradients_of_the_text() -> None:
 
 
 def test_both_reshapes_hold_the_same_numbers() -> None:
-    """Right norm: about 1 + sqrt(out / (9 in)). Wrong one: the root of a third of the sum of squares, about."""
+    """Right norm: about 1 + sqrt(out / (9 in)). Wrong one: the root of a third of the sum of
+    squares, about."""
     right, wrong = errata.reshaped_norms(64, 32)
     assert right == pytest.approx(1 + (64 / 288) ** 0.5, rel=0.05)
     assert wrong == pytest.approx((64 / 3) ** 0.5, rel=0.05)

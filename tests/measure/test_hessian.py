@@ -10,10 +10,10 @@ from torch.func import functional_call
 from torch.nn import functional as F
 from torch.testing import assert_close
 
-from sns.config import MeasureConfig
+from sns.common.seed import generator
+from sns.config.schema import MeasureConfig
 from sns.measure.evaluation import probe_indices
 from sns.measure.hessian import hessian_eigenvalue, hessian_summary
-from sns.seed import generator
 
 
 def config(**options: object) -> MeasureConfig:
@@ -21,7 +21,8 @@ def config(**options: object) -> MeasureConfig:
 
 
 def largest(model: nn.Module, x: Tensor, y: Tensor) -> float:
-    """By numpy from all second derivatives in evaluation mode, with no weight decay and no dropout."""
+    """By numpy from all second derivatives in evaluation mode, with no weight decay and no
+    dropout."""
     model.eval()
     names, shapes = zip(*((name, p.shape) for name, p in model.named_parameters() if p.requires_grad), strict=True)
 

@@ -8,7 +8,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from sns.config import MeasureConfig
+from sns.config.schema import MeasureConfig
 from sns.measure.evaluation import evaluate, gradient_norms, probe_indices
 from sns.measure.hessian import hessian_summary
 from sns.measure.lipschitz import lipschitz_summary

@@ -10,9 +10,9 @@ from torch.nn import functional as F
 from torch.testing import assert_close
 
 from sns import method as methods
+from sns.linalg.weights import weight_parameters
 from sns.method import METHODS, Method, register
 from sns.method.adversarial import AdversarialOptions, perturbation
-from sns.method.base import weight_parameters
 from sns.method.decay import DecayOptions
 from sns.method.spectral import Spectral, SpectralOptions
 from sns.model.ghost_norm import GhostBatchNorm2d
@@ -69,7 +69,8 @@ def test_backward_reports_sums() -> None:
 
 
 def test_decay_equals_sgds_own_weight_decay() -> None:
-    """Three Nesterov steps, so that the order (decay joins the gradient before momentum) matters."""
+    """Three Nesterov steps, so that the order (decay joins the gradient before momentum)
+    matters."""
     ours, theirs = network(), network()
     x, y = batch()
     decay = make(DecayOptions(factor=0.1), ours)
@@ -140,7 +141,8 @@ def test_perturbation_has_length_epsilon_along_the_gradient() -> None:
 
 @pytest.mark.parametrize("scale", [1e-30, 1e-13, 1e20])
 def test_perturbation_does_not_depend_on_the_gradients_scale(scale: float) -> None:
-    """In fp32: the clean gradient carries alpha / B, and that of a confident image is smaller still."""
+    """In fp32: the clean gradient carries alpha / B, and that of a confident image is smaller
+    still."""
     g = torch.randn(3, 2, 4, 4)
     torch.testing.assert_close(perturbation(g * scale, 1.0), perturbation(g, 1.0), rtol=1e-5, atol=1e-6)
 
@@ -156,7 +158,8 @@ def test_perturbation_raises_the_loss() -> None:
 
 
 def test_spectral_adds_lambda_sigma_u_v_to_every_weight_and_nothing_else() -> None:
-    """After many iterations the added term is the gradient of lambda / 2 sigma^2, by autograd through the SVD."""
+    """After many iterations the added term is the gradient of lambda / 2 sigma^2, by autograd
+    through the SVD."""
     model = network()
     plain, _ = full_step(METHODS["vanilla"].Config(), copy.deepcopy(model))
     options = SpectralOptions(factor=0.3, n_iterations=4000)
@@ -227,7 +230,8 @@ def test_spectral_in_padded_stacks_equals_one_by_one() -> None:
 @pytest.mark.parametrize("name", ["vanilla", "decay", "adversarial", "spectral"])
 @pytest.mark.parametrize("parts", [2, 4])
 def test_several_passes_give_the_gradient_of_one(name: str, parts: int) -> None:
-    """Ghost groups of 3 images in a batch of 12: statistics, penalty and data term must not notice the passes."""
+    """Ghost groups of 3 images in a batch of 12: statistics, penalty and data term must not notice
+    the passes."""
 
     def run(pieces: int) -> tuple[list[Tensor], Tensor | None, dict[str, Tensor]]:
         model = network()

@@ -14,11 +14,11 @@ from torch.testing import assert_close
 
 from sns import method as methods
 from sns import model as models
-from sns.config import Config
-from sns.errors import ConfigError
+from sns.common.errors import ConfigError
+from sns.config.schema import Config
 from sns.linalg.conv_operator import Convolution, operator_norm
+from sns.linalg.weights import weight_parameters
 from sns.method import Method
-from sns.method.base import weight_parameters
 from sns.method.spectral import SpectralOptions
 from sns.method.spectral_operator import SpectralOperatorOptions
 from sns.model.nin import NINConfig
@@ -27,7 +27,7 @@ from sns.record import store
 from sns.train import checkpoint
 from sns.train.run import configure, run
 from sns.train.session import start
-from sns.train.signals import Interrupted
+from sns.train.stop import Interrupted
 
 Make = Callable[..., Config]
 LAMBDA = 0.3
@@ -110,7 +110,8 @@ def test_sizes_are_those_that_the_layers_meet_and_asking_changes_nothing() -> No
 
 
 def test_it_adds_the_gradient_of_the_exact_norms() -> None:
-    """After many iterations, for every layer: lambda / 2 * |A|^2 by autograd through the dense matrix."""
+    """After many iterations, for every layer: lambda / 2 * |A|^2 by autograd through the dense
+    matrix."""
     model = network()
     exact = copy.deepcopy(model)
     found, penalty = added(SpectralOperatorOptions(factor=LAMBDA, n_iterations=1500), model, *batch())
@@ -126,7 +127,8 @@ def test_it_adds_the_gradient_of_the_exact_norms() -> None:
 
 
 def test_it_is_spectral_where_layers_are_matrices() -> None:
-    """1x1 convolutions and linear layers, at one iteration a step: step by step the same from the same v."""
+    """1x1 convolutions and linear layers, at one iteration a step: step by step the same from the
+    same v."""
     torch.manual_seed(1)
     model = nn.Sequential(
         nn.Conv2d(2, 6, 1), nn.ReLU(), nn.Conv2d(6, 4, 1), nn.AvgPool2d(9), nn.Flatten(), nn.Linear(4, 3)
@@ -232,7 +234,7 @@ def test_a_stopped_run_equals_an_uninterrupted_one(tiny: Make, tmp_path: Any, st
     whole = tiny(*options)
     pieces = tiny(*options, f"results={tmp_path / 'pieces'}", f"train.stop_after={stop}")
     result = run(whole)
-    while not store.is_over(pieces.directory):
+    while not store.is_finished(pieces.directory):
         try:
             run(pieces)
         except Interrupted:

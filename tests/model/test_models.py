@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import nn
 
-from sns.errors import ConfigError
+from sns.common.errors import ConfigError
 from sns.model import MODELS, build
 from sns.model.densenet import DenseNetConfig
 from sns.model.ghost_norm import GhostBatchNorm2d

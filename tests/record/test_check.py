@@ -8,9 +8,10 @@ from typing import Any, get_type_hints
 import pytest
 from synthetic import write_run
 
-from sns.analysis import report, table1
-from sns.analysis.grid import load_experiment
-from sns.errors import RecordError
+from sns.analysis.cells import load_experiment
+from sns.analysis.report import page as report
+from sns.analysis.table1 import table as table1
+from sns.common.errors import RecordError
 from sns.record import store
 from sns.record.schema import Result
 

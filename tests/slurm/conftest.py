@@ -1,4 +1,5 @@
-"""These tests disturb a Slurm of their own: `make test-slurm` starts one and says so by SNS_TEST_SLURM=1."""
+"""These tests disturb a Slurm of their own: `make test-slurm` starts one and says so by
+SNS_TEST_SLURM=1."""
 
 import os
 

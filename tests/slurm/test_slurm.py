@@ -1,5 +1,5 @@
-"""A grid on a real Slurm, disturbed in every way it knows: nothing is lost, nothing is done twice, and every run ends
-as it would have ended undisturbed, to the bit.
+"""A grid on a real Slurm, disturbed in every way it knows: nothing is lost, nothing is done twice,
+and every run ends as it would have ended undisturbed, to the bit.
 """
 
 import json
@@ -17,11 +17,19 @@ import pytest
 import torch
 from conftest import ROOT, TINY
 
-from sns.launch import attempts, status
+from sns.launch import status
+from sns.record import attempts
 from sns.train import checkpoint
 
 pytestmark = pytest.mark.slurm
-GRID = [*TINY, "grid=shaken", "train.threads=1", "measure.hessian=false", "method=vanilla,spectral", "seed=0,1,2,3"]
+GRID = [
+    *TINY,
+    "experiment.name=shaken",
+    "train.threads=1",
+    "measure.hessian=false",
+    "method=vanilla,spectral",
+    "seed=0,1,2,3",
+]
 LONG = 35.0  # seconds of a run on this machine, undisturbed: long enough to be met on its way
 SLURM = ["hydra/launcher=slurm", "hydra.launcher.gpus=0", "hydra.launcher.cpus=1", "hydra.launcher.mem_gb=2"]
 SLURM += ["hydra.launcher.timeout_min=6", "hydra.launcher.array_parallelism=2"]
@@ -82,7 +90,8 @@ class Sweep:
         return run_id, attempts.load(self.folder / run_id).job
 
     def leaves(self, run_id: str) -> None:
-        """Waits until the run is off the machine and back in the queue, behind the others; the status page says so."""
+        """Waits until the run is off the machine and back in the queue, behind the others; the
+        status page says so."""
         until(f"{run_id} is off the machine", lambda: self.line(run_id).state == "queued")
         line = self.line(run_id)
         assert line.state == "running" or "goes on" in line.note  # a free machine may have taken it at once
@@ -103,7 +112,8 @@ def killed(sweep: Sweep) -> str:
 
 
 def timed_out(sweep: Sweep) -> str:
-    """Slurm looks at time limits twice a minute only, so that a run may be over before it is told: then the next."""
+    """Slurm looks at time limits twice a minute only, so that a run may be over before it is told:
+    then the next."""
     for _ in range(3):
         run_id, task = sweep.victim()
         spent = time.time() - attempts.load(sweep.folder / run_id).started
@@ -135,7 +145,8 @@ def preempted(sweep: Sweep) -> str:
 
 @pytest.fixture(scope="module")
 def ends(tmp_path_factory: pytest.TempPathFactory, length: list[str]) -> tuple[Path, Path, list[str]]:
-    """The folder of an undisturbed grid, that of the disturbed one, and the runs that were disturbed."""
+    """The folder of an undisturbed grid, that of the disturbed one, and the runs that were
+    disturbed."""
     place = tmp_path_factory.mktemp("slurm")
     disturbed = train(place / "slurm", *length, *SLURM)
     calm = train(place / "calm", *length)
@@ -198,7 +209,8 @@ def test_the_same_command_again_submits_nothing(ends: tuple[Path, Path, list[str
 
 
 def test_submitit_requeues_a_run_that_was_warned(tmp_path: Path, length: list[str]) -> None:
-    """Two runs through hydra-submitit-launcher, one told to stop on its way by submitit's own signal."""
+    """Two runs through hydra-submitit-launcher, one told to stop on its way by submitit's own
+    signal."""
     options = ["hydra/launcher=submitit", "hydra.launcher.gpus_per_node=null", "hydra.launcher.cpus_per_task=1"]
     options += ["hydra.launcher.mem_gb=2", "hydra.launcher.timeout_min=5", "seed=0,1", "method=spectral"]
     sweep = train(tmp_path / "warned", *length, *options)

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 from conftest import ROOT, TINY
 
-from sns.config import Config, TrackConfig
+from sns.config.schema import Config, TrackConfig
 from sns.record import store
 from sns.track import client
 from sns.track.client import Mirror, Tracker

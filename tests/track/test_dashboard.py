@@ -68,7 +68,7 @@ def test_runs_are_grouped_by_setting_batch_and_method(views: dict[str, Any], nam
     assert [grouping for grouping in groupings if grouping] == [wanted] * (1 if name == "workspace" else 4)
     for runset in runsets(views[name]):
         (only,) = runset["filters"]["filters"]
-        assert (only["key"], only["value"]) == ({"name": "grid", "section": "config"}, "table1")
+        assert (only["key"], only["value"]) == ({"name": "experiment.name", "section": "config"}, "table1")
 
 
 def test_table_1_is_a_table_of_runs(views: dict[str, Any]) -> None:

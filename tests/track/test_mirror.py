@@ -1,4 +1,5 @@
-"""What Weights & Biases is shown equals the record: W&B's own files of a small sweep, read back by W&B's own tool."""
+"""What Weights & Biases is shown equals the record: W&B's own files of a small sweep, read back by
+W&B's own tool."""
 
 import json
 import os
@@ -14,7 +15,7 @@ import pytest
 import yaml
 from conftest import ROOT, TINY
 
-from sns.config import TrackConfig
+from sns.config.schema import TrackConfig
 from sns.record import store
 from sns.record.schema import HISTORY
 from sns.track import sync
@@ -22,10 +23,10 @@ from sns.track.client import Mirror, opening
 from sns.track.wandb_run import WandbRun
 
 pytest.importorskip("wandb")
-SWEEP = ["-m", *TINY, "grid=sweep", "track=offline", "measure.hessian=false", "method=vanilla,spectral"]
+SWEEP = ["-m", *TINY, "experiment.name=sweep", "track=offline", "measure.hessian=false", "method=vanilla,spectral"]
 LONG = [
     *TINY,
-    "grid=killed",
+    "experiment.name=killed",
     "track=offline",
     "measure.hessian=false",
     "train.epochs=40",
@@ -130,7 +131,8 @@ def test_spectra_and_a_figure_come_at_the_end_and_weights_do_not(results: Path) 
 
 
 def test_a_killed_run_goes_on_where_it_was_and_ends_with_its_whole_history(results: Path) -> None:
-    """Each session shows the history from its first row on; what was measured before the kill is there as well."""
+    """Each session shows the history from its first row on; what was measured before the kill is
+    there as well."""
     ((directory, folders),) = sessions(results, "killed")
     assert [(folder / "closed").read_text().strip() for folder in folders] == ["stopped", "over"]
     check_equal(directory, folders[-1])
@@ -166,7 +168,8 @@ class Heard:
 
 
 def test_only_rows_that_hold_are_logged_each_once_and_without_gaps(tmp_path: Path) -> None:
-    """history.csv may have rows beyond, of a session that was killed; an empty cell is no number."""
+    """history.csv may have rows beyond, of a session that was killed; an empty cell is no
+    number."""
     (tmp_path / store.HISTORY_CSV).write_text("epoch,step,penalty\n1,10,\n2,20,0.5\n3,30,0.25\n")
     run = object.__new__(WandbRun)
     run.directory, run.run, run.logged, run.last_step = tmp_path, Heard(), 0, -1

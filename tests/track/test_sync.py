@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 from synthetic import write_run
 
-from sns.errors import UserError
+from sns.common.errors import UserError
 from sns.track import sync
 
 LISTENING = 'import sys, pathlib; pathlib.Path(sys.argv[1], "run.wandb.synced").touch()'

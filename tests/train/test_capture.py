@@ -1,4 +1,5 @@
-"""Each call of a Replay is one execution: warm-up, capture and replay, on a stand-in for CUDA that has no device.
+"""Each call of a Replay is one execution: warm-up, capture and replay, on a stand-in for CUDA that
+has no device.
 
 The real thing is compared with eager steps in test_modes.py, on a GPU.
 """
@@ -13,7 +14,8 @@ from sns.train.capture import WARM_UP, Replay
 
 
 class Stand:
-    """What `torch.cuda` does with work: executes it at once, or while capturing notes it and executes it on replay."""
+    """What `torch.cuda` does with work: executes it at once, or while capturing notes it and
+    executes it on replay."""
 
     def __init__(self) -> None:
         self.capturing = False

@@ -10,8 +10,8 @@ from typing import Any
 import pytest
 import torch
 
-from sns.errors import UserError
-from sns.record.store import atomic, clear_leftovers
+from sns.common.errors import UserError
+from sns.common.files import atomic, clear_leftovers
 from sns.train import checkpoint
 from sns.train.checkpoint import FILE, PREVIOUS, CannotSave, exists, load, save, tidy
 
@@ -47,7 +47,8 @@ def test_the_newest_is_loaded_and_the_one_before_is_kept(two: Path) -> None:
 
 
 def test_a_flipped_byte_anywhere_is_noticed(two: Path) -> None:
-    """Every byte of the file, one at a time: never an altered state, always the checkpoint before."""
+    """Every byte of the file, one at a time: never an altered state, always the checkpoint
+    before."""
     whole = (two / FILE).read_bytes()
     for place in range(0, len(whole), 7):
         (two / FILE).write_bytes(whole[:place] + bytes([whole[place] ^ 0x10]) + whole[place + 1 :])
@@ -123,7 +124,8 @@ class Stop(BaseException):
 def test_ended_at_any_file_operation_a_whole_checkpoint_is_there(
     two: Path, monkeypatch: pytest.MonkeyPatch, links: bool
 ) -> None:
-    """Save is cut off before its k-th operation on files, for every k: what loads is step 2, or step 3 whole."""
+    """Save is cut off before its k-th operation on files, for every k: what loads is step 2, or
+    step 3 whole."""
     if not links:
         monkeypatch.setattr(os, "link", refuse)
     seen: list[int | None] = []

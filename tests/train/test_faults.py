@@ -14,16 +14,17 @@ import pandas as pd
 import pytest
 import torch
 
-from sns.config import Config
-from sns.errors import UserError
+from sns.common.errors import UserError
+from sns.config.schema import Config
 from sns.record import store
-from sns.train import checkpoint, memory, saving
-from sns.train.finish import write_failed
-from sns.train.lock import RunLock
+from sns.record.lock import RunLock
+from sns.train import checkpoint, memory
+from sns.train import saver as saving
 from sns.train.progress import LOG, Reporter
+from sns.train.result import write_failed
 from sns.train.run import run
 from sns.train.session import Session, start
-from sns.train.signals import Interrupted, StopSignal
+from sns.train.stop import Interrupted, StopSignal
 
 Make = Callable[..., Config]
 SHORT = ("measure.hessian=false", "measure.spectra=false")
@@ -40,7 +41,7 @@ def history(config: Config) -> pd.DataFrame:
 
 def same_as_quiet(tiny: Make, config: Config, *options: str) -> None:
     """`config`'s run ended as one without faults does, to the bit."""
-    quiet = tiny(*SHORT, *options, "grid=quiet")
+    quiet = tiny(*SHORT, *options, "experiment.name=quiet")
     run(quiet)
     pd.testing.assert_frame_equal(history(config), history(quiet), check_exact=True)
     a, b = checkpoint.load(config.directory), checkpoint.load(quiet.directory)
@@ -171,7 +172,8 @@ def test_a_data_folder_that_vanishes_while_training_changes_nothing(
 
 
 def out_of_memory(patch: pytest.MonkeyPatch, limit: int, step: int) -> list[int]:
-    """A device that holds `limit` images from update `step` on. Returns the sizes of the passes that follow."""
+    """A device that holds `limit` images from update `step` on. Returns the sizes of the passes
+    that follow."""
     import sns.method.base as base
 
     sizes: list[int] = []
@@ -211,7 +213,7 @@ def test_out_of_memory_goes_on_from_the_last_checkpoint_in_smaller_passes(
     text = log_of(config)
     assert "out of device memory with passes of 32 images: batch.micro=16 from here on" in text
     assert f"resumed at update 7 of {result.steps}" in text
-    quiet = run(tiny(*SHORT, *LARGE, "grid=quiet"))
+    quiet = run(tiny(*SHORT, *LARGE, "experiment.name=quiet"))
     assert result.final["train_loss"] == pytest.approx(quiet.final["train_loss"], rel=1e-3)
     assert result.run_id == quiet.run_id
 
@@ -267,7 +269,7 @@ def test_out_of_memory_while_measuring_halves_the_measuring_batch(tiny: Make, mo
 def test_half_a_pass_is_whole_ghost_groups_that_divide_the_batch(
     size: int, ghost: int | None, pass_size: int, expected: int | None
 ) -> None:
-    from sns.config import BatchConfig
+    from sns.config.schema import BatchConfig
 
     assert memory.half_pass(BatchConfig("large", size, ghost), pass_size) == expected
 
@@ -327,7 +329,8 @@ def test_a_claim_lost_while_measuring_stops_the_save(tiny: Make, tmp_path: Path)
 
 
 def test_an_epoch_ends_with_a_checkpoint_where_that_is_cheap(tiny: Make, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Before the evaluation and after it; always after the first epoch, when the price is not known."""
+    """Before the evaluation and after it; always after the first epoch, when the price is not
+    known."""
     saves: list[tuple[int, int]] = []
     original = Session.save
 

@@ -1,8 +1,9 @@
-"""Training losses of ten updates, kept in tests/golden: a change of the mathematics cannot pass unnoticed.
+"""Training losses of ten updates, kept in tests/golden: a change of the mathematics cannot pass
+unnoticed.
 
-After a change that is meant to move them, run `python tests/train/test_golden.py` and commit the file alone, naming the
-cause. The tolerance covers what another CPU's kernels may round differently in ten updates; a changed formula moves the
-losses by far more.
+After a change that is meant to move them, run `python tests/train/test_golden.py` and commit the
+file alone, naming the cause. The tolerance covers what another CPU's kernels may round differently
+in ten updates; a changed formula moves the losses by far more.
 """
 
 import json

@@ -8,8 +8,8 @@ import torch
 from conftest import TINY, compose_tree
 from torch import Tensor
 
-from sns.config import Config, TrainConfig
-from sns.errors import UserError
+from sns.common.errors import UserError
+from sns.config.schema import Config, TrainConfig
 from sns.train.device import choose_memory_format, choose_mode
 from sns.train.run import configure
 from sns.train.session import Session, start
@@ -50,7 +50,8 @@ def assert_alike(a: Session, b: Session, rtol: float, atol: float) -> None:
 
 @needs_compiler
 def test_compiled_equals_eager_dropout_included(tiny: Make) -> None:
-    """Six updates in passes of half the batch, on the CPU: the compiler may only round differently."""
+    """Six updates in passes of half the batch, on the CPU: the compiler may only round
+    differently."""
     for method in METHODS:  # in one test, so that one process compiles once
         options = (f"method={method}", *SPLIT)
         eager, compiled = (trained(tiny(*options, f"train.mode={mode}")) for mode in ("eager", "compile"))
@@ -64,7 +65,8 @@ def test_compiled_equals_eager_dropout_included(tiny: Make) -> None:
 @pytest.mark.parametrize("method", METHODS)
 @pytest.mark.parametrize("setting", ["digits_vgg", "digits_nin", "digits_densenet"])
 def test_captured_equals_eager(setting: str, method: str, mode: str) -> None:
-    """Ten updates, of which seven are replays, with augmentation, dropout and a drop of the learning rate between."""
+    """Ten updates, of which seven are replays, with augmentation, dropout and a drop of the
+    learning rate between."""
     options = ("train.device=cuda", f"method={method}", *AUGMENT, *SPLIT, "train.epochs=4")
     eager, captured = (trained(small(setting, *options, f"train.mode={name}"), 10) for name in ("eager", mode))
     assert_alike(eager, captured, rtol=1e-2, atol=1e-4)
@@ -93,7 +95,8 @@ def test_a_captured_step_waits_for_nothing(tiny: Make) -> None:
 
 @pytest.mark.gpu
 def test_a_captured_run_resumes(tiny: Make) -> None:
-    """Checkpoint after replays, restore, go on: the random streams are where they would have been."""
+    """Checkpoint after replays, restore, go on: the random streams are where they would have
+    been."""
     config = tiny("train.device=cuda", "method=spectral", *AUGMENT)
     whole, first = trained(config, 10), trained(config, 6)
     first.directory.mkdir(parents=True)
@@ -110,7 +113,8 @@ def test_a_captured_run_resumes(tiny: Make) -> None:
 @pytest.mark.parametrize("method", METHODS)
 @pytest.mark.parametrize("setting", ["digits_vgg", "digits_densenet"])
 def test_channels_last_changes_only_rounding(setting: str, method: str, device: str) -> None:
-    """Two updates: from the third on, rounding may carry a ReLU over its threshold, after which the paths part."""
+    """Two updates: from the third on, rounding may carry a ReLU over its threshold, after which the
+    paths part."""
     still = "model.dropout=0.0" if setting == "digits_densenet" else "model.dropout=[[0.0,0.0],[0.0,0.0],[0.0,0.0]]"
     options = (f"method={method}", f"train.device={device}", *SPLIT, still)
     a, b = (

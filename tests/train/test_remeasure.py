@@ -4,8 +4,8 @@ from collections.abc import Callable
 
 import pytest
 
-from sns.config import Config
-from sns.errors import ConfigError, UserError
+from sns.common.errors import ConfigError, UserError
+from sns.config.schema import Config
 from sns.record import store
 from sns.train import checkpoint
 from sns.train.remeasure import remeasure

@@ -17,18 +17,18 @@ import yaml
 from conftest import ROOT, TINY
 from torch import Tensor
 
-from sns.config import Config
-from sns.errors import UserError
+from sns.common.errors import UserError
+from sns.config.schema import Config
 from sns.measure.state import state_hash
 from sns.method import METHODS, Method, register
 from sns.record import store
 from sns.record.schema import HISTORY
 from sns.train import checkpoint
 from sns.train.evaluate import history_row
-from sns.train.finish import final_measurements
+from sns.train.result import final_measurements
 from sns.train.run import run
 from sns.train.session import start
-from sns.train.signals import Interrupted
+from sns.train.stop import Interrupted
 
 Make = Callable[..., Config]
 TIMINGS = ["train_seconds", "measure_seconds"]
@@ -121,7 +121,7 @@ def test_stopped_every_few_updates_equals_uninterrupted(tiny: Make, tmp_path: Pa
             result = run(pieces)
             break
         except Interrupted:
-            assert not store.is_over(pieces.directory)
+            assert not store.is_finished(pieces.directory)
             sessions += 1
     assert sessions == -(-12 // stop)
     assert result.timings["sessions"] == sessions
@@ -150,7 +150,8 @@ def wait_for(condition: Callable[[], bool], process: subprocess.Popen[bytes]) ->
 
 
 def test_killed_at_random_moments_equals_uninterrupted(tiny: Make, tmp_path: Path) -> None:
-    """SIGKILL a real process, several times, at moments it cannot prepare for; resume; compare to the bit."""
+    """SIGKILL a real process, several times, at moments it cannot prepare for; resume; compare to
+    the bit."""
     whole = tiny(*LIVE[len(TINY) :], f"results={tmp_path / 'whole'}")
     run(whole)
     pieces = dataclasses.replace(whole, results=str(tmp_path / "pieces"))
@@ -164,7 +165,7 @@ def test_killed_at_random_moments_equals_uninterrupted(tiny: Make, tmp_path: Pat
         process.kill()
         kills += process.wait() == -signal.SIGKILL
     assert kills == 3
-    assert not store.is_over(pieces.directory)
+    assert not store.is_finished(pieces.directory)
     done = subprocess.run(command(tmp_path / "pieces"), check=False)
     assert done.returncode == 0
     pd.testing.assert_frame_equal(history(whole), history(pieces), check_exact=True)
@@ -241,8 +242,8 @@ def test_measuring_changes_nothing(tiny: Make) -> None:
 
 
 def test_passes_of_part_of_the_batch_train_alike(tiny: Make) -> None:
-    """batch.micro changes neither the run_id nor, but for rounding, the run. Without dropout, whose draws would
-    differ.
+    """batch.micro changes neither the run_id nor, but for rounding, the run. Without dropout, whose
+    draws would differ.
     """
     options = (
         "batch=large",
@@ -265,7 +266,8 @@ def test_passes_of_part_of_the_batch_train_alike(tiny: Make) -> None:
 
 
 def test_a_new_method_needs_nothing_but_its_registration(tiny: Make) -> None:
-    """A toy problem: pull every weight matrix towards 1. It is defined here, and the trainer trains it."""
+    """A toy problem: pull every weight matrix towards 1. It is defined here, and the trainer trains
+    it."""
 
     @dataclasses.dataclass
     class PullOptions:
@@ -346,7 +348,7 @@ def test_a_signal_while_the_record_is_written_ends_the_sweep_too(tiny: Make, mon
     config = tiny("measure.hessian=false")
     with pytest.raises(Interrupted, match="is over"):
         run(config)
-    assert store.is_over(config.directory)
+    assert store.is_finished(config.directory)
 
 
 def test_a_run_in_flight_elsewhere_is_left_alone(tiny: Make, tmp_path: Path) -> None:

@@ -2,7 +2,7 @@
 
 import pytest
 
-from sns.config import OptimConfig
+from sns.config.schema import OptimConfig
 from sns.train.schedule import evaluation_steps, learning_rate, learning_rate_sum, total_steps
 
 

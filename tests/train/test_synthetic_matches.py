@@ -1,5 +1,5 @@
-"""The records that tests/synthetic.py makes up have the keys and the columns of a real run's, so that what reads
-records is tested on what there is to read.
+"""The records that tests/synthetic.py makes up have the keys and the columns of a real run's, so
+that what reads records is tested on what there is to read.
 """
 
 import json

@@ -1,0 +1,98 @@
+"""The claims of results/paper/claims.yaml as objects: what each speaks about and how it is
+decided."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import cache
+from itertools import product
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from sns.analysis.cells import METHODS, PAPER, PAPER_SETTINGS, REGIMES
+from sns.analysis.claims.measures import DESCRIPTIONS, Place
+from sns.analysis.claims.rules import Inequality, parse
+
+
+@dataclass(frozen=True)
+class Claim:
+    """One statement of the paper and its decision rule."""
+
+    id: str
+    section: str
+    where: str
+    statement: str
+    settings: tuple[str, ...]
+    regimes: tuple[str, ...]
+    methods: tuple[str, ...]
+    unit: tuple[str, ...]
+    expect: tuple[tuple[str, tuple[Inequality, ...]], ...]  # (measure, inequalities)
+    either: bool
+    combine: str  # all | most
+    test: str
+    confidence: float
+    minimum_seeds: int
+
+    @property
+    def rule(self) -> str:
+        """The rule as a sentence."""
+        measures = [f"{', '.join(x.text for x in holds)} in {DESCRIPTIONS[name]}" for name, holds in self.expect]
+        scope = "every unit must hold" if self.combine == "all" else "more than half of the units must hold"
+        wanted = (" or " if self.either else "; and ").join(measures)
+        return (
+            f"For each {' x '.join(self.unit)}: {wanted}. {self.test.capitalize()} over seeds, {self.confidence:.0%} "
+            f"interval, at least {self.minimum_seeds} seeds; {scope}."
+        )
+
+    def units(self, settings: Sequence[str]) -> list[Place]:
+        """The units of the claim in these settings."""
+        regimes = self.regimes if "regime" in self.unit else (None,)
+        methods = self.methods if "method" in self.unit else (None,)
+        return [Place(*coordinates) for coordinates in product(settings, regimes, methods)]
+
+
+@cache
+def load_claims(path: Path = PAPER / "claims.yaml") -> tuple[Claim, ...]:
+    """Every claim of the file, in its order; KeyError or ValueError where a rule is not as its head
+    describes."""
+    content = yaml.safe_load(path.read_text(encoding="utf-8"))
+    return tuple(_claim({**entry, "rule": {**content["defaults"], **entry["rule"]}}) for entry in content["claims"])
+
+
+def _claim(entry: Mapping[str, Any]) -> Claim:
+    scope, rule = entry["scope"], entry["rule"]
+    for group in rule["expect"]:
+        if group["measure"] not in DESCRIPTIONS:
+            raise ValueError(f"claim {entry['id']}: unknown measure {group['measure']!r}")
+    return Claim(
+        id=entry["id"],
+        section=entry["section"],
+        where=entry["where"],
+        statement=entry["statement"],
+        settings=PAPER_SETTINGS if scope["settings"] == "paper" else tuple(scope["settings"]),
+        regimes=tuple(scope.get("regimes", REGIMES)),
+        methods=tuple(scope.get("methods", METHODS)),
+        unit=tuple(rule["unit"]),
+        expect=tuple((group["measure"], tuple(parse(text) for text in group["holds"])) for group in rule["expect"]),
+        either=rule["either"],
+        combine=rule["combine"],
+        test=rule["test"],
+        confidence=rule["confidence"],
+        minimum_seeds=rule["minimum_seeds"],
+    )
+
+
+def places(name: str, unit: Place) -> list[Place]:
+    """The cells that a name of an inequality stands for in a unit; several for best_other."""
+    regime, methods = unit.regime, [unit.method]
+    for part in name.split("."):
+        if part in REGIMES:
+            regime = part
+        elif part == "best_other":
+            methods = [method for method in METHODS if method != "spectral"]
+        elif part in METHODS:
+            methods = [part]
+        elif part != "value":
+            raise ValueError(f"{name!r} names neither a method nor a regime")
+    return [Place(unit.setting, regime, method) for method in methods]

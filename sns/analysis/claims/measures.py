@@ -1,0 +1,209 @@
+"""The numbers that the claims compare: of one run, or of one seed over several cells of a
+setting."""
+
+import math
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+
+from sns.analysis.cells import METHODS, REGIMES, Results, paper_table
+from sns.analysis.stats import spearman
+from sns.common.errors import RecordError
+from sns.record.store import Record
+
+RunMeasure = Callable[[Record], float | None]
+
+MINIMUM_ROWS = 5  # evaluations a run must have for a rank correlation over its epochs
+
+
+@dataclass(frozen=True)
+class Place:
+    """A cell of the grid; without regime or method, all cells of the setting."""
+
+    setting: str
+    regime: str | None = None
+    method: str | None = None
+
+    def __str__(self) -> str:
+        return ", ".join(part for part in (self.setting, self.method, self.regime) if part is not None)
+
+
+def _final(name: str) -> RunMeasure:
+    return lambda record: record.result.final.get(name)
+
+
+def _over_epochs(x: str, y: str) -> RunMeasure:
+    def measure(record: Record) -> float | None:
+        history = record.history
+        return spearman(history[x].tolist(), history[y].tolist()).rho if len(history) >= MINIMUM_ROWS else None
+
+    return measure
+
+
+def _hessian(split: str) -> RunMeasure:
+    def measure(record: Record) -> float | None:
+        measured = (record.result.hessian or {}).get(split)
+        return None if measured is None else measured.get("eigenvalue")
+
+    return measure
+
+
+def excess_over_alpha(record: Record) -> float | None:
+    """Highest test accuracy of the run minus alpha (section 4.1)."""
+    accuracy, alpha = record.result.best.get("test_accuracy"), record.result.alpha
+    return None if accuracy is None or alpha is None else accuracy - alpha
+
+
+def flatness(record: Record) -> float | None:
+    """Mean over the weight matrices of |W|_F^2 / (sigma^2 min(rows, columns)), in (0, 1]; 1: all
+    singular values equal.
+
+    The numerator over sigma^2 is the stable rank. A large Gaussian matrix has 1/4 if square and
+    more if not.
+    """
+    layers = record.layers
+    if layers is None or layers.empty:
+        return None
+    rank = (layers["frobenius"] / layers["sigma"]) ** 2
+    return float((rank / layers[["rows", "columns"]].min(axis=1)).mean())
+
+
+def _test_over_train(record: Record) -> float | None:
+    test, train = RUN["rank_test_gradient_gap"](record), RUN["rank_train_gradient_gap"](record)
+    return None if test is None or train is None else test - train
+
+
+RUN: dict[str, RunMeasure] = {
+    "test_accuracy": _final("test_accuracy"),
+    "train_accuracy": _final("train_accuracy"),
+    "gap": _final("gap"),
+    "gap_at_alpha": lambda record: record.result.gap_at_alpha,
+    "excess_over_alpha": excess_over_alpha,
+    "test_gradient_norm": _final("test_gradient_norm"),
+    "sigma_mean": _final("sigma_mean"),
+    "frobenius": _final("frobenius"),
+    "flatness": flatness,
+    "hessian_train": _hessian("train"),
+    "hessian_test": _hessian("test"),
+    "rank_test_gradient_gap": _over_epochs("test_gradient_norm", "gap"),
+    "rank_train_gradient_gap": _over_epochs("train_gradient_norm", "gap"),
+    "rank_epoch_test_gradient": _over_epochs("epoch", "test_gradient_norm"),
+    "rank_epoch_train_gradient": _over_epochs("epoch", "train_gradient_norm"),
+    "rank_epoch_gap": _over_epochs("epoch", "gap"),
+    "rank_test_over_train_gradient": _test_over_train,
+}
+
+CELLS: dict[str, tuple[tuple[str, str], tuple[str, str] | None]] = {  # rank correlation, less a second one
+    "cells_hessian_gap": (("hessian_train", "gap"), None),
+    "cells_gradient_over_hessian": (("test_gradient_norm", "gap"), ("hessian_train", "gap")),
+}
+
+DESCRIPTIONS = {
+    "test_accuracy": "test accuracy at the last evaluation",
+    "train_accuracy": "training accuracy at the last evaluation, evaluation mode",
+    "gap": "training minus test accuracy at the last evaluation",
+    "gap_at_alpha": "smallest training minus test accuracy while test accuracy exceeds alpha",
+    "excess_over_alpha": "highest test accuracy minus alpha",
+    "test_gradient_norm": "mean input-gradient norm on test images at the last evaluation",
+    "sigma_mean": "geometric mean over the weight matrices of their largest singular value",
+    "frobenius": "Frobenius norm of all weight matrices together",
+    "flatness": "mean over the weight matrices of stable rank / full rank, 1 is flat",
+    "hessian_train": "largest Hessian eigenvalue of the unregularised loss on training images",
+    "hessian_test": "largest Hessian eigenvalue of the unregularised loss on test images",
+    "rank_test_gradient_gap": "Spearman over the evaluations of a run, test gradient norm against gap",
+    "rank_train_gradient_gap": "Spearman over the evaluations of a run, training gradient norm against gap",
+    "rank_epoch_test_gradient": "Spearman over the evaluations of a run, epoch against test gradient norm",
+    "rank_epoch_train_gradient": "Spearman over the evaluations of a run, epoch against training gradient norm",
+    "rank_epoch_gap": "Spearman over the evaluations of a run, epoch against gap",
+    "rank_test_over_train_gradient": "Spearman with the gap, of the test gradient norm less that of the training one",
+    "cells_hessian_gap": "Spearman over the cells of a setting, Hessian eigenvalue against final gap",
+    "cells_gradient_over_hessian": "Spearman with the final gap over the cells, test gradient norm less Hessian",
+}
+
+
+class Measured:
+    """Measures of a grid's finished runs, by seed."""
+
+    def __init__(self, grid: Results) -> None:
+        self.grid = grid
+        self._known: dict[tuple[str, Place], dict[int, float]] = {}
+
+    def values(self, measure: str, place: Place) -> Mapping[int, float]:
+        """{seed: value} over the runs that trained to the end and have a finite value."""
+        key = (measure, place)
+        if key not in self._known:
+            self._known[key] = self._over_cells(measure, place) if measure in CELLS else self._over_runs(measure, place)
+        return self._known[key]
+
+    def _over_runs(self, measure: str, place: Place) -> dict[int, float]:
+        assert place.method is not None
+        assert place.regime is not None
+        found: dict[int, float] = {}
+        for record in self.grid.cell(place.setting, place.method, place.regime).finished:
+            try:
+                value = RUN[measure](record)
+            except RecordError:
+                continue
+            if value is not None and math.isfinite(value):
+                found[record.result.seed] = float(value)
+        return found
+
+    def _over_cells(self, measure: str, place: Place) -> dict[int, float]:
+        places = [Place(place.setting, regime, method) for regime in REGIMES for method in METHODS]
+        first, second = CELLS[measure]
+
+        def column(name: str) -> list[Mapping[int, float]]:
+            return [self.values(name, cell) for cell in places]
+
+        seeds = set.intersection(
+            *(set(values) for pair in CELLS[measure] if pair for x in pair for values in column(x))
+        )
+        found: dict[int, float] = {}
+        for seed in sorted(seeds):
+            rhos = [
+                spearman([v[seed] for v in column(x)], [v[seed] for v in column(y)]).rho
+                for x, y in (pair for pair in (first, second) if pair is not None)
+            ]
+            if None not in rhos:
+                found[seed] = rhos[0] - (rhos[1] if len(rhos) > 1 else 0.0)  # type: ignore[operator]
+        return found
+
+    def lack(self, measure: str, place: Place, needed: int) -> list[str]:
+        """What keeps this place from having `needed` values, one phrase a cell; [] where nothing
+        does."""
+        if measure in CELLS:
+            cells = [Place(place.setting, regime, method) for regime in REGIMES for method in METHODS]
+            names = {name for pair in CELLS[measure] if pair for name in pair}
+            return list(
+                dict.fromkeys(text for cell in cells for name in names for text in self.lack(name, cell, needed))
+            )
+        assert place.method is not None
+        assert place.regime is not None
+        cell = self.grid.cell(place.setting, place.method, place.regime)
+        have = len(self.values(measure, place))
+        if have >= needed:
+            return []
+        if not cell.records:
+            return [f"{place}: not run"]
+        broken = len(cell.records) - len(cell.finished)
+        notes = [f"{have} of {needed} seeds"]
+        if broken:
+            notes.append(f"{broken} diverged or failed")
+        if len(cell.finished) > have:
+            notes.append(f"{len(cell.finished) - have} without {measure}")
+        return [f"{place}: {', '.join(notes)}"]
+
+
+class Printed:
+    """The same measures as the paper printed them, as if of one seed."""
+
+    def __init__(self) -> None:
+        frame = paper_table()
+        frame["gap"] = frame["gap_at_alpha"] = frame["generalization_gap"]  # the curves are not printed
+        frame["excess_over_alpha"] = frame["test_accuracy"] - frame["alpha"]
+        keys = frame[["setting", "regime", "method"]].itertuples(index=False, name=None)
+        self._rows = dict(zip(keys, frame.to_dict("records"), strict=True))
+
+    def values(self, measure: str, place: Place) -> Mapping[int, float]:
+        """{0: value}, or {} where Table 1 does not have it."""
+        row = self._rows.get((place.setting, place.regime, place.method), {})
+        return {0: float(row[measure])} if measure in row else {}

@@ -1,0 +1,166 @@
+"""What the report shows of the table, the cells and the runs, as plain values."""
+
+import json
+from typing import Any
+
+import pandas as pd
+
+from sns.analysis.cells import METHODS, REGIMES, Cell, Results
+from sns.analysis.figures import plotted
+from sns.analysis.report.panels import short, thin
+from sns.analysis.table1 import reproduction as verdict
+from sns.analysis.table1 import text as table1_text
+from sns.analysis.table1.table import is_given
+from sns.common.errors import RecordError
+from sns.record.store import CONFIG, Record
+
+CURVE_POINTS = 300  # at most, of a run's curve
+TIMINGS = ("train_seconds", "measure_seconds", "images_per_second", "sessions")
+MEMORY = ("peak_bytes", "peak_host_bytes")
+DOSE = ("e_folds", "learning_rate_sum")
+BLOCKS = {"accuracy": "Test accuracy", "gap": "Generalization gap"}
+
+
+def cell_key(setting: str, method: str, regime: str) -> str:
+    """The name under which a cell's runs are kept in the page."""
+    return f"{setting} {method} {regime}"
+
+
+def table(frame: pd.DataFrame) -> dict[str, Any]:
+    """Lines of Table 1 with every entry's texts, sort value and verdict; `frame` is that of
+    table1.compute."""
+    names = table1_text.methods(frame)
+    lines = []
+    for (setting, regime), part in frame.groupby(["setting", "regime"], sort=False):
+        rows = {str(row["method"]): row for row in part.to_dict("records")}
+        sizes = sorted({int(row["batch_size"]) for row in rows.values() if is_given(row["batch_size"])})
+        alphas = sorted({row["alpha"] for row in rows.values() if is_given(row["alpha"])})
+        lines.append(
+            {
+                "setting": plotted.title(str(setting)),
+                "batch": "/".join(map(str, sizes)) if sizes else str(regime),
+                "order": sizes[0] if sizes else REGIMES.index(str(regime)),
+                "alpha": "/".join(f"{alpha:.2f}" for alpha in alphas) if alphas else "–",
+                "entries": [_entry(rows[name], block) for block in BLOCKS for name in names if name in rows],
+            }
+        )
+    paper = frame["paper_accuracy"].notna().any()
+    said = {"notes": frame.attrs["notes"], "tally": list(frame.attrs["tally"].values())}
+    return {"methods": names, "blocks": BLOCKS, "lines": lines, "paper": bool(paper), **said}
+
+
+def _entry(row: Any, block: str) -> dict[str, Any]:
+    value, difference = row[f"{block}_mean"], row[f"{block}_difference"]
+    shown = round(difference, 3) if is_given(difference) else 0.0  # as printed, so that +0.000 has no side
+    return {
+        "key": cell_key(row["setting"], row["method"], row["regime"]) if row["runs"] else None,
+        "label": f"{row['method']}, {BLOCKS[block].lower()}",
+        "measured": table1_text.measured(row, block),
+        "beside": table1_text.beside(row, block),
+        "sort": value if is_given(value) else None,
+        "best": bool(row[f"{block}_best"]),
+        "side": "" if shown == 0 else "above" if shown > 0 else "below",
+        "judged": verdict.text(row, block),
+        "word": row[f"{block}_verdict"],
+        "state": _state(row[f"{block}_verdict"], row[f"{block}_reason"]),
+    }
+
+
+def _state(word: str, reason: str) -> str:
+    """The style class of a verdict."""
+    if word == verdict.MISSED:
+        return f"miss {reason}" if reason in ("above", "below") else "miss"
+    if word == verdict.REPRODUCED and reason != verdict.WIDE:
+        return "hit"
+    return "open" if word in (verdict.REPRODUCED, verdict.UNDECIDED, verdict.NOT_JUDGED) else ""
+
+
+class Environments:
+    """Environments of runs, each kept once."""
+
+    def __init__(self) -> None:
+        self._known: dict[str, int] = {}
+
+    def number(self, environment: dict[str, Any]) -> int:
+        """The place of this environment in `listed`."""
+        return self._known.setdefault(json.dumps(environment, indent=1, sort_keys=True), len(self._known))
+
+    @property
+    def listed(self) -> list[str]:
+        """Every environment as JSON."""
+        return list(self._known)
+
+
+def cells(grid: Results, environments: Environments) -> dict[str, dict[str, Any]]:
+    """Every cell with runs, by `cell_key`: title, configuration of its first run, curves and facts
+    of each run."""
+    found = {}
+    for cell in grid.cells:
+        found[cell_key(cell.setting, cell.method, cell.regime)] = {
+            "title": f"{plotted.title(cell.setting)}, {cell.method}, B={cell.records[0].result.batch_size}",
+            "config": _config(cell),
+            "runs": [_run(record, environments) for record in cell.records],
+        }
+    return found
+
+
+def _config(cell: Cell) -> str:
+    try:
+        return (cell.records[0].path / CONFIG).read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        return f"cannot be read: {error}"
+
+
+def _run(record: Record, environments: Environments) -> dict[str, Any]:
+    result = record.result
+    final, best = result.final or {}, result.best or {}
+    return {
+        "id": result.run_id,
+        "seed": result.seed,
+        "status": result.status,
+        "reason": result.reason,
+        "test": final.get("test_accuracy"),
+        "train": final.get("train_accuracy"),
+        "best": best.get("test_accuracy"),
+        "gap": final.get("gap"),
+        "alpha": result.alpha,
+        "gap_at_alpha": result.gap_at_alpha,
+        "gap_at_alpha_epoch": result.gap_at_alpha_epoch,
+        "epochs": result.epochs,
+        "steps": result.steps,
+        "timings": {key: result.timings.get(key) for key in TIMINGS},
+        "memory": {key: result.memory.get(key) for key in MEMORY},
+        "dose": {key: result.dose.get(key) for key in DOSE},
+        "hessian": {part: entry.get("eigenvalue") for part, entry in (result.hessian or {}).items()},
+        "quantiles": result.gradient_quantiles,
+        "environment": environments.number(result.environment),
+        "command": result.command,
+        "curves": _curves(record),
+    }
+
+
+def _curves(record: Record) -> dict[str, list[float | None]] | None:
+    try:
+        history = record.history
+    except RecordError:
+        return None
+    history = history.iloc[thin(len(history), CURVE_POINTS)]
+    names = {"epoch": "epoch", "test": "test_accuracy", "train": "train_accuracy"}
+    return {name: short(history[column]) for name, column in names.items()}
+
+
+def missing(grid: Results, settings: list[str]) -> list[str]:
+    """One sentence for each cell without a run and each run that did not end well."""
+    said = []
+    for setting in settings:
+        for regime in REGIMES:
+            absent = [method for method in METHODS if not grid.cell(setting, method, regime).records]
+            if absent:
+                said.append(f"{plotted.title(setting)}, {regime} batch: not run: {', '.join(absent)}.")
+    for cell in grid.cells:
+        said += [
+            f"{result.run_id} {result.status} after {result.steps} updates: {result.reason or 'no reason recorded'}"
+            for result in (record.result for record in cell.records)
+            if result.status != "ok"
+        ]
+    return said

@@ -1,0 +1,1 @@
+"""What anyone may use: errors, random streams, precision, memory, files written whole."""

@@ -1,0 +1,38 @@
+"""Numerical precision: fp32 proper, TensorFloat-32, or bfloat16 by autocast."""
+
+from collections.abc import Iterator
+from contextlib import AbstractContextManager, contextmanager, nullcontext
+
+import torch
+
+
+@contextmanager
+def _switches(matmul: bool, convolution: bool) -> Iterator[None]:
+    before = torch.backends.cuda.matmul.allow_tf32, torch.backends.cudnn.allow_tf32
+    torch.backends.cuda.matmul.allow_tf32, torch.backends.cudnn.allow_tf32 = matmul, convolution
+    try:
+        yield
+    finally:
+        torch.backends.cuda.matmul.allow_tf32, torch.backends.cudnn.allow_tf32 = before
+
+
+def training_precision(name: str) -> AbstractContextManager[None]:
+    """For a whole run: fp32 forbids TensorFloat-32 on CUDA (cuDNN allows it by default), tf32 and
+    bf16 permit it."""
+    return _switches(name != "fp32", name != "fp32")
+
+
+def autocast(name: str, device: torch.device) -> AbstractContextManager[object]:
+    """For a forward pass: bfloat16 where `name` is bf16, else nothing."""
+    return torch.autocast(device.type, torch.bfloat16) if name == "bf16" else nullcontext()
+
+
+@contextmanager
+def full_precision(device: torch.device) -> Iterator[None]:
+    """Inside, matrix products on `device` are true fp32, whatever the training precision."""
+    if device.type == "cpu":
+        with torch.autocast("cpu", enabled=False):
+            yield
+        return
+    with _switches(False, False), torch.autocast(device.type, enabled=False):
+        yield

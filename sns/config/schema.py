@@ -1,0 +1,307 @@
+"""The configuration of one run: dataclasses that say what may be set, and the run's identity that
+follows from it.
+
+YAML files under configs/ hold the values; `sns.config.compose` turns a composed tree into these
+classes once, after which nothing mutates. A field made with `free` cannot change the result (paths,
+device, pace) and stays out of the run_id; one made with `later` enters it only where it is not its
+default.
+"""
+
+import hashlib
+import json
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field, fields, is_dataclass
+from pathlib import Path
+from typing import Any
+
+from omegaconf import MISSING
+
+from sns.common.errors import ConfigError
+from sns.config import units as words
+
+REGIMES = ("small", "large")
+PRECISIONS = ("fp32", "tf32", "bf16")
+MODES = ("auto", "eager", "compile", "graph")
+MEMORY_FORMATS = ("auto", "contiguous", "channels_last")
+DATASETS = ("digits", "cifar10", "cifar100", "stl10", "npz")
+TRACKING = ("auto", "online", "offline", "disabled")
+GCN_VARIANTS = ("std", "l2", "none")
+
+
+def free(default: Any) -> Any:
+    """A field that cannot change the result of a run and therefore is not part of its identity."""
+    return field(default=default, metadata={"identity": False})
+
+
+def later(default: Any) -> Any:
+    """A field added after records existed: part of the identity only where it differs from its
+    default, so that the run_ids of older records stand.
+    """
+    return field(default=default, metadata={"identity": "changed"})
+
+
+def require(condition: bool, message: str) -> None:
+    """Raises ConfigError(message) unless `condition` holds."""
+    if not condition:
+        raise ConfigError(message)
+
+
+@dataclass
+class DataConfig:
+    """Which images, how many of them, and how they are contrast-normalised and augmented."""
+
+    name: str = MISSING  # digits | cifar10 | cifar100 | stl10 | npz
+    root: str = free("~/.cache/sns")  # where archives are kept
+    download: bool = free(True)  # False: never touch the network
+    path: str | None = field(default=None, metadata={"identity": "name"})  # the archive of name=npz
+    subset: int | None = None  # training images kept, balanced over classes; None: all
+    test_subset: int | None = None  # likewise for the test set
+    gcn: str = "std"  # std: subtract mean, divide by deviation; l2: to L2 norm 55; none: bytes / 255
+    crop_padding: int = 0  # zero padding in pixels before a random crop to the original size; 0: no crop
+    flip: bool = False  # horizontal flip with probability 1/2
+    resolution: int | None = later(None)  # pixels a side after area averaging of the bytes; None: as they come
+    # Training images kept out of training to be the test split, balanced and the same for every
+    # run; the real test set then stays untouched: for choosing hyper-parameters only.
+    holdout: int | None = later(None)
+
+    def __post_init__(self) -> None:
+        require(self.name in DATASETS, f"data.name={self.name} is unknown; choose one of {', '.join(DATASETS)}")
+        require(self.gcn in GCN_VARIANTS, f"data.gcn={self.gcn} is unknown; choose one of {', '.join(GCN_VARIANTS)}")
+        require(self.crop_padding >= 0, f"data.crop_padding={self.crop_padding} must not be negative")
+        require(self.name != "npz" or self.path is not None, "data.name=npz needs data.path=FILE.npz")
+        unset = {"subset": "all images", "test_subset": "all images", "resolution": "theirs", "holdout": "the test set"}
+        for key, meaning in unset.items():
+            value = getattr(self, key)
+            require(value is None or value > 0, f"data.{key}={value} must be positive, or null for {meaning}")
+
+
+@dataclass
+class BatchConfig:
+    """How many images one update sees, and in which pieces."""
+
+    regime: str = MISSING  # small | large: which column of the paper's grid this is
+    size: int = MISSING  # B, images an update
+    ghost: int | None = None  # images that share batch-norm statistics; None: the whole batch
+    micro: int | None = free(None)  # images a pass, at most; fewer, with a printed reason, where memory is short
+
+    def __post_init__(self) -> None:
+        require(self.regime in REGIMES, f"batch.regime={self.regime} is unknown; choose one of {', '.join(REGIMES)}")
+        require(self.size > 0, f"batch.size={self.size} must be positive")
+        for key, part in (("ghost", self.ghost), ("micro", self.micro)):
+            require(
+                part is None or part >= self.size or (part > 0 and self.size % part == 0),
+                f"batch.{key}={part} must be positive and divide batch.size={self.size}, or be no smaller",
+            )
+        if self.micro is not None and self.micro < self.size:
+            require(
+                self.ghost is not None and self.micro % self.ghost == 0,
+                f"batch.micro={self.micro} must be a multiple of batch.ghost={self.ghost}, or the batch-norm "
+                "statistics would change; set batch.ghost to a divisor of batch.micro",
+            )
+
+
+@dataclass
+class OptimConfig:
+    """Nesterov SGD with two drops of the learning rate (section 4)."""
+
+    lr: float = MISSING
+    momentum: float = 0.9
+    nesterov: bool = True
+    drops: list[float] = field(default_factory=lambda: [0.5, 0.75])  # fractions of all updates
+    drop_factor: float = 0.1
+
+    def __post_init__(self) -> None:
+        require(self.lr > 0, f"optim.lr={self.lr} must be positive")
+        require(0 <= self.momentum < 1, f"optim.momentum={self.momentum} must lie in [0, 1)")
+        require(not self.nesterov or self.momentum > 0, "optim.nesterov=true needs optim.momentum > 0")
+        require(0 < self.drop_factor <= 1, f"optim.drop_factor={self.drop_factor} must lie in (0, 1]")
+        require(
+            self.drops == sorted(self.drops) and all(0 < drop < 1 for drop in self.drops),
+            f"optim.drops={self.drops} must be increasing fractions between 0 and 1",
+        )
+
+
+@dataclass
+class TrainConfig:
+    """How long, how precisely and where."""
+
+    epochs: float = MISSING  # one epoch is as many images as the training set holds
+    precision: str = "fp32"  # fp32 | tf32 | bf16
+    device: str = free("auto")  # auto | cpu | cuda | cuda:N
+    mode: str = free("auto")  # eager | compile | graph; auto: graph (captured CUDA graph) on a GPU, eager on a CPU
+    memory_format: str = free("auto")  # contiguous | channels_last; auto: channels_last in bf16, and in tf32 on a GPU
+    threads: int | None = free(None)  # CPU threads; None: torch's choice
+    checkpoint_minutes: float = free(5.0)  # between checkpoints; one is also written at a signal and at the end
+    time_limit_minutes: float | None = free(None)  # of this process: it saves and ends a little before; None: no limit
+    keep_checkpoint: bool = free(True)  # keep the final weights beside the record
+    stop_after: int | None = free(None)  # end this session after so many updates, resumable; None: run to the end
+    progress: str = free("auto")  # auto | bar | lines | none
+
+    def __post_init__(self) -> None:
+        require(self.epochs > 0, f"train.epochs={self.epochs} must be positive")
+        require(
+            self.precision in PRECISIONS,
+            f"train.precision={self.precision} is unknown; choose one of {', '.join(PRECISIONS)}",
+        )
+        for key, known in (("mode", MODES), ("memory_format", MEMORY_FORMATS)):
+            value = getattr(self, key)
+            require(value in known, f"train.{key}={value} is unknown; choose one of {', '.join(known)}")
+        require(self.threads is None or self.threads > 0, f"train.threads={self.threads} must be positive or null")
+        require(
+            self.stop_after is None or self.stop_after > 0, "train.stop_after must be positive, or null for the end"
+        )
+        require(self.checkpoint_minutes >= 0, "train.checkpoint_minutes must not be negative")
+        require(
+            self.time_limit_minutes is None or self.time_limit_minutes > 0,
+            "train.time_limit_minutes must be positive, or null for no limit",
+        )
+        require(
+            self.progress in ("auto", "bar", "lines", "none"),
+            f"train.progress={self.progress} is unknown; choose one of auto, bar, lines, none",
+        )
+
+
+@dataclass
+class MeasureConfig:
+    """What is measured, how often and on how many images."""
+
+    every: float = 1.0  # epochs between evaluations; the last update is always evaluated
+    gradient_samples: int = 10_000  # training images, fixed, whose input-gradient norms are averaged
+    test_gradient_samples: int | None = later(None)  # likewise of the test images; None: all of them
+    batch_size: int | None = free(None)  # images an evaluation pass; None: by device, fewer where memory is short
+    hessian: bool = True  # largest Hessian eigenvalue at the end of training (section 4.3)
+    hessian_samples: int = 10_000  # images of each split it is computed on
+    hessian_tolerance: float = 1e-3  # relative, on the eigenvalue between two iterations
+    hessian_iterations: int = 100  # at most, of the power iteration
+    lanczos: bool = False  # cross-check by scipy's eigsh
+    spectra: bool = True  # every singular value and the operator norms at the end of training (section 4.4)
+    jacobian_samples: int = 256  # test images for the lower bound beside section 3.1's product bound
+
+    def __post_init__(self) -> None:
+        require(self.every > 0, f"measure.every={self.every} must be positive")
+        require(
+            self.batch_size is None or self.batch_size > 0, f"measure.batch_size={self.batch_size} must be positive"
+        )
+        require(
+            self.test_gradient_samples is None or self.test_gradient_samples > 0,
+            f"measure.test_gradient_samples={self.test_gradient_samples} must be positive, or null for all",
+        )
+        for key in ("gradient_samples", "hessian_samples", "hessian_iterations", "jacobian_samples"):
+            require(getattr(self, key) > 0, f"measure.{key}={getattr(self, key)} must be positive")
+        require(self.hessian_tolerance > 0, "measure.hessian_tolerance must be positive")
+
+
+@dataclass
+class LaunchConfig:
+    """How the runs of a grid are spread over processes and devices. Nothing here can change a
+    result."""
+
+    per_gpu: int = free(1)  # runs that share one GPU at a time (hydra/launcher=local)
+    gpus_per_run: int = free(1)  # GPUs of one machine that share the batch of one run; over more machines: torchrun
+    processes: int | None = free(None)  # runs at a time on CPUs (hydra/launcher=local); None: one a core
+    retries: int = free(2)  # more attempts at a run that dies or ends with an error before it counts as failed
+    # 540s, 9m or 1.5h: the command ends so long after its start, all saved; the same command goes
+    # on. None: no limit
+    budget: str | None = free(None)
+    # Cells that come first, as words of the command line: 'setting=vgg_cifar10
+    # method=decay,spectral'; the rest after
+    priority: list[str] = field(default_factory=list, metadata={"identity": False})
+
+    def __post_init__(self) -> None:
+        require(self.per_gpu >= 1, f"launch.per_gpu={self.per_gpu} must be at least 1")
+        require(self.gpus_per_run >= 1, f"launch.gpus_per_run={self.gpus_per_run} must be at least 1")
+        require(
+            self.processes is None or self.processes >= 1,
+            f"launch.processes={self.processes} must be at least 1, or null for one a core",
+        )
+        require(self.retries >= 0, f"launch.retries={self.retries} must not be negative")
+        for text, means in ((self.budget, words.seconds), *((entry, words.cells) for entry in self.priority)):
+            if text is not None:
+                means(text)
+
+
+@dataclass
+class TrackConfig:
+    """What Weights & Biases is shown. Nothing here can change a result."""
+
+    mode: str = free("auto")  # auto | online | offline | disabled; auto: online with credentials, else offline
+    project: str = free("spectral-norm-regularization")
+    entity: str | None = free(None)  # team or user; None: the account's default
+    dir: str | None = free(None)  # W&B writes to its folder `wandb`; None: the results folder
+    artifacts: bool = free(False)  # upload the final weights too
+
+    def __post_init__(self) -> None:
+        require(self.mode in TRACKING, f"track.mode={self.mode} is unknown; choose one of {', '.join(TRACKING)}")
+        require(bool(self.project), "track.project must not be empty")
+
+
+@dataclass
+class ExperimentConfig:
+    """The named set of runs that a run belongs to. Nothing here can change a result."""
+
+    name: str = free("single")  # a folder under results/runs
+
+
+@dataclass
+class Config:
+    """Everything one run depends on. `model` and `method` are the dataclasses of the chosen model
+    and method."""
+
+    setting: str = MISSING  # row of Table 1, such as vgg_cifar10
+    experiment: ExperimentConfig = field(default_factory=ExperimentConfig, metadata={"identity": False})
+    results: str = free("results")
+    seed: int = 0
+    alpha: float | None = None  # test-accuracy threshold of the generalization gap (section 4.1)
+    data: DataConfig = field(default_factory=DataConfig)
+    model: Any = None
+    method: Any = None
+    batch: BatchConfig = field(default_factory=BatchConfig)
+    optim: OptimConfig = field(default_factory=OptimConfig)
+    train: TrainConfig = field(default_factory=TrainConfig)
+    measure: MeasureConfig = field(default_factory=MeasureConfig)
+    launch: LaunchConfig = field(default_factory=LaunchConfig, metadata={"identity": False})
+    track: TrackConfig = field(default_factory=TrackConfig, metadata={"identity": False})
+
+    @property
+    def run_id(self) -> str:
+        """`<setting>__<method>__b<batch>__s<seed>__<8 hex>`: the same on every machine for the same
+        computation."""
+        digest = _digest(identity(self))
+        return f"{self.setting}__{self.method.name}__b{self.batch.size}__s{self.seed}__{digest}"
+
+    @property
+    def variant(self) -> str:
+        """8 hex digits of the configuration less the seed: runs that differ in it must not be
+        averaged."""
+        tree = identity(self)
+        del tree["seed"]
+        return _digest(tree)
+
+    @property
+    def directory(self) -> Path:
+        """The run directory."""
+        return Path(self.results).expanduser() / "runs" / self.experiment.name / self.run_id
+
+
+def identity(node: Any) -> dict[str, Any]:
+    """The part of a configuration dataclass that can change the result."""
+    tree: dict[str, Any] = {}
+    for entry in fields(node):
+        keep = entry.metadata.get("identity", True)
+        value = getattr(node, entry.name)
+        if is_dataclass(value):
+            value = identity(value)
+        if keep == "name":
+            value = None if value is None else Path(value).name
+        if keep and not (keep == "changed" and value == entry.default):
+            tree[entry.name] = value
+    return tree
+
+
+def _digest(tree: Mapping[str, Any]) -> str:
+    return hashlib.sha256(json.dumps(tree, sort_keys=True).encode()).hexdigest()[:8]
+
+
+def to_dict(config: Config) -> dict[str, Any]:
+    """The configuration as plain containers, for config.yaml."""
+    return asdict(config)
