@@ -14,7 +14,8 @@ from torch.nn import functional as F
 from bench.timing import Work
 from sns.common.precision import autocast, training_precision
 from sns.config.schema import Config
-from sns.train.run import configure
+from sns.train.configure import configure
+from sns.train.run import advance
 from sns.train.session import Session, start
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -73,7 +74,7 @@ def cell(plan: Plan, setting: str, *overrides: str, train: int = 0, test: int = 
     common = [f"setting={setting}", "data.name=npz", f"data.path={images}", f"results={plan.folder}/results"]
     quiet = [f"train.device={plan.device}", "train.progress=none"]
     session = start(configured(*common, *quiet, *extra, *overrides))
-    session.model.train()
+    session.task.model.train()
     return session
 
 
@@ -88,7 +89,7 @@ def update(session: Session) -> Work:
 
     def work() -> None:
         with training_precision(session.config.train.precision):
-            session.advance()
+            advance(session)
 
     return work
 
@@ -98,7 +99,7 @@ def mean_loss(session: Session) -> Callable[[Tensor, Tensor], Tensor]:
 
     def loss(x: Tensor, y: Tensor) -> Tensor:
         with autocast(session.config.train.precision, x.device):
-            logits = session.model(x)
+            logits = session.task.model(x)
         return F.cross_entropy(logits.float(), y)
 
     return loss
@@ -107,7 +108,7 @@ def mean_loss(session: Session) -> Callable[[Tensor, Tensor], Tensor]:
 def batch_of(session: Session) -> tuple[Tensor, Tensor]:
     """One batch of the session's size, copied, in the memory format of its network."""
     size = session.config.batch.size
-    x, y = session.dataset.train.x[:size].clone(), session.dataset.train.y[:size].clone()
+    x, y = session.task.dataset.train.x[:size].clone(), session.task.dataset.train.y[:size].clone()
     return x.contiguous(memory_format=session.memory_format), y
 
 
@@ -122,8 +123,8 @@ def floor(session: Session, extra: Work = lambda: None) -> Work:
     size: nothing can be left out. `extra` runs before the optimizer.
     """
     x, y = batch_of(session)
-    loss, optimizer, config = mean_loss(session), sgd(session.model, session.config), session.config
-    parts = list(zip(x.split(session.pass_size), y.split(session.pass_size), strict=True))
+    loss, optimizer, config = mean_loss(session), sgd(session.task.model, session.config), session.config
+    parts = list(zip(x.split(session.task.sizes.train), y.split(session.task.sizes.train), strict=True))
 
     def work() -> None:
         with training_precision(config.train.precision):
@@ -133,7 +134,7 @@ def floor(session: Session, extra: Work = lambda: None) -> Work:
             extra()
             optimizer.step()
 
-    return captured(work, session.model) if session.mode == "graph" else work
+    return captured(work, session.task.model) if session.mode == "graph" else work
 
 
 def captured(work: Work, model: nn.Module) -> Work:

@@ -49,11 +49,11 @@ class Script:
 
     def __init__(self, plan: Plan, session: Session, steps: int, workers: int) -> None:
         self.session, self.steps, self.device = session, steps, plan.device
-        self.optimizer = sgd(session.model, session.config, fused=False)
-        side, size = session.dataset.image_size, session.config.batch.size
+        self.optimizer = sgd(session.task.model, session.config, fused=False)
+        side, size = session.task.dataset.image_size, session.config.batch.size
         options = session.config.data
         count = 4 * size if plan.tiny else max(4 * size, 8_192 if side < 96 else 1_024)  # epochs must not end at once
-        images = pictures(count, side, session.dataset.classes)
+        images = pictures(count, side, session.task.dataset.classes)
         self.loader = loader(images, size, options.crop_padding, options.flip, workers, plan.device)
         self.batches: Iterator[Any] = iter(())
         self.loss = self.accuracy = 0.0
@@ -75,8 +75,10 @@ class Script:
         """One update; a large batch in the same passes as ours, for it would not fit otherwise."""
         self.optimizer.zero_grad()
         correct, total = 0, 0.0
-        for part_x, part_y in zip(x.split(self.session.pass_size), y.split(self.session.pass_size), strict=True):
-            logits = self.session.model(part_x)
+        for part_x, part_y in zip(
+            x.split(self.session.task.sizes.train), y.split(self.session.task.sizes.train), strict=True
+        ):
+            logits = self.session.task.model(part_x)
             loss = F.cross_entropy(logits, part_y) * (len(part_y) / len(y))
             loss.backward()
             total += loss.item()

@@ -26,7 +26,8 @@ def _step(seed: int) -> float:
     """The time at which the first update of a new run was over."""
     from hydra import compose, initialize_config_dir
 
-    from sns.train.run import configure
+    from sns.train.configure import configure
+    from sns.train.run import advance
     from sns.train.session import start
 
     with TemporaryDirectory() as folder:
@@ -34,9 +35,9 @@ def _step(seed: int) -> float:
             overrides = ["setting=digits_vgg", f"results={folder}", f"seed={seed}", "train.device=auto"]
             config = configure(compose("config", overrides=overrides))
         session = start(config)
-        session.model.train()
-        session.advance()
-        session.running.loss.item()
+        session.task.model.train()
+        advance(session)
+        session.task.running.sums["loss"].item()
         return time.time()
 
 

@@ -56,6 +56,6 @@ def _case(plan: Plan, setting: str, regime: str, label: str, override: str) -> I
     taken = paired({"ours": update(session)}, plan.device, plan.budget, rounds=5)["ours"]
     peak = torch.cuda.max_memory_allocated(plan.device) / 1e9 if plan.device.type == "cuda" else 0.0
     what = f"{label}, {NETWORKS[setting][0]}{' (tiny)' if plan.tiny else ''}, B = {session.config.batch.size}"
-    note = f"{session.mode} {session.config.train.precision}, passes of {session.pass_size}, peak {peak:.3g} GB"
+    note = f"{session.mode} {session.config.train.precision}, passes of {session.task.sizes.train}, peak {peak:.3g} GB"
     rates = spread([session.config.batch.size / seconds for seconds in taken])
     yield Line(ROW, what, "", "images/s", rates, note=note)

@@ -11,7 +11,7 @@ from bench.modes import REGIMES, ROW, Rates
 from bench.timing import paired, seconds, spread
 from sns.config.schema import Config
 from sns.measure.evaluation import evaluate
-from sns.train.schedule import evaluation_steps, total_steps
+from sns.task.length import Length
 
 METHODS = ("vanilla", "decay", "adversarial", "spectral")
 LIMIT = 6.0  # GPU-hours
@@ -67,9 +67,10 @@ def _hours(plan: Plan, setting: str, regime: str, train: int, test: int) -> tupl
     updates, spent, notes = {}, 0.0, []
     for method in METHODS:
         updates[method], config, how = _update(plan, setting, regime, method, budget)
-        spent += updates[method] * total_steps(config.train.epochs, train, config.batch.size)
+        length = Length(config.train.epochs, train, config.batch.size)
+        spent += updates[method] * length.updates
         notes.append(f"{method} {1e3 * updates[method]:.3g}")
-    evaluations = len(evaluation_steps(config.train.epochs, config.measure.every, train, config.batch.size))
+    evaluations = len(length.evaluations(config.measure.every))
     one = _evaluation(plan, setting, train, test)
     hours = Hours(spent / 3600, evaluations * len(METHODS) * one / 3600)
     share = 100 * hours.evaluation / (hours.training + hours.evaluation)
@@ -82,22 +83,26 @@ def _update(plan: Plan, setting: str, regime: str, method: str, budget: float) -
     release(plan)
     session = cell(plan, setting, f"batch={regime}", f"method={method}")
     taken = paired({"ours": update(session)}, plan.device, budget, rounds=3)["ours"]
-    return min(taken), session.config, f"{session.mode} {session.config.train.precision}, passes of {session.pass_size}"
+    return (
+        min(taken),
+        session.config,
+        f"{session.mode} {session.config.train.precision}, passes of {session.task.sizes.train}",
+    )
 
 
 def _evaluation(plan: Plan, setting: str, train: int, test: int) -> float:
     """Seconds of one evaluation at full size, from passes over the images at hand."""
     release(plan)
     session = cell(plan, setting, train=2_048)
-    x, y = session.dataset.train.x, session.dataset.train.y
+    x, y = session.task.dataset.train.x, session.task.dataset.train.y
     measure = session.config.measure
-    batch = min(session.measure_size, len(x))
+    batch = min(session.task.sizes.measure, len(x))
 
     def both() -> None:
-        evaluate(session.model, x, y, batch, None)
+        evaluate(session.task.model, x, y, batch, None)
 
     def forward() -> None:
-        evaluate(session.model, x, y, batch, y.new_zeros(1))
+        evaluate(session.task.model, x, y, batch, y.new_zeros(1))
 
     both()
     forward()

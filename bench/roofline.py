@@ -44,7 +44,7 @@ def work_of_a_step(session: Session, images: int) -> tuple[float, float]:
     loss = mean_loss(session)
     with Traffic() as traffic, FlopCounterMode(display=False) as flops:
         loss(x, y).backward()
-    session.model.zero_grad(set_to_none=True)
+    session.task.model.zero_grad(set_to_none=True)
     return flops.get_total_flops() / len(y), traffic.bytes / len(y)
 
 

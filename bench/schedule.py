@@ -11,7 +11,6 @@ from sns.common.seed import generator
 from sns.config.schema import MeasureConfig
 from sns.measure.hessian import hessian_eigenvalue
 from sns.measure.spectrum import layer_table, spectra_table
-from sns.train.evaluate import history_row
 from sns.train.session import Session
 
 LIMIT = 15.0  # percent
@@ -41,7 +40,7 @@ def _schedule(plan: Plan, setting: str, regime: str) -> Iterator[Line]:
     every, epochs, products = config.measure.every, config.train.epochs, config.measure.hessian_iterations
     what = f"{name}{' (tiny)' if plan.tiny else ''}, B = {config.batch.size}"
     between, one = pace.train * train * every, pace.evaluation * (train + test)
-    note = f"scaled from {len(session.dataset.train)} training images, passes of {session.measure_size}"
+    note = f"scaled from {len(session.task.dataset.train)} training images, passes of {session.task.sizes.measure}"
     yield share(8, f"evaluation, {what}", f"training over {every:g} epochs", one, between, target=LIMIT, note=note)
     samples = sum(min(config.measure.hessian_samples, n) for n in (train, test))
     final = pace.product * samples * products + pace.spectra
@@ -64,20 +63,20 @@ def _scaled(plan: Plan, setting: str, regime: str, train: int, test: int) -> Ses
 
 
 def _pace(plan: Plan, session: Session, budget: float) -> Pace:
-    images, one = session.dataset, update(session)
-    works: dict[str, Work] = {"train": one, "evaluation": lambda: history_row(session)}
+    images, one = session.task.dataset, update(session)
+    works: dict[str, Work] = {"train": one, "evaluation": lambda: session.evaluate()}
     taken = paired(works, plan.device, budget * 0.7, rounds=3)
     per_image = min(taken["train"]) / session.config.batch.size
     evaluation = min(taken["evaluation"]) / (len(images.train) + len(images.test))
-    options = MeasureConfig(hessian_iterations=1, batch_size=session.measure_size)
+    options = MeasureConfig(hessian_iterations=1, batch_size=session.task.sizes.measure)
     x, y = images.train.x[:64], images.train.y[:64]
 
     def product() -> None:
-        hessian_eigenvalue(session.model, x, y, options, generator(0, "probe"))
+        hessian_eigenvalue(session.task.model, x, y, options, generator(0, "probe"))
 
     def spectra() -> None:
-        layer_table(session.model, tuple(images.train.x.shape[1:]))
-        spectra_table(session.model)
+        layer_table(session.task.model, tuple(images.train.x.shape[1:]))
+        spectra_table(session.task.model)
 
     product_seconds = seconds(product, plan.device) / len(y)
     spectra_seconds = seconds(spectra, plan.device) if plan.cuda or plan.tiny else 0.0

@@ -115,6 +115,6 @@ def _distance(plan: Plan, setting: str, regime: str) -> Iterator[Line]:
     works = {"ours": update(ours), "floor": floor(bare)}
     taken = paired(works, plan.device, plan.budget / len(NETWORKS) / len(plan.batches()), rounds=7)
     what = f"vanilla step, {_name(plan, setting, ours.config.batch.size)}"
-    note = f"{ours.mode}, {ours.config.train.precision}, passes of {ours.pass_size}"
+    note = f"{ours.mode}, {ours.config.train.precision}, passes of {ours.task.sizes.train}"
     target = 1.05 if plan.cuda else 1.10
     yield times(5, what, "bare forward, backward, SGD", taken["ours"], taken["floor"], target=target, note=note)

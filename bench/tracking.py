@@ -32,7 +32,7 @@ def main() -> None:
     from sns.common.files import write_text
     from sns.record import store
     from sns.track import client
-    from sns.train.run import configure
+    from sns.train.configure import configure
 
     with tempfile.TemporaryDirectory() as folder:
         spent: dict[int, float] = {}

@@ -35,7 +35,7 @@ def main(arguments: list[str]) -> int:
             print(f"error: {error}", file=sys.stderr)
             failed = 1
             continue
-        hessian = result.hessian or {}
+        hessian = result.measured.get("hessian") or {}
         figures = [f"{split} Hessian eigenvalue {entry['eigenvalue']:.4g}" for split, entry in hessian.items()]
         print(f"{result.run_id}: {', '.join(figures) or 'measured'}")
     return failed

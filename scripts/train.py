@@ -27,7 +27,7 @@ from sns.launch.attempt import RETRY, Fault, attempt
 from sns.launch.budget import announce, leave
 from sns.launch.mistakes import explain
 from sns.record.attempts import LAUNCHER
-from sns.train.run import configure
+from sns.train.configure import configure
 from sns.train.stop import RESUMABLE, Interrupted
 
 CONFIGS = Path(__file__).resolve().parents[1] / "configs"

@@ -32,7 +32,8 @@ from sns.common.errors import RecordError, UserError
 from sns.common.files import write_text
 from sns.config.schema import DataConfig
 from sns.record import attempts, store
-from sns.train.run import configure, run
+from sns.train.configure import configure
+from sns.train.run import run
 
 TOLERANCE = 0.03  # of accuracies, a few times what seeds differ by
 DRAWN = (".png", ".pdf")  # compared in the numbers they plot, which stand beside them

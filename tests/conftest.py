@@ -12,7 +12,7 @@ from hydra import compose, initialize_config_dir
 
 from sns.config.schema import Config
 from sns.train import stop as signals
-from sns.train.run import configure
+from sns.train.configure import configure
 
 ROOT = Path(__file__).resolve().parents[1]
 TINY = [

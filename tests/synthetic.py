@@ -16,14 +16,17 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import yaml
-from synthetic_fields import ENVIRONMENT, MEASURED, MEMORY, TIMINGS, measured_at_end
+from synthetic_fields import ENVIRONMENT, MEMORY, TIMINGS, measured_at_end
 
 from sns.analysis.cells import METHODS, PAPER_SETTINGS, REGIMES, paper_table
-from sns.config.schema import BatchConfig, Config, DataConfig, ExperimentConfig, OptimConfig, TrainConfig, to_dict
+from sns.config.schema import BatchConfig, Config, DataConfig, ExperimentConfig, TrainConfig, to_dict
+from sns.optim.nesterov import NesterovOptions
 from sns.record.gap import gap_at_alpha
-from sns.record.schema import HISTORY, LAYERS, SCHEMA_VERSION, SPECTRA, Result
+from sns.record.schema import AFTER, BEFORE, CLASSIFICATION, LAYERS, MEASURED, SCHEMA_VERSION, SPECTRA, Result
 from sns.record.store import write_result
+from sns.task.classification import ClassificationOptions
 
+HISTORY = [column.name for column in (*BEFORE, *CLASSIFICATION, *AFTER)]
 DATA = {setting: setting.split("_")[1] for setting in PAPER_SETTINGS}
 SLOW = ("vgg_cifar10", "densenet22_stl10")  # trained at a tenth of the others' learning rates
 SHAPES = (("conv", 16, 27), ("conv", 32, 144), ("conv", 32, 288), ("conv", 64, 288), ("linear", 10, 64))
@@ -54,12 +57,12 @@ def config_for(folder: Path, place: tuple[str, str, str], seed: int, epochs: flo
         experiment=ExperimentConfig(name=folder.name),
         results=str(folder.parent.parent),
         seed=seed,
-        alpha=_paper().get(place, (0, 0.8, 0))[1],
+        task=ClassificationOptions(alpha=_paper().get(place, (0, 0.8, 0))[1]),
         data=DataConfig(name=DATA.get(setting, "digits")),
         model=Named(setting.split("_")[0]),
         method=Named(method),
         batch=BatchConfig(regime=regime, size=batch_size),
-        optim=OptimConfig(lr=rate / 10 if regime == "small" else rate),
+        optim=NesterovOptions(lr=rate / 10 if regime == "small" else rate),
         train=TrainConfig(epochs=epochs),
     )
 
@@ -96,7 +99,7 @@ def history_frame(
     frame["sigma_max"], frame["sigma_mean"], frame["frobenius"] = 3.0 + t, 2.0 + t / 2, 20.0 + t
     frame["penalty"] = 0.0
     frame["train_seconds"], frame["measure_seconds"] = 10 * frame["epoch"], frame["epoch"] / 2
-    return frame[list(HISTORY)]
+    return frame[HISTORY]
 
 
 def _weights(sigma_max: float, skew: float) -> tuple[pd.DataFrame, pd.DataFrame]:
@@ -175,7 +178,7 @@ def _result(
     config: Config, frame: pd.DataFrame, status: str, measured: dict[str, Any], overrides: dict[str, Any]
 ) -> Result:
     rows = frame.to_dict("records")
-    alpha = overrides.get("alpha", config.alpha)
+    alpha = overrides.pop("alpha", config.task.alpha)
     reached = gap_at_alpha(rows, alpha) if status == "ok" else None
     values: dict[str, Any] = {
         "schema": SCHEMA_VERSION,
@@ -191,18 +194,26 @@ def _result(
         "variant": config.variant,
         "epochs": config.train.epochs,
         "steps": int(frame["step"].iloc[-1]) if len(frame) else 0,
-        "alpha": alpha,
+        "task": "classification",
+        "optimizer": "nesterov",
+        "columns": HISTORY,
+        "score": "test_accuracy",
+        "high_is_good": True,
         "final": rows[-1] if rows else {},
         "best": max(rows, key=lambda row: row["test_accuracy"]) if rows else {},
-        "gap_at_alpha": None if reached is None else reached[0],
-        "gap_at_alpha_epoch": None if reached is None else reached[1],
         "dose": {"learning_rate_sum": 1.0, "e_folds": 2.5 if config.method.name in ("decay", "spectral") else None},
-        **measured,
+        "measured": measured
+        | {
+            "alpha": alpha,
+            "gap_at_alpha": None if reached is None else reached[0],
+            "gap_at_alpha_epoch": None if reached is None else reached[1],
+        },
         "timings": TIMINGS,
         "memory": MEMORY,
         "environment": ENVIRONMENT,
         "command": f"python -m sns setting={config.setting} method={config.method.name} seed={config.seed}",
     }
+    values["measured"] |= {name: overrides.pop(name) for name in MEASURED if name in overrides}
     return Result(**{**values, **overrides})
 
 

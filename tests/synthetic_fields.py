@@ -7,7 +7,7 @@ from typing import Any
 
 import pandas as pd
 
-MEASURED = ("hessian", "gradient_quantiles", "lipschitz")
+MEASURED = ("hessian", "gradient_quantiles", "lipschitz")  # None where a run did not measure them
 PACKAGES = ("torch", "torchvision", "numpy", "hydra-core", "omegaconf", "pandas", "scipy")
 ENVIRONMENT: dict[str, Any] = {
     "python": "3.12.0",

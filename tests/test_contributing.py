@@ -13,7 +13,8 @@ from conftest import ROOT, TINY, compose_tree
 from omegaconf import OmegaConf
 
 from sns.method import METHODS
-from sns.train.run import configure, run
+from sns.train.configure import configure
+from sns.train.run import run
 
 BLOCKS = re.compile(r"```(python|yaml)\n# (\S+)\n(.*?)```", re.DOTALL)
 

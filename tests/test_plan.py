@@ -8,7 +8,8 @@ from hydra import initialize_config_dir
 
 from sns.common.errors import ConfigError
 from sns.launch.plan import Planned, expand, remaining, state_of
-from sns.train.run import configure, run
+from sns.train.configure import configure
+from sns.train.run import run
 from sns.train.stop import Interrupted
 
 FAST = [*TINY, "measure.hessian=false", "measure.spectra=false"]

@@ -13,7 +13,7 @@ from sns.config.compose import SECTIONS
 from sns.config.schema import Config
 from sns.method import METHODS
 from sns.model import MODELS
-from sns.train.run import configure
+from sns.train.configure import configure
 
 PAGE = (ROOT / "docs/reproduction.md").read_text(encoding="utf-8")
 DEPARTURES = yaml.safe_load((ROOT / "results/paper/departures.yaml").read_text(encoding="utf-8"))

@@ -23,7 +23,7 @@ def finished(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A results folder with one tiny run and its table."""
     from conftest import TINY, compose_tree
 
-    from sns.train.run import configure
+    from sns.train.configure import configure
 
     results = tmp_path_factory.mktemp("results")
     run(configure(compose_tree(*TINY, f"results={results}", "experiment.name=tiny", "train.threads=1")))

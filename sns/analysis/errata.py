@@ -50,7 +50,7 @@ def trained(grid: Results) -> list[Trained]:
     entries = []
     for regime in REGIMES:
         runs = [run for run in grid.cell(SETTING, METHOD, regime).finished if run.layers is not None]
-        bounds = [run.result.lipschitz for run in runs if run.result.lipschitz is not None]
+        bounds = [run.result.measured["lipschitz"] for run in runs if run.result.measured.get("lipschitz") is not None]
         if runs and bounds:
             means = [
                 geometric_mean(bound[name] for bound in bounds)

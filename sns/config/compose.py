@@ -1,115 +1,101 @@
-"""From a composed configuration tree to checked dataclasses, with one sentence for whatever is
-wrong in it."""
+"""From a composed configuration tree to checked dataclasses, with one sentence for every
+mistake."""
 
+import dataclasses
 import difflib
-from collections.abc import Mapping
-from dataclasses import dataclass, fields
+from collections.abc import Iterable, Mapping
+from dataclasses import fields
 from typing import Any
 
-from omegaconf import MISSING, OmegaConf
+from hydra.core.config_store import ConfigStore
+from omegaconf import OmegaConf
 from omegaconf.errors import ConfigKeyError, MissingMandatoryValue, OmegaConfBaseException, ValidationError
 
 from sns.common.errors import ConfigError, first_line
+from sns.config.old import renamed
 from sns.config.schema import (
     BatchConfig,
     Config,
-    DataConfig,
     ExperimentConfig,
     LaunchConfig,
     MeasureConfig,
-    OptimConfig,
     TrackConfig,
     TrainConfig,
     require,
 )
 
 PLANNER_KEYS = ("regimes",)  # read by interpolation in YAML only
-SECTIONS: dict[str, type] = {
-    "data": DataConfig,
+SECTIONS: dict[str, type] = {  # sections whose fields are always the same
+    "experiment": ExperimentConfig,
     "batch": BatchConfig,
-    "optim": OptimConfig,
     "train": TrainConfig,
     "measure": MeasureConfig,
     "launch": LaunchConfig,
     "track": TrackConfig,
-    "experiment": ExperimentConfig,
 }
+CHOICES = ("task", "data", "model", "method", "optim")  # sections whose fields depend on their name
+OPTIONAL = ("data", "model")  # a task may bring its own
+Known = Mapping[str, Mapping[str, type]]  # for each of CHOICES: name -> dataclass of its options
+
+TOP = dataclasses.make_dataclass(
+    "TOP", [(f.name, f.type, f) for f in fields(Config) if f.name not in (*SECTIONS, *CHOICES)]
+)
 
 
-def parse(tree: Any, models: Mapping[str, type], methods: Mapping[str, type]) -> Config:
+def parse(tree: Any, known: Known) -> Config:
     """A composed tree (DictConfig or nested dicts) as a checked Config.
 
-    `models` and `methods` map a name to the dataclass of its options. Raises ConfigError, one
-    sentence, on an unknown key (with the nearest name), a wrong type, a missing value or an
-    impossible combination.
+    `known` maps each of CHOICES to its names and the dataclasses of their options. Raises
+    ConfigError, one sentence, on an unknown key (with the nearest name), a wrong type, a missing
+    value or an impossible combination.
     """
     try:
         plain = OmegaConf.to_container(OmegaConf.create(tree), resolve=True, throw_on_missing=False)
     except OmegaConfBaseException as error:
         raise ConfigError(f"the configuration cannot be resolved: {first_line(error)}") from None
     assert isinstance(plain, dict)
-    values = {str(key): value for key, value in plain.items() if key not in PLANNER_KEYS}
-    if "grid" in values:  # the name of this field in records of schema 1
-        values["experiment"] = {"name": values.pop("grid")}
-    _known_keys(values, {entry.name for entry in fields(Config)}, "")
-    sections: dict[str, type] = {
-        **SECTIONS,
-        "model": _choose("model", values.get("model"), models),
-        "method": _choose("method", values.get("method"), methods),
+    values = renamed({str(key): value for key, value in plain.items() if key not in PLANNER_KEYS})
+    _require_keys(values, known)
+    chosen = {group: _choose(group, values.get(group), known[group]) for group in CHOICES}
+    built: dict[str, Any] = {
+        name: None if cls is None else checked(name, cls, values.get(name, {}))
+        for name, cls in {**SECTIONS, **chosen}.items()
     }
-    built: dict[str, Any] = {name: _section(name, cls, values.pop(name, {})) for name, cls in sections.items()}
-    top = _section("", TopConfig, values)
+    top = checked("", TOP, {key: value for key, value in values.items() if key not in built})
     return Config(**vars(top), **built)
 
 
 def launch_section(tree: Any) -> LaunchConfig:
-    """The `launch` section alone, for launchers, which see a tree whose swept fields have no values
-    yet."""
+    """The `launch` section alone. Launchers see a tree whose swept fields have no values yet."""
     section: LaunchConfig = checked("launch", LaunchConfig, OmegaConf.to_container(tree.launch, resolve=True))
     return section
 
 
+def store_defaults() -> None:
+    """Makes the defaults of the dataclasses known to Hydra as `defaults`, on which
+    configs/config.yaml builds: a default is stated once, in its dataclass."""
+    sections = {name: OmegaConf.to_container(OmegaConf.structured(cls)) for name, cls in SECTIONS.items()}
+    top = OmegaConf.to_container(OmegaConf.structured(TOP))
+    assert isinstance(top, dict)
+    node = OmegaConf.create({**top, **sections, **{group: {} for group in CHOICES}})
+    for group in CHOICES:
+        # Their YAML files state only what differs from the dataclass. Other fields can be set on
+        # the command line all the same; `parse` finds the misspelt ones.
+        OmegaConf.set_struct(node[group], False)
+    ConfigStore.instance().store("defaults", node)
+
+
+store_defaults()
+
+
 def checked(name: str, cls: type, values: Any) -> Any:
-    """`values`, a mapping, as the dataclass `cls`; ConfigError names the key `<name>.<key>` that
-    does not fit."""
-    return _section(name, cls, values)
-
-
-@dataclass
-class TopConfig:
-    """What stands outside the sections."""
-
-    setting: str = MISSING
-    results: str = "results"
-    seed: int = 0
-    alpha: float | None = None
-
-
-def _choose(group: str, values: Any, known: Mapping[str, type]) -> type:
-    name = values.get("name") if isinstance(values, dict) else None
-    if name not in known:
-        hint = _nearest(str(name), known)
-        raise ConfigError(f"{group}.name={name} is unknown{hint}; choose one of {', '.join(sorted(known))}")
-    return known[str(name)]
-
-
-def _nearest(name: str, known: Any) -> str:
-    close = difflib.get_close_matches(name, list(known), n=1)
-    return f" (did you mean {close[0]}?)" if close else ""
-
-
-def _known_keys(values: Mapping[str, Any], known: set[str], prefix: str) -> None:
-    for key in values:
-        if key not in known:
-            raise ConfigError(f"unknown key {prefix}{key}{_nearest(key, known)}; known: {', '.join(sorted(known))}")
-
-
-def _section(name: str, cls: type, values: Any) -> Any:
+    """`values`, a mapping, as the dataclass `cls`. ConfigError names the key `<name>.<key>` that does
+    not fit."""
     prefix = f"{name}." if name else ""
     require(isinstance(values, dict), f"{name}={values!r} must be a mapping of options")
-    if "grid" in values:  # the name of this field in records of schema 1
-        values["experiment"] = {"name": values.pop("grid")}
-    _known_keys(values, {entry.name for entry in fields(cls)}, prefix)
+    names = [entry.name for entry in fields(cls)]
+    for key in values:
+        require(key in names, f"there is no {prefix}{key}{nearest(key, names)}; {name}.* has {', '.join(names)}")
     try:
         return OmegaConf.to_object(OmegaConf.merge(OmegaConf.structured(cls), values))
     except MissingMandatoryValue as error:
@@ -118,6 +104,62 @@ def _section(name: str, cls: type, values: Any) -> Any:
         ) from None
     except (ValidationError, ConfigKeyError, OmegaConfBaseException) as error:
         raise ConfigError(f"{prefix}{_key(error)} has a wrong value: {first_line(error)}") from None
+
+
+def _choose(group: str, values: Any, known: Mapping[str, type]) -> type | None:
+    if not values and group in OPTIONAL:
+        return None
+    name = values.get("name") if isinstance(values, dict) else None
+    if name not in known:
+        hint = nearest(str(name), known)
+        raise ConfigError(f"{group}.name={name} is unknown{hint}; choose one of {', '.join(sorted(known))}")
+    return known[str(name)]
+
+
+def _require_keys(values: Mapping[str, Any], known: Known) -> None:
+    """ConfigError for the first key of the tree that nothing has."""
+    top = {entry.name for entry in fields(Config)}
+    for section, inside in values.items():
+        require(section in top, unknown_key(section, known))
+        if section in CHOICES and isinstance(inside, dict) and inside.get("name") in known[section]:
+            names = {entry.name for entry in fields(known[section][inside["name"]])}
+            for key in inside:
+                require(key in names, unknown_key(f"{section}.{key}", known))
+
+
+def unknown_key(key: str, known: Known, groups: Iterable[str] = ()) -> str:
+    """One sentence about a key that a configuration does not have, with the nearest one that exists.
+    `groups`: names of groups that are no sections."""
+    section, _, option = key.rpartition(".")
+    if section in CHOICES:
+        owners = [name for name, cls in known[section].items() if option in {entry.name for entry in fields(cls)}]
+        if owners:
+            choices = ", ".join(f"{section}={name}" for name in owners)
+            return f"{key} belongs to {choices}: name one of them on the command line too"
+    keys = all_keys(known, groups)
+    siblings = [name for name in keys if name.rpartition(".")[0] == section]
+    where = f"{section}.* has" if section and siblings else "there are"
+    choice = siblings or [name for name in keys if "." not in name]
+    return f"there is no {key}{nearest(key, keys)}; {where} {', '.join(n.rpartition('.')[2] for n in choice)}"
+
+
+def all_keys(known: Known, groups: Iterable[str] = ()) -> list[str]:
+    """Everything that may stand before a `=`: groups, sections and their fields."""
+    classes = [*SECTIONS.items(), *((section, cls) for section in CHOICES for cls in known[section].values())]
+    inside = {f"{section}.{entry.name}" for section, cls in classes for entry in fields(cls)}
+    return sorted(inside | {entry.name for entry in fields(Config)} | set(groups))
+
+
+def nearest(name: str, names: Iterable[str]) -> str:
+    """` (did you mean ...?)`, or nothing where nothing is near.
+
+    The right word in a wrong section counts as near, and so does the beginning of a word.
+    """
+    words, last = list(names), name.rpartition(".")[2]
+    close = difflib.get_close_matches(name, words, n=1)
+    close = close or [word for word in words if word.rpartition(".")[2] == last]
+    close = (close or [word for word in words if word.startswith(name)])[:1]
+    return f" (did you mean {close[0]}?)" if close else ""
 
 
 def _key(error: Exception) -> str:

@@ -101,27 +101,6 @@ class BatchConfig:
 
 
 @dataclass
-class OptimConfig:
-    """Nesterov SGD with two drops of the learning rate (section 4)."""
-
-    lr: float = MISSING
-    momentum: float = 0.9
-    nesterov: bool = True
-    drops: list[float] = field(default_factory=lambda: [0.5, 0.75])  # fractions of all updates
-    drop_factor: float = 0.1
-
-    def __post_init__(self) -> None:
-        require(self.lr > 0, f"optim.lr={self.lr} must be positive")
-        require(0 <= self.momentum < 1, f"optim.momentum={self.momentum} must lie in [0, 1)")
-        require(not self.nesterov or self.momentum > 0, "optim.nesterov=true needs optim.momentum > 0")
-        require(0 < self.drop_factor <= 1, f"optim.drop_factor={self.drop_factor} must lie in (0, 1]")
-        require(
-            self.drops == sorted(self.drops) and all(0 < drop < 1 for drop in self.drops),
-            f"optim.drops={self.drops} must be increasing fractions between 0 and 1",
-        )
-
-
-@dataclass
 class TrainConfig:
     """How long, how precisely and where."""
 
@@ -249,14 +228,14 @@ class Config:
 
     setting: str = MISSING  # row of Table 1, such as vgg_cifar10
     experiment: ExperimentConfig = field(default_factory=ExperimentConfig, metadata={"identity": False})
-    results: str = free("results")
+    results: str = free("results")  # the folder of all results
     seed: int = 0
-    alpha: float | None = None  # test-accuracy threshold of the generalization gap (section 4.1)
-    data: DataConfig = field(default_factory=DataConfig)
+    task: Any = None
+    data: Any = None
     model: Any = None
     method: Any = None
     batch: BatchConfig = field(default_factory=BatchConfig)
-    optim: OptimConfig = field(default_factory=OptimConfig)
+    optim: Any = None
     train: TrainConfig = field(default_factory=TrainConfig)
     measure: MeasureConfig = field(default_factory=MeasureConfig)
     launch: LaunchConfig = field(default_factory=LaunchConfig, metadata={"identity": False})
@@ -266,14 +245,14 @@ class Config:
     def run_id(self) -> str:
         """`<setting>__<method>__b<batch>__s<seed>__<8 hex>`: the same on every machine for the same
         computation."""
-        digest = _digest(identity(self))
+        digest = _digest(_identity_of_run(self))
         return f"{self.setting}__{self.method.name}__b{self.batch.size}__s{self.seed}__{digest}"
 
     @property
     def variant(self) -> str:
         """8 hex digits of the configuration less the seed: runs that differ in it must not be
         averaged."""
-        tree = identity(self)
+        tree = _identity_of_run(self)
         del tree["seed"]
         return _digest(tree)
 
@@ -295,6 +274,15 @@ def identity(node: Any) -> dict[str, Any]:
             value = None if value is None else Path(value).name
         if keep and not (keep == "changed" and value == entry.default):
             tree[entry.name] = value
+    return tree
+
+
+def _identity_of_run(config: Config) -> dict[str, Any]:
+    """`identity`, with the options of the first task, classification, at the top level: there they
+    were before there were other tasks, and the run_ids of its records stay."""
+    tree = identity(config)
+    if "name" not in tree["task"]:
+        tree |= tree.pop("task")
     return tree
 
 

@@ -6,13 +6,13 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
+from torch.nn import functional as F
 
-from sns import method, model
-from sns.common.precision import training_precision
+from sns import method, model, optim
+from sns.common.precision import autocast, training_precision
 from sns.common.seed import generator
 from sns.config.schema import Config
 from sns.measure.evaluation import evaluate
-from sns.optim.nesterov import NesterovSGD
 from sns.train.device import choose_device
 
 # data set: training images, test images, channels, pixels a side, classes
@@ -64,17 +64,23 @@ def _time(config: Config, device: torch.device, count: int) -> Pace:
     *_, channels, side, classes = SIZES.get(config.data.name, SIZES["cifar10"])
     side = config.data.resolution or side
     net = model.build(config.model, channels, side, classes, None, generator(0, "init")).to(device)
-    problem = method.build(config.method, net, generator(0, "power_iteration"), config.train.precision)
-    optimizer = NesterovSGD(net.parameters(), config.optim)
+    problem = method.build(config.method, net, generator(0, "power_iteration"))
+    optimizer = optim.build(config.optim, net.parameters())
     x = torch.randn(count, channels, side, side, device=device)
     y = torch.randint(classes, (count,), device=device)
+
+    def risk(images: torch.Tensor, share: float) -> dict[str, torch.Tensor]:
+        with autocast(config.train.precision, device):
+            logits = net(images)
+        (F.cross_entropy(logits.float(), y) * share).backward()
+        return {}
 
     def update() -> None:
         problem.regularize()
         optimizer.step()
         optimizer.set_rate(config.optim.lr)
 
-    image = _seconds(lambda: problem.backward(x, y, 1.0), device) / count
+    image = _seconds(lambda: problem.backward(risk, x, 1.0), device) / count
     evaluation = _seconds(lambda: evaluate(net, x, y, count, None), device) / count
     return Pace(image, evaluation, _seconds(update, device))
 

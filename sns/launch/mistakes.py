@@ -1,17 +1,13 @@
 """A mistyped command line told in one sentence, with the nearest word that exists."""
 
-import difflib
 import re
-from collections.abc import Iterable
-from dataclasses import fields
 from pathlib import Path
 
 from hydra.errors import MissingConfigException, OverrideParseException
 
 from sns.common.errors import first_line
-from sns.config.compose import SECTIONS, TopConfig
-from sns.method import METHODS
-from sns.model import MODELS
+from sns.config.compose import nearest, unknown_key
+from sns.train.configure import known_options
 
 KEY = re.compile(r"Could not override '\+*([^'@]+)'|Could not append to config\. An item is already at '([^']+)'")
 
@@ -30,43 +26,5 @@ def explain(error: Exception, configs: Path) -> str:
     key = found.group(1) or found.group(2)
     if found.group(2):
         return f"{key} exists already: write {key}=VALUE without the +"
-    known = keys(configs)
-    section = key.rpartition(".")[0]
-    if section in ("model", "method") and key in known:
-        return f"{key} belongs to {_owners(key)}: name one of them on the command line too"
-    near = nearest(key, known)
-    siblings = [name for name in known if name.rpartition(".")[0] == section]
-    where = f"{section}.* has" if section and siblings else "there are"
-    choice = siblings or [name for name in known if "." not in name]
-    return f"there is no {key}{near}; {where} {', '.join(name.rpartition('.')[2] for name in choice)}"
-
-
-def _owners(key: str) -> str:
-    """The models or methods that have this option, as the choices that select them."""
-    section, _, option = key.rpartition(".")
-    choices = (METHODS if section == "method" else MODELS).items()
-    return ", ".join(
-        f"{section}={name}" for name, each in choices if option in {entry.name for entry in fields(each.Config)}
-    )
-
-
-def keys(configs: Path) -> list[str]:
-    """Everything that may stand before a `=`: groups, sections and their fields."""
-    names = {entry.name for entry in configs.iterdir() if entry.is_dir() and entry.name != "hydra"}
-    names |= {entry.name for entry in fields(TopConfig)} | set(SECTIONS)
-    options = {"model": MODELS.values(), "method": METHODS.values()}
-    classes = [(name, cls) for name, cls in SECTIONS.items()]
-    classes += [(name, each.Config) for name, known in options.items() for each in known]
-    return sorted(names | {f"{section}.{entry.name}" for section, cls in classes for entry in fields(cls)})
-
-
-def nearest(name: str, known: Iterable[str]) -> str:
-    """` (did you mean ...?)`, or nothing where nothing is near.
-
-    The right word in a wrong section counts as near, and the beginning of a word.
-    """
-    words, last = list(known), name.rpartition(".")[2]
-    close = difflib.get_close_matches(name, words, n=1)
-    close = close or [word for word in words if word.rpartition(".")[2] == last]
-    close = (close or [word for word in words if word.startswith(name)])[:1]
-    return f" (did you mean {close[0]}?)" if close else ""
+    groups = [entry.name for entry in configs.iterdir() if entry.is_dir() and entry.name != "hydra"]
+    return unknown_key(key, known_options(), groups)

@@ -16,9 +16,7 @@ for _module in pkgutil.iter_modules(__path__):
 __all__ = ["METHODS", "Method", "build", "register"]
 
 
-def build(options: Any, model: nn.Module, generator: torch.Generator, precision: str = "fp32") -> Method:
+def build(options: Any, model: nn.Module, generator: torch.Generator) -> Method:
     """The method that `options` (a dataclass such as SpectralOptions) describes, for a model
     already on its device."""
-    method = METHODS[options.name](options, model, generator)
-    method.precision = precision
-    return method
+    return METHODS[options.name](options, model, generator)

@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 from sns.config.schema import later, require
-from sns.method.base import Method, Step, register
+from sns.method.base import Method, Risk, Sums, register
 from sns.model.ghost_norm import frozen_running_statistics
 
 STEPS = ("l2", "sign")
@@ -40,9 +40,9 @@ def perturbation(gradient: Tensor, epsilon: float, step: str = "l2") -> Tensor:
     if step == "sign":
         return epsilon * gradient.sign()
     # Divided by the largest entry first: squares of a confident image's gradient would underflow.
-    largest = gradient.abs().amax(dim=(1, 2, 3), keepdim=True)
+    largest = gradient.abs().amax(dim=tuple(range(1, gradient.dim())), keepdim=True)
     direction = gradient / torch.where(largest > 0, largest, torch.ones_like(largest))
-    norm: Tensor = torch.linalg.vector_norm(direction, dim=(1, 2, 3), keepdim=True)
+    norm: Tensor = torch.linalg.vector_norm(direction, dim=tuple(range(1, gradient.dim())), keepdim=True)
     return epsilon * direction / torch.where(largest > 0, norm, torch.ones_like(norm))
 
 
@@ -56,25 +56,25 @@ class Adversarial(Method):
 
     Config = AdversarialOptions
 
-    def backward(self, x: Tensor, y: Tensor, share: float) -> Step:
+    def backward(self, risk: Risk, x: Tensor, share: float) -> Sums:
         """Adds share times the gradient of equation 3's data term."""
         alpha, epsilon = self.options.alpha, self.options.epsilon
         x = x.detach().requires_grad_(True)
-        # At alpha = 0 the parameters must get nothing from the clean pass; the input still must.
-        step = self.risk(x, y, share * alpha) if alpha > 0 else _input_gradient_only(self, x, y, share)
+        # At alpha = 0 the clean pass must give the parameters no gradient; the input still needs
+        # one.
+        clean = risk(x, share * alpha) if alpha > 0 else self._input_gradient_only(risk, x, share)
         assert x.grad is not None
         moved = x.detach() + perturbation(x.grad, epsilon, self.options.step)
         with frozen_running_statistics(self.model):
-            self.risk(moved, y, share * (1 - alpha))
-        return step
+            risk(moved, share * (1 - alpha))
+        return clean
 
-
-def _input_gradient_only(method: Adversarial, x: Tensor, y: Tensor, share: float) -> Step:
-    parameters = [p for p in method.model.parameters() if p.requires_grad]
-    for p in parameters:
-        p.requires_grad_(False)
-    try:
-        return method.risk(x, y, share)
-    finally:
+    def _input_gradient_only(self, risk: Risk, x: Tensor, share: float) -> Sums:
+        parameters = [p for p in self.model.parameters() if p.requires_grad]
         for p in parameters:
-            p.requires_grad_(True)
+            p.requires_grad_(False)
+        try:
+            return risk(x, share)
+        finally:
+            for p in parameters:
+                p.requires_grad_(True)

@@ -1,14 +1,14 @@
-"""What a training problem is to the trainer, and the registry that knows them by name."""
+"""What a method is to a task, and the registry that knows methods by name."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, ClassVar, TypeVar
 
 import torch
 from torch import Tensor, nn
-from torch.nn import functional as F
 
-from sns.common.precision import autocast
+Sums = Mapping[str, Tensor]  # sums over the examples of a pass, (), on the device: the loss, and what a task adds
+Risk = Callable[[Tensor, float], Sums]  # a task's empirical risk of one pass, see `Method.backward`
 
 METHODS: dict[str, type["Method"]] = {}
 
@@ -20,62 +20,43 @@ class Options:
     name: str = "vanilla"
 
 
-@dataclass(frozen=True)
-class Step:
-    """What a pass over clean training images showed: sums over its images, on the device."""
-
-    loss: Tensor  # sum of the cross entropy, ()
-    correct: Tensor  # number of correct predictions, ()
-
-
 class Method:
-    """Empirical risk minimisation; other problems override `backward`, `regularize` or both.
+    """Empirical risk minimisation. Other methods override one hook or several.
 
-    A training step of B images calls `backward` once for each pass (one, or more with
-    `batch.micro`), then `regularize` once; together they leave in every `.grad` the gradient of
-    what the method minimises. Shapes are static and nothing waits for the device. State that
-    outlives a step is tensors in `state_dict`.
+    An update of B examples calls `backward` once for each pass (one, or more with `batch.micro`),
+    then `regularize` once. Together they leave in every `.grad` the gradient of what the method
+    minimises. Then the optimizer steps, and `project` is called. Shapes are static and nothing
+    waits for the device. State that outlives an update is tensors in `state_dict`.
     """
 
     Config: ClassVar[type] = Options
     factor: float | None = None  # lambda of the penalty, for the dose; None without a penalty
 
-    precision: str = "fp32"  # of the forward pass; the trainer sets it
-
     def __init__(self, options: Any, model: nn.Module, generator: torch.Generator) -> None:
-        """`generator` is the run's stream for the method's own randomness, on the CPU."""
+        """`model` is on its device; `generator` is the run's stream for the method's own
+        randomness, on the CPU."""
         self.options = options
         self.model = model
-        self.network: Callable[[Tensor], Tensor] = model  # what a pass calls: the model, or its compiled form
 
-    def logits(self, x: Tensor) -> Tensor:
-        """The model at the run's training precision: (N, C, H, W) to (N, classes), fp32."""
-        with autocast(self.precision, x.device):
-            out = self.network(x)
-        return out.float()
+    def prepare(self) -> None:
+        """Called once, before the optimizer exists: may reparametrise the weights of the model."""
 
-    def risk(self, x: Tensor, y: Tensor, share: float) -> Step:
-        """Empirical risk of one pass: adds share * mean cross entropy's gradient to `.grad`, and to
-        x.grad if wanted.
-        """
-        logits = self.logits(x)
-        loss = F.cross_entropy(logits, y)
-        (loss * share).backward()
-        with torch.no_grad():
-            return Step(loss.detach() * len(y), (logits.argmax(dim=1) == y).sum())
-
-    def backward(self, x: Tensor, y: Tensor, share: float) -> Step:
-        """Adds `share` times the gradient of the mean data loss over x (N, C, H, W), y (N,) to
+    def backward(self, risk: Risk, x: Tensor, share: float) -> Sums:
+        """Adds `share` times the gradient of the mean data loss over the inputs x (N, ...) to
         `.grad`.
 
-        `share` is the part of the batch that x is, N / B. Called in training mode.
+        `risk(x, share)` does that for the plain loss, and for x.grad where x requires a gradient;
+        it knows the targets of x. `share` is the part of the batch that x is, N / B. Called in
+        training mode. Returns the sums that `risk` gives for the clean inputs.
         """
-        return self.risk(x, y, share)
+        return risk(x, share)
 
     def regularize(self) -> Tensor | None:
-        """Adds the gradient of the penalty to `.grad`; returns the penalty's value, (), or None
-        without one."""
+        """Adds the gradient of the penalty to `.grad`. Returns the penalty's value, (), or None."""
         return None
+
+    def project(self) -> None:
+        """Called after the optimizer's step: may move the weights back into a set."""
 
     def state_dict(self) -> dict[str, Tensor]:
         """Tensors that a resumed run needs."""
@@ -89,8 +70,7 @@ M = TypeVar("M", bound=Method)
 
 
 def register(name: str) -> Callable[[type[M]], type[M]]:
-    """Makes a Method known as `method.name=<name>`; ValueError if the name is taken by another
-    class."""
+    """Makes a Method known as `method.name=<name>`. ValueError if another class has the name."""
 
     def add(cls: type[M]) -> type[M]:
         if METHODS.setdefault(name, cls) is not cls:

@@ -15,7 +15,7 @@ from sns.common.precision import full_precision
 from sns.config.schema import require
 from sns.linalg.conv_operator import Convolution
 from sns.linalg.power_iteration import random_unit_vectors
-from sns.method.base import Method, Step, register
+from sns.method.base import Method, Risk, Sums, register
 from sns.method.spectral import SpectralOptions
 from sns.model.sizes import input_sizes
 
@@ -52,12 +52,12 @@ class SpectralOperator(Method):
         self.generator = generator
         self.v: list[Tensor] = []  # one a layer, in model order; none before the first pass
 
-    def backward(self, x: Tensor, y: Tensor, share: float) -> Step:
+    def backward(self, risk: Risk, x: Tensor, share: float) -> Sums:
         """The gradient of the risk; the first call also finds the layers' sizes and draws their
         v."""
         if not self.v:
             self._begin(input_sizes(self.model, tuple(x.shape[1:])))
-        return super().backward(x, y, share)
+        return super().backward(risk, x, share)
 
     def _begin(self, sizes: dict[str, Size]) -> None:
         shapes = []

@@ -1,1 +1,21 @@
-"""How parameters move: one optimizer a file."""
+"""Optimizers, one file each. Every module of this package is imported, so a new file registers
+itself."""
+
+import importlib
+import pkgutil
+from collections.abc import Iterable
+from typing import Any
+
+from torch import nn
+
+from sns.optim.base import OPTIMIZERS, Optimizer, OptimOptions, register
+
+for _module in pkgutil.iter_modules(__path__):
+    importlib.import_module(f"{__name__}.{_module.name}")
+
+__all__ = ["OPTIMIZERS", "OptimOptions", "Optimizer", "build", "register"]
+
+
+def build(options: Any, parameters: Iterable[nn.Parameter]) -> Optimizer:
+    """The optimizer that `options` describes, for parameters that are already on their device."""
+    return OPTIMIZERS[options.name](parameters, options)

@@ -7,33 +7,47 @@ s) at its first call.
 """
 
 from collections.abc import Iterable
+from dataclasses import dataclass
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 from torch.optim.sgd import sgd
 
-from sns.config.schema import OptimConfig
+from sns.config.schema import later, require
+from sns.optim.base import Optimizer, OptimOptions, register
 
 
-class NesterovSGD:
+@dataclass
+class NesterovOptions(OptimOptions):
+    """The paper's momentum is 0.9."""
+
+    name: str = later("nesterov")  # records older than the other optimizers do not state it
+    momentum: float = 0.9
+    nesterov: bool = True
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        require(0 <= self.momentum < 1, f"optim.momentum={self.momentum} must lie in [0, 1)")
+        require(not self.nesterov or self.momentum > 0, "optim.nesterov=true needs optim.momentum > 0")
+
+
+@register("nesterov")
+class NesterovSGD(Optimizer):
     """b <- m b + g, then w <- w - lr (g + m b), or w - lr b without Nesterov; b starts at zero, no
-    dampening.
+    dampening."""
 
-    Weight decay belongs to the method (equation 2), never to the optimizer.
-    """
+    Config = NesterovOptions
 
-    def __init__(self, parameters: Iterable[nn.Parameter], config: OptimConfig) -> None:
-        self.parameters = list(parameters)
-        self.config = config
+    def __init__(self, parameters: Iterable[nn.Parameter], options: NesterovOptions) -> None:
+        super().__init__(parameters, options)
         self.buffers = [torch.zeros_like(p) for p in self.parameters]
-        self.rate = 0.0
         device = self.parameters[0].device
         self._rate: float | Tensor = torch.zeros((), device=device) if device.type == "cuda" else 0.0
 
     def set_rate(self, rate: float) -> None:
-        """The learning rate from the next step on; on a GPU it lives there, so that a captured step
-        follows it."""
+        """The learning rate from the next step on. On a GPU it lives there: a captured step
+        follows."""
         if rate == self.rate:
             return
         self.rate = rate
@@ -41,11 +55,6 @@ class NesterovSGD:
             self._rate.fill_(rate)
         else:
             self._rate = rate
-
-    def zero_grad(self) -> None:
-        """Drops the gradients: the next backward pass writes them rather than adding to zeros."""
-        for parameter in self.parameters:
-            parameter.grad = None
 
     @torch.no_grad()
     def step(self) -> None:
@@ -57,12 +66,17 @@ class NesterovSGD:
             [buffer for _, _, buffer in ready],
             fused=True,
             weight_decay=0.0,
-            momentum=self.config.momentum,
+            momentum=self.options.momentum,
             lr=self._rate,
             dampening=0.0,
-            nesterov=self.config.nesterov,
+            nesterov=self.options.nesterov,
             maximize=False,
         )
+
+    def dose(self, factor: float, rate_sum: float) -> float:
+        """factor * sum of rates / (1 - momentum)."""
+        dose: float = factor * rate_sum / (1 - self.options.momentum)
+        return dose
 
     def state_dict(self) -> dict[str, Any]:
         """The momentum buffers, in the order of the parameters."""

@@ -1,79 +1,98 @@
 """Whether the content of a result.json is what `Result` declares, at every depth."""
 
-import math
 from collections.abc import Mapping
+from functools import cache
 from pathlib import Path
-from types import UnionType
-from typing import Any, get_args, get_origin, get_type_hints
+from typing import Any, get_type_hints
+
+from typing_extensions import TypedDict  # typing.TypedDict does not do for pydantic before Python 3.12
 
 from sns.common.errors import RecordError
 from sns.record.schema import Result
 
-TYPES: dict[str, Any] = get_type_hints(Result) | {  # narrower than declared, where readers rely on more
-    "hessian": dict[str, dict[str, float | bool]] | None,
+Row = dict[str, float | None]  # numbers that were not finite are written as null
+
+
+class _Dose(TypedDict):
+    learning_rate_sum: float | None
+    e_folds: float | None
+
+
+class _Timings(TypedDict):
+    train_seconds: float
+    measure_seconds: float
+
+
+class _Memory(TypedDict):
+    peak_bytes: float | None
+    peak_host_bytes: float | None
+
+
+class _Environment(TypedDict, total=False):
+    commit: str | None
+    device: str | None
+    data: dict[str, Any] | None
+
+
+class _Measured(TypedDict, total=False):
+    alpha: float | None
+    gap_at_alpha: float | None
+    gap_at_alpha_epoch: float | None
+    gradient_quantiles: dict[str, Row] | None
+    hessian: dict[str, dict[str, float | bool | None]] | None
+    lipschitz: Row | None
+
+
+NARROWER: dict[str, Any] = {  # than `Result` declares, where readers rely on more
+    "final": Row,
+    "best": Row,
+    "dose": _Dose,
+    "timings": _Timings,
+    "memory": _Memory,
+    "environment": _Environment,
 }
-ENVIRONMENT: dict[str, Any] = {"commit": str | None, "device": str | None, "data": dict[str, Any] | None}
-MEASURED = ("train_accuracy", "test_accuracy", "gap")
-NEEDED = {
-    "dose": ("learning_rate_sum", "e_folds"),
-    "timings": ("train_seconds", "measure_seconds"),
-    "memory": ("peak_bytes", "peak_host_bytes"),
-}
-NUMBERS_NEEDED = {"timings": NEEDED["timings"]}
-KINDS = {int: "a whole number", float: "a number", str: "a text", bool: "true or false", dict: "a mapping"}
+ACCURACIES = ("train_accuracy", "test_accuracy", "gap")  # what readers need of a finished classification run
 
 
-def check_types(file: Path, content: Mapping[str, Any]) -> None:
-    """Raises RecordError, naming the first field of result.json (a dotted path) that has a wrong
-    type or lacks a key.
+@cache
+def _model(classification: bool) -> Any:
+    from pydantic import ConfigDict, create_model  # imported where a record is read: status does without
 
-    Numbers inside mappings may be null: those that were not finite are written so. `content` has
-    every field.
+    strict = ConfigDict(strict=True, allow_inf_nan=False)
+    for kind in (_Dose, _Timings, _Memory, _Environment, _Measured):
+        kind.__pydantic_config__ = strict | ConfigDict(extra="allow")
+    hints = get_type_hints(Result) | NARROWER | ({"measured": _Measured} if classification else {})
+    fields: dict[str, Any] = {f"{name}_": (hint, ...) for name, hint in hints.items()}
+    return create_model("Result", __config__=strict | ConfigDict(extra="forbid"), **fields)
+
+
+def check(file: Path, content: Mapping[str, Any]) -> Result:
+    """`content` of the file result.json as a Result.
+
+    Raises RecordError that names the first field (a dotted path) which is missing, unknown or of a
+    wrong type. Numbers inside mappings may be null: those that were not finite are written so.
     """
-    fault = next((f for name in TYPES if (f := _fault(name, content[name], TYPES[name])) is not None), None)
-    fault = fault or _missing(content)
-    if fault is not None:
-        raise RecordError(f"{file} is damaged ({fault}): delete the run directory and run the cell again")
+    from pydantic import ValidationError
+
+    model = _model(content.get("task") == "classification")
+    try:
+        model.model_validate({f"{name}_": value for name, value in content.items()})
+    except ValidationError as error:
+        fault = error.errors(include_url=False)[0]
+        field, *inside = fault["loc"]
+        where = ".".join([str(field)[:-1], *map(str, inside)])
+        raise RecordError(f"{file} is damaged ({where}: {fault['msg']})") from None
+    result = Result(**content)
+    lacking = _lacking(result)
+    if lacking is not None:
+        raise RecordError(f"{file} is damaged ({lacking} of a finished run has no value)")
+    return result
 
 
-def _missing(content: Mapping[str, Any]) -> str | None:
-    """What is absent, or of a wrong type in what the types leave open."""
-    row = dict.fromkeys(("final", "best"), MEASURED) if content["status"] == "ok" else {}
-    for name, keys in {**NEEDED, **row}.items():
-        for key in keys:
-            if key not in content[name]:
-                return f"{name} lacks {key}"
-    for name, keys in {**NUMBERS_NEEDED, **row}.items():
-        for key in keys:
-            if content[name][key] is None:
-                return f"{name}.{key} is null where a number belongs"
-    environment = content["environment"]
-    faults = (_fault(f"environment.{key}", environment.get(key), hint) for key, hint in ENVIRONMENT.items())
-    return next((fault for fault in faults if fault is not None), None)
-
-
-def _fault(path: str, value: Any, hint: Any) -> str | None:
-    """Where and how `value` departs from the type `hint`; None if it does not."""
-    choices = get_args(hint) if get_origin(hint) is UnionType else (hint,)
-    faults = [_misfit(path, value, choice) for choice in choices]
-    return None if None in faults else faults[0]
-
-
-def _misfit(path: str, value: Any, kind: Any) -> str | None:
-    if kind is Any or (kind is type(None) and value is None):
+def _lacking(result: Result) -> str | None:
+    """The first number that a finished run must have and this one has not."""
+    if result.status != "ok":
         return None
-    if get_origin(kind) is dict and isinstance(value, dict):
-        entry = get_args(kind)[1]
-        nullable = entry if get_origin(entry) is dict or entry is Any else entry | None
-        faults = (_fault(f"{path}.{key}", inner, nullable) for key, inner in value.items())
-        return next((fault for fault in faults if fault is not None), None)
-    if kind is float and isinstance(value, (int, float)) and not isinstance(value, bool) and math.isfinite(value):
-        return None
-    if kind in (int, str, bool) and type(value) is kind:
-        return None
-    return f"{path} is {_shown(value)} where {KINDS.get(get_origin(kind) or kind, 'null')} belongs"
-
-
-def _shown(value: Any) -> str:
-    text = "null" if value is None else repr(value)
-    return text if len(text) <= 40 else f"{text[:37]}..."
+    names = ACCURACIES if result.task == "classification" else (result.score,)
+    rows = {"final": result.final, "best": result.best}
+    return next((f"{row}.{name}" for row, values in rows.items() for name in names if values.get(name) is None), None)

@@ -2,46 +2,74 @@
 
 A run directory `results/runs/<experiment>/<run_id>/` holds
 
-    config.yaml   the resolved configuration
-    history.csv   one row an evaluation, columns `HISTORY`
-    result.json   the fields of `Result`; written last and atomically, so its presence means that the run is over
-    layers.csv    one row a weight matrix at the end of training, columns `LAYERS`
-    spectra.csv   every singular value at the end of training, columns `SPECTRA`
-    checkpoint.pt weights and the state needed to resume (not part of the record, not in git)
+    config.yaml    the resolved configuration
+    history.csv    one row an evaluation: `RUN_COLUMNS` and the columns of the run's task
+    result.json    the fields of `Result`, written last and atomically: a run that has it is finished
+    layers.csv     one row a weight matrix at the end of training, columns `LAYERS`
+    spectra.csv    every singular value at the end of training, columns `SPECTRA`
+    checkpoint.pt  weights and the state needed to resume; not part of the record, not in git
 
-Accuracies are fractions in [0, 1]; losses are mean cross entropy in nats; input-gradient norms are
-L2 norms, over one image, of the gradient of that image's loss w.r.t. its contrast-normalised
-pixels; times are wall-clock seconds.
+Accuracies are fractions in [0, 1]. Losses are mean cross entropy in nats. Input-gradient norms are
+L2 norms, over one image, of the gradient of that image's loss with respect to its
+contrast-normalised pixels. Times are wall-clock seconds.
 """
 
 from dataclasses import dataclass
 from typing import Any
 
-SCHEMA_VERSION = 1
+SCHEMA_VERSION = 2
 
 STATUSES = ("ok", "diverged", "failed")
+RESULT, CONFIG, HISTORY_CSV = "result.json", "config.yaml", "history.csv"
+LAYERS_CSV, SPECTRA_CSV = "layers.csv", "spectra.csv"
 
-HISTORY = (
-    "epoch",  # training images seen / size of the training set
-    "step",  # updates done
-    "lr",  # learning rate of the last update
-    "train_loss",  # evaluation mode, whole training set, without augmentation
-    "train_accuracy",
-    "test_loss",
-    "test_accuracy",
-    "gap",  # train_accuracy - test_accuracy
-    "running_train_loss",  # training mode, mean over the images seen since the last evaluation
-    "running_train_accuracy",
-    "train_gradient_norm",  # mean over a fixed sample of training images
-    "train_gradient_norm_rms",  # root of the mean of squares over the same images
-    "test_gradient_norm",  # mean over the test set
-    "test_gradient_norm_rms",
-    "sigma_max",  # largest singular value over all reshaped weight matrices (section 3.2), exact
-    "sigma_mean",  # geometric mean over the weight matrices of their largest singular values
-    "frobenius",  # root of the sum of squares of all weight matrices
-    "penalty",  # the method's own regularisation term at the last update, 0 where it has none
-    "train_seconds",  # time spent in updates since the start of the run, over all its sessions
-    "measure_seconds",  # time spent in evaluations, likewise
+
+@dataclass(frozen=True)
+class Column:
+    """A column of history.csv. `label`: its short name on the screen while training, if it is
+    shown."""
+
+    name: str
+    unit: str
+    meaning: str
+    label: str = ""
+
+
+@dataclass(frozen=True)
+class Score:
+    """The column by which the rows of a history are compared, and which end of it is good."""
+
+    column: str
+    high: bool = True
+
+
+BEFORE = (  # of every run, left of the task's columns
+    Column("epoch", "epochs", "training examples seen / size of the training set"),
+    Column("step", "updates", "updates done"),
+    Column("lr", "", "learning rate of the last update"),
+)
+AFTER = (  # right of them
+    Column("train_seconds", "s", "time spent in updates since the start of the run, over all sessions"),
+    Column("measure_seconds", "s", "time spent in evaluations, likewise"),
+)
+RUN_COLUMNS = tuple(column.name for column in (*BEFORE, *AFTER))
+
+CLASSIFICATION = (  # of the task `classification`, and of every record before there were tasks
+    Column("train_loss", "nats", "evaluation mode, whole training set, without augmentation", "loss"),
+    Column("train_accuracy", "fraction", "on the same images", "train"),
+    Column("test_loss", "nats", "test set"),
+    Column("test_accuracy", "fraction", "on the same images", "test"),
+    Column("gap", "fraction", "train_accuracy - test_accuracy"),
+    Column("running_train_loss", "nats", "training mode, mean over the images since the last evaluation"),
+    Column("running_train_accuracy", "fraction", "on the same images"),
+    Column("train_gradient_norm", "nats / pixel unit", "mean over a fixed sample of training images"),
+    Column("train_gradient_norm_rms", "nats / pixel unit", "root of the mean of squares over the same images"),
+    Column("test_gradient_norm", "nats / pixel unit", "mean over the test set"),
+    Column("test_gradient_norm_rms", "nats / pixel unit", "root of the mean of squares over the same images"),
+    Column("sigma_max", "", "largest singular value of all reshaped weight matrices (section 3.2), exact"),
+    Column("sigma_mean", "", "geometric mean over the weight matrices of their largest singular values"),
+    Column("frobenius", "", "root of the sum of squares of all weight matrices"),
+    Column("penalty", "nats", "the method's regularisation term at the last update, 0 where it has none"),
 )
 
 LAYERS = (
@@ -64,27 +92,37 @@ class Result:
 
     schema: int
     run_id: str
-    experiment: str  # the grid it belongs to, and its folder under runs
+    experiment: str  # the folder under runs
     status: str  # ok | diverged | failed
     reason: str | None  # one sentence for diverged and failed runs, else None
+    task: str
     setting: str
     method: str
+    optimizer: str
     regime: str  # small | large
     batch_size: int
     seed: int
     variant: str  # 8 hex digits of the configuration less the seed: only runs of one variant may be averaged
     epochs: float  # planned
     steps: int  # updates done
-    alpha: float | None  # test-accuracy threshold of the generalization gap (section 4.1)
+    columns: list[str]  # of history.csv, in their order
+    score: str  # the column by which `best` was chosen
+    high_is_good: bool  # whether a high score is a good one
     final: dict[str, float]  # the last finite row of the history: primary
-    best: dict[str, float]  # the row with the highest test accuracy, the earliest of equals: secondary
-    gap_at_alpha: float | None  # min of gap over rows whose test accuracy exceeds alpha; None if none does
-    gap_at_alpha_epoch: float | None
-    dose: dict[str, float | None]  # learning_rate_sum; e_folds = factor * sum / (1 - momentum), None without a penalty
-    hessian: dict[str, Any] | None  # {train|test: {eigenvalue, residual, iterations, converged, samples, lanczos...}}
-    gradient_quantiles: dict[str, dict[str, float]] | None  # {train|test: {"0.05": value, ...}} at the end of training
-    lipschitz: dict[str, float] | None  # bound of section 3.1 beside the measured lower bound
+    best: dict[str, float]  # the row with the best score, the earliest of equals: secondary
+    dose: dict[str, float | None]  # learning_rate_sum; e_folds, None without a penalty or where it is undefined
+    measured: dict[str, Any]  # by the task, at the end; of classification: `MEASURED`
     timings: dict[str, float]  # train, measure, setup seconds; images_per_second; sessions
     memory: dict[str, float | None]  # peak_bytes on the device (None on CPU), peak_host_bytes, pass_images
     environment: dict[str, Any]  # versions, device, threads, precision, commit, data fingerprint and note
     command: str  # repeats this run
+
+
+MEASURED = (  # what `classification` measures, keys of Result.measured; None or absent where a run did not
+    "alpha",  # test-accuracy threshold of the generalization gap (section 4.1)
+    "gap_at_alpha",  # smallest gap over the rows whose test accuracy exceeds alpha
+    "gap_at_alpha_epoch",
+    "gradient_quantiles",  # {train|test: {"0.05": value, ...}} of the input-gradient norms
+    "hessian",  # {train|test: {eigenvalue, residual, iterations, converged, samples, lanczos...}}
+    "lipschitz",  # the bound of section 3.1 beside the measured lower bound
+)

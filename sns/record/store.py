@@ -1,11 +1,12 @@
-"""Writing run directories so that nothing is ever half there, and reading them with every doubt
-named."""
+"""Run directories: written whole or not at all, read with an error that names the file and the
+fault."""
 
 import csv
 import json
 import math
+import os
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, dataclass
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -14,19 +15,34 @@ import yaml
 
 from sns.common.errors import RecordError, first_line
 from sns.common.files import atomic, write_text
-from sns.record.check import check_types
-from sns.record.schema import HISTORY, LAYERS, SCHEMA_VERSION, SPECTRA, STATUSES, Result
+from sns.config.old import renamed
+from sns.record.check import check
+from sns.record.migrate import READABLE, migrated
+from sns.record.schema import (
+    CONFIG as CONFIG,
+)
+from sns.record.schema import (
+    HISTORY_CSV as HISTORY_CSV,
+)
+from sns.record.schema import (
+    LAYERS,
+    RUN_COLUMNS,
+    SPECTRA,
+    STATUSES,
+    Result,
+)
+from sns.record.schema import (
+    LAYERS_CSV as LAYERS_CSV,
+)
+from sns.record.schema import (
+    RESULT as RESULT,
+)
+from sns.record.schema import (
+    SPECTRA_CSV as SPECTRA_CSV,
+)
 
 if TYPE_CHECKING:  # pandas is imported where tables are read: a process that trains does without
     import pandas as pd
-
-RESULT, CONFIG, HISTORY_CSV, LAYERS_CSV, SPECTRA_CSV = (
-    "result.json",
-    "config.yaml",
-    "history.csv",
-    "layers.csv",
-    "spectra.csv",
-)
 
 
 def write_rows(path: Path, columns: Sequence[str], rows: Sequence[Mapping[str, Any]]) -> None:
@@ -46,8 +62,7 @@ def _cell(value: Any) -> Any:
 
 
 def write_result(directory: Path, result: Result) -> None:
-    """Writes result.json, the mark of a run that is over. Numbers that are not finite become
-    null."""
+    """Writes result.json, the mark of a finished run. Numbers that are not finite become null."""
     write_text(directory / RESULT, json.dumps(_plain(asdict(result)), indent=1, allow_nan=False) + "\n")
 
 
@@ -83,15 +98,15 @@ class Record:
         try:
             content = yaml.safe_load(file.read_text(encoding="utf-8"))
         except (yaml.YAMLError, UnicodeDecodeError, OSError) as error:
-            raise RecordError(f"{file} is damaged ({first_line(error)}): restore it or run the cell again") from None
+            raise RecordError(f"{file} is damaged ({first_line(error)}): restore it, or train the run again") from None
         if not isinstance(content, dict):
-            raise RecordError(f"{file} is damaged (it holds no mapping of options): restore it or run the cell again")
-        return content
+            raise RecordError(f"{file} is damaged (it holds no mapping of options): restore it, or train the run again")
+        return renamed(content)
 
     @cached_property
     def history(self) -> "pd.DataFrame":
-        """Columns `schema.HISTORY`, one row an evaluation; RecordError if missing or damaged."""
-        return _table(self.path / HISTORY_CSV, HISTORY)
+        """One row an evaluation, columns `Result.columns`. RecordError if missing or damaged."""
+        return _table(self.path / HISTORY_CSV, self.result.columns)
 
     @cached_property
     def layers(self) -> "pd.DataFrame | None":
@@ -107,29 +122,32 @@ class Record:
 
 
 def read_history(directory: Path) -> list[dict[str, float]]:
-    """The rows of history.csv, of a run that may not be over; [] where there is none, RecordError
-    where damaged."""
+    """The rows of history.csv of a run that may not be finished. [] where there is none;
+    RecordError where it is damaged."""
     file = directory / HISTORY_CSV
-    rows = _table(file, HISTORY).to_dict("records") if file.is_file() else []
+    rows = _table(file, RUN_COLUMNS, others=True).to_dict("records") if file.is_file() else []
     return [{str(name): float(value) for name, value in row.items()} for row in rows]
 
 
-def _table(path: Path, columns: Sequence[str]) -> "pd.DataFrame":
+def _table(path: Path, columns: Sequence[str], others: bool = False) -> "pd.DataFrame":
+    """`columns` of a CSV file, or all of it if `others`."""
     import pandas as pd
 
     try:
         frame = pd.read_csv(path)
     except FileNotFoundError:
-        raise RecordError(f"{path} is missing: the record is partial; run the cell again") from None
-    except (pd.errors.ParserError, pd.errors.EmptyDataError, UnicodeDecodeError, OSError) as error:
-        raise RecordError(f"{path} cannot be read ({error}): delete the run directory and run the cell again") from None
+        raise RecordError(f"{path} is missing: the record is partial; train the run again") from None
+    except OSError as error:
+        raise RecordError(f"{path} cannot be read ({error.strerror}): make it readable for this user") from None
+    except (pd.errors.ParserError, pd.errors.EmptyDataError, UnicodeDecodeError) as error:
+        raise RecordError(f"{path} is damaged ({first_line(error)}): restore it, or train the run again") from None
     missing = [name for name in columns if name not in frame.columns]
     if missing:
         raise RecordError(f"{path} lacks the columns {', '.join(missing)}: it is damaged or of another schema")
     text = [name for name in columns if name not in ("layer", "kind") and frame[name].dtype.kind not in "fiu"]
     if text and len(frame):
         raise RecordError(f"{path} holds something that is not a number in column {text[0]}: it is damaged")
-    return frame[list(columns)]
+    return frame if others else frame[list(columns)]
 
 
 def read(directory: Path) -> Record:
@@ -142,32 +160,40 @@ def read(directory: Path) -> Record:
     try:
         content = json.loads(file.read_text(encoding="utf-8"))
     except FileNotFoundError:
-        raise RecordError(f"{directory} has no {RESULT}: the run is not over") from None
-    except (json.JSONDecodeError, UnicodeDecodeError, OSError) as error:
-        raise RecordError(f"{file} is damaged ({error}): delete the run directory and run the cell again") from None
+        raise RecordError(f"{directory} has no {RESULT}: the run is not finished") from None
+    except (json.JSONDecodeError, UnicodeDecodeError) as error:
+        raise RecordError(f"{file} is damaged ({first_line(error)}): restore it, or train the run again") from None
+    except OSError as error:
+        raise RecordError(f"{file} cannot be read ({error.strerror}): make it readable for this user") from None
     if not isinstance(content, dict) or "schema" not in content:
         raise RecordError(f"{file} is not a record of this project: it states no schema")
-    if content["schema"] != SCHEMA_VERSION:
+    if content["schema"] not in READABLE:
         raise RecordError(
-            f"{file} has schema {content['schema']}, this version reads {SCHEMA_VERSION}: "
-            "use the version that wrote it or run the cell again"
+            f"{file} has schema {content['schema']}, this version reads {' and '.join(map(str, READABLE))}: "
+            "use the version that wrote it"
         )
-    known = {field.name for field in fields(Result)}
-    missing, foreign = known - content.keys(), content.keys() - known
-    if missing or foreign:
-        raise RecordError(f"{file} does not fit its schema: missing {sorted(missing)}, unknown {sorted(foreign)}")
-    check_types(file, content)
-    record = Record(directory, Result(**content))
+    record = Record(directory, check(file, migrated(content)))
     if record.result.status not in STATUSES:
         raise RecordError(f"{file} has the unknown status {record.result.status!r}")
     if record.result.status == "ok" and record.history.empty:
-        raise RecordError(f"{directory / HISTORY_CSV} has no rows although the run ended well: the record is damaged")
+        raise RecordError(f"{directory / HISTORY_CSV} has no rows although the run ended well: it is damaged")
     return record
 
 
 def run_directories(folder: Path) -> list[Path]:
-    """Every run directory at or below `folder`, finished or not, sorted by path."""
-    return sorted({file.parent for name in (CONFIG, RESULT) for file in folder.rglob(name)})
+    """Every run directory at or below `folder`, finished or not, sorted by path. Symbolic links to
+    folders are followed, each folder once."""
+    found: list[Path] = []
+    seen: set[Path] = set()
+    for place, folders, files in os.walk(folder, followlinks=True):
+        real = Path(place).resolve()
+        if real in seen:
+            folders.clear()
+            continue
+        seen.add(real)
+        if CONFIG in files or RESULT in files:
+            found.append(Path(place))
+    return sorted(found)
 
 
 def read_all(folder: Path) -> tuple[list[Record], list[str]]:

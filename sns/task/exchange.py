@@ -38,11 +38,11 @@ class Exchange:
         return [] if self.ranks.world == 1 else [b.clone() for b in self.statistics]
 
     @torch.no_grad()
-    def end(self, before: list[Tensor], loss: Tensor, correct: Tensor) -> tuple[Tensor, Tensor]:
-        """After them: `.grad` and running statistics in place; loss and correct, (), summed over
-        the ranks."""
+    def end(self, before: list[Tensor], sums: dict[str, Tensor]) -> dict[str, Tensor]:
+        """After the passes: makes `.grad` and the running statistics those of all ranks, in place.
+        Returns `sums`, each (), over the ranks."""
         if self.ranks.world == 1:
-            return loss, correct
+            return sums
         gradients = [p.grad for p in self.parameters if p.grad is not None]
         added = [(r - self.own * r0) * self.later for r, r0 in zip(self.statistics, before, strict=True)]
         flat = torch.cat([t.reshape(-1) for t in (*gradients, *added)])
@@ -52,6 +52,6 @@ class Exchange:
             gradient.copy_(part.view(gradient.shape))
         for r, r0, part in zip(self.statistics, before, parts[len(gradients) :], strict=True):
             r.copy_(self.all * r0 + part.view(r.shape))
-        seen = torch.stack([loss.double(), correct.double()])
+        seen = torch.stack([value.double() for value in sums.values()])
         dist.all_reduce(seen)
-        return seen[0], seen[1].long()
+        return {name: total.to(value.dtype) for (name, value), total in zip(sums.items(), seen, strict=True)}

@@ -11,7 +11,6 @@ import yaml
 
 from sns.record import store
 from sns.record.commit import commit
-from sns.record.schema import HISTORY
 
 if TYPE_CHECKING:
     import wandb
@@ -43,9 +42,6 @@ class WandbRun:
         self.directory, self.artifacts = Path(message["directory"]), bool(message["artifacts"])
         self.logged, self.last_step = 0, -1
         self.run = _init(self.directory, message, mode)
-        for name in HISTORY:
-            if name != "epoch":
-                self.run.define_metric(name, step_metric="epoch", summary=SUMMARY.get(name))
 
     def log(self, rows: int) -> None:
         """Logs what history.csv has gained, up to `rows` rows: those beyond are of a session that
@@ -54,7 +50,12 @@ class WandbRun:
         if rows <= self.logged or not file.is_file():
             return
         with file.open(encoding="utf-8", newline="") as table:
-            found = list(csv.DictReader(table))[self.logged : rows]
+            reader = csv.DictReader(table)
+            found = list(reader)[self.logged : rows]
+        if self.logged == 0:
+            for name in reader.fieldnames or ():
+                if name != "epoch":
+                    self.run.define_metric(name, step_metric="epoch", summary=SUMMARY.get(name))
         for row in found:
             values = {name: float(text) for name, text in row.items() if text}
             self.last_step = int(values["step"])

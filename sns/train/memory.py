@@ -3,21 +3,50 @@ passes, once."""
 
 import dataclasses
 import gc
+from collections.abc import Iterator
+from contextlib import contextmanager
 from types import TracebackType
 
 import torch
 
 from sns.common.errors import UserError
+from sns.common.ranks import Ranks
 from sns.config.schema import BatchConfig, Config
+from sns.task.base import Sizes
 
 
-class DoesNotFit(Exception):  # noqa: N818  the run goes on from its last checkpoint
-    """The device ran out of memory in a pass of `pass_size` images, or of `measure_size` if
+class PassSizes:
+    """The pass sizes of one run: as configured, and smaller once where memory is short."""
+
+    def __init__(self, config: Config, ranks: Ranks) -> None:
+        self.config, self.ranks = config, ranks
+        self.notes: list[str] = []  # what was made smaller, for the log
+        batch = config.batch
+        self.chosen = Sizes(batch.micro or batch.size, config.measure.batch_size or batch.size)
+
+    @contextmanager
+    def smaller_if_too_large(self) -> Iterator[None]:
+        """Inside, running out of device memory makes `config`'s passes smaller instead of raising:
+        the run resumes from its checkpoint. UserError at the second time, or where several
+        processes share the run and wait for each other."""
+        if self.notes:
+            release()
+        try:
+            yield
+        except torch.OutOfMemoryError as error:
+            fault = DoesNotFit(self.chosen, error)
+            if self.ranks.world > 1 or self.notes:
+                raise no_room(self.config, fault) from None
+            self.config, note = smaller(self.config, fault)
+            self.notes.append(note)
+
+
+class DoesNotFit:
+    """The device ran out of memory in a pass of `sizes.train` examples, or of `sizes.measure` if
     `measuring`."""
 
-    def __init__(self, pass_size: int, measure_size: int, error: BaseException) -> None:
-        super().__init__(str(error))
-        self.pass_size, self.measure_size = pass_size, measure_size
+    def __init__(self, sizes: Sizes, error: BaseException) -> None:
+        self.pass_size, self.measure_size = sizes.train, sizes.measure
         self.measuring = _went_through(error.__traceback__, "sns.measure")
 
 

@@ -7,12 +7,18 @@ import json
 import os
 import sys
 import time
+from collections.abc import Sequence
 from pathlib import Path
 from types import TracebackType
-from typing import Self, TextIO
+from typing import TYPE_CHECKING, Self, TextIO
 
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+
+from sns.record.schema import Column
+
+if TYPE_CHECKING:
+    from sns.train.session import Session
 
 LOG = "train.log"
 PROGRESS = "progress.json"
@@ -24,15 +30,26 @@ class Reporter:
     train.log in `directory`, if one is given.
     """
 
-    def __init__(self, mode: str, directory: Path | None, title: str, total: int) -> None:
+    def __init__(
+        self, mode: str, directory: Path | None, title: str, total: int, columns: Sequence[Column] = ()
+    ) -> None:
+        """`columns`: those of a row; the ones with a label are shown."""
         if mode == "auto":
             mode = "bar" if sys.stdout.isatty() else "lines"
-        self.mode, self.title, self.total = mode, title, total
+        self.mode, self.title, self.total, self.columns = mode, title, total, columns
         self.directory = directory
         self._beaten = -BEAT
         self._seen: dict[str, float] = {}  # of the last evaluation, the pace and the checkpoint
         self.log: TextIO | None = None if directory is None else (directory / LOG).open("a", encoding="utf-8")
         self.bar: Progress | None = None
+
+    @classmethod
+    def of(cls, session: "Session") -> Self:
+        """As the session's configuration asks; silent on all ranks but the first."""
+        config = session.config
+        title = f"{config.setting} {config.method.name} b{config.batch.size} s{config.seed}"
+        shown, where = (config.train.progress, session.directory) if session.ranks.first else ("none", None)
+        return cls(shown, where, title, session.total, session.task.columns)
 
     def __enter__(self) -> Self:
         if self.mode == "bar":
@@ -70,16 +87,14 @@ class Reporter:
         if self.bar is not None:
             self.bar.update(self.task, completed=done)
 
-    def evaluation(self, row: dict[str, float], images_per_second: float, seconds_left: float) -> None:
+    def evaluation(self, row: dict[str, float], examples_per_second: float, seconds_left: float) -> None:
         """Reports one history row, the pace and the time left."""
-        figures = (
-            f"loss {row['train_loss']:.4f} train {row['train_accuracy']:.3f} test {row['test_accuracy']:.3f} "
-            f"{images_per_second:,.0f} images/s"
-        )
+        values = [f"{c.label} {row[c.name]:.4f}" for c in self.columns if c.label]
+        figures = " ".join([*values, f"{examples_per_second:,.0f} examples/s"])
         place = f"epoch {row['epoch']:g} step {row['step']:g}/{self.total}"
         line = f"{self.title} {place} {figures} {clock(seconds_left)} left"
         self._write(line, shown=self.mode == "lines")
-        self._seen |= {"epoch": row["epoch"], "seconds_left": seconds_left, "test_accuracy": row["test_accuracy"]}
+        self._seen |= {"epoch": row["epoch"], "seconds_left": seconds_left}
         if time.monotonic() - self._beaten >= BEAT:
             self._beat(int(row["step"]))
         if self.bar is not None:

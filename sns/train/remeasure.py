@@ -14,8 +14,8 @@ from sns.record import store
 from sns.record.lock import RunLock
 from sns.record.schema import Result
 from sns.train import checkpoint
-from sns.train.result import final_measurements
-from sns.train.run import configure
+from sns.train.configure import configure
+from sns.train.result import SavedPieces
 from sns.train.session import start
 
 
@@ -41,9 +41,10 @@ def remeasure(directory: Path, overrides: list[str]) -> Result:
         session = start(config, directory)
         if session.step != record.result.steps:
             raise UserError(f"{directory} has a checkpoint of update {session.step}, not of {record.result.steps}")
-        measured = final_measurements(session)
+        measured = session.task.final(SavedPieces(directory, session.step, saved=False))
     environment = record.result.environment | {"measured": to_dict(config)["measure"]}
-    measured = {name: value for name, value in measured.items() if value is not None}  # what is switched off, stays
-    result = dataclasses.replace(record.result, **measured, environment=environment)
+    # What the new options switch off stays as it was.
+    measured = record.result.measured | {name: value for name, value in measured.items() if value is not None}
+    result = dataclasses.replace(record.result, measured=measured, environment=environment)
     store.write_result(directory, result)
     return result

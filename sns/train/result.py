@@ -1,11 +1,9 @@
 """The end of a run: the measurements made once, and the record."""
 
-import dataclasses
 import json
-import time
-from collections.abc import Callable
+import math
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import nullcontext
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -16,39 +14,54 @@ from sns import __version__
 from sns.common.errors import RecordError, first_line
 from sns.common.files import write_text
 from sns.config.schema import Config, to_dict
-from sns.measure.evaluation import gradient_norms, probe_indices, quantiles
-from sns.measure.hessian import hessian_split
-from sns.measure.lipschitz import lipschitz_summary
-from sns.measure.spectrum import layer_table, spectra_table
 from sns.record import store
 from sns.record.environment import describe, peak_memory
-from sns.record.gap import gap_at_alpha
 from sns.record.lock import RunLock
-from sns.record.schema import HISTORY, LAYERS, SCHEMA_VERSION, SPECTRA, Result
+from sns.record.schema import AFTER, BEFORE, CONFIG, HISTORY_CSV, SCHEMA_VERSION, Result, Score
+from sns.task import TASKS
+from sns.task.running import NEVER
 from sns.train import checkpoint
 from sns.train.schedule import learning_rate_sum
 from sns.train.session import Session
 from sns.train.stop import StopSignal
 
-MEASURED_FILE = "measured.json"  # the last measurements while they are under way; goes when the run is over
+MEASURED_FILE = "measured.json"  # the final measurements while they are under way; removed at the end
+
+
+def divergence(session: Session, row: dict[str, float]) -> str | None:
+    """Why the run has diverged, in one sentence, or None while every number is finite."""
+    bad = int(session.task.running.bad_step.item())
+    if bad != NEVER:
+        return f"the training loss stopped being finite at update {bad} of {session.total}"
+    for name, value in row.items():
+        if not math.isfinite(value):
+            return f"{name} is not finite after update {session.step} of {session.total}"
+    return None
 
 
 def finish(session: Session, reason: str | None, command: str, stop: StopSignal) -> Result:
-    """Measures what is measured at the end, writes the tables and, last, result.json. `reason` says
-    why a run diverged. Asked to stop while it measures it raises Interrupted; what was measured by
-    then is kept.
+    """Measures what is measured at the end, writes the tables and, last, result.json.
+
+    `reason` says why a run diverged. Raises Interrupted when asked to stop while it measures; what
+    was measured by then is saved.
     """
-    began = time.perf_counter()
-    kept = Pieces(session.directory / MEASURED_FILE, session.step)
-    with stop.at_once() if session.ranks.world == 1 else nullcontext():  # the other processes wait for this one
-        measured = final_measurements(session, kept) if reason is None else dict(NOTHING)
-    session.seconds["measure"] += time.perf_counter() - began
-    store.write_rows(session.directory / store.HISTORY_CSV, HISTORY, session.history)
+    pieces = SavedPieces(session.directory, session.step)
+    # The other processes wait for this one, so that it stops at once only if it is alone.
+    with session.timed("measure"), stop.at_once() if session.ranks.world == 1 else nullcontext():
+        measured = session.task.final(pieces) if reason is None else {}
+    store.write_rows(session.directory / HISTORY_CSV, session.columns, session.history)
     result = _result(session, reason, command, measured)
     store.write_result(session.directory, result)
     checkpoint.tidy(session.directory, session.config.train.keep_checkpoint)
-    kept.forget()
+    pieces.forget()
     return result
+
+
+def closing_line(result: Result) -> str:
+    """How the run ended, for the log."""
+    if result.status != "ok":
+        return f"{result.status}: {result.reason}"
+    return f"done: {result.score} {result.final[result.score]:.4f}"
 
 
 def write_failed(config: Config, reason: str, command: str = "") -> Result:
@@ -64,11 +77,11 @@ def write_failed(config: Config, reason: str, command: str = "") -> Result:
     with RunLock(directory):
         if store.is_finished(directory):
             return store.read(directory).result
-        if not (directory / store.CONFIG).is_file():
-            write_text(directory / store.CONFIG, yaml.safe_dump(to_dict(config), sort_keys=False))
+        if not (directory / CONFIG).is_file():
+            write_text(directory / CONFIG, yaml.safe_dump(to_dict(config), sort_keys=False))
         result = _failed(config, reason, command)
-        if not (directory / store.HISTORY_CSV).is_file():
-            store.write_rows(directory / store.HISTORY_CSV, HISTORY, [])
+        if not (directory / HISTORY_CSV).is_file():
+            store.write_rows(directory / HISTORY_CSV, result.columns, [])
         store.write_result(directory, result)
     return result
 
@@ -84,9 +97,9 @@ def _failed(config: Config, reason: str, command: str) -> Result:
         status="failed",
         reason=first_line(Exception(reason)),
         steps=int(last.get("step", 0)),
-        **_outcome(rows, config.alpha),
+        **_rows(rows, TASKS[config.task.name].score),
         dose={"learning_rate_sum": None, "e_folds": None},
-        **NOTHING,
+        measured={},
         timings={name: float(last.get(name, 0.0)) for name in ("train_seconds", "measure_seconds")},
         memory={"peak_bytes": None, "peak_host_bytes": None},
         environment=describe(torch.device("cpu")) | {"sns": __version__, "device": None, "device_type": None},
@@ -94,27 +107,24 @@ def _failed(config: Config, reason: str, command: str) -> Result:
     )
 
 
-MEASURED = ("hessian", "gradient_quantiles", "lipschitz")
-NOTHING: dict[str, Any] = dict.fromkeys(MEASURED)
+class SavedPieces:
+    """The final measurements, each made once: what an earlier session measured of the weights after
+    update `step` is read from a file. Floats keep every digit."""
 
-
-class Pieces:
-    """The last measurements, each made once: what an earlier session measured of the weights after
-    update `step` is read from `file`. Floats keep every digit. Without a file nothing is kept.
-    """
-
-    def __init__(self, file: Path | None = None, step: int = 0) -> None:
-        self.file = file
+    def __init__(self, directory: Path, step: int, saved: bool = True) -> None:
+        """Without `saved`, everything is measured again."""
+        self.directory = directory
+        self.file = directory / MEASURED_FILE if saved else None
         self.done: dict[str, Any] = {"step": step}
         try:
-            found = json.loads(file.read_text(encoding="utf-8")) if file is not None else {}
-        except (OSError, ValueError):  # nothing rests on it: the measurements are made again
+            earlier = json.loads(self.file.read_text(encoding="utf-8")) if self.file is not None else {}
+        except (OSError, ValueError):  # no result rests on it: the measurements are made again
             return
-        if isinstance(found, dict) and found.get("step") == step:
-            self.done = found
+        if isinstance(earlier, dict) and earlier.get("step") == step:
+            self.done = earlier
 
     def once(self, name: str, make: Callable[[], Any]) -> Any:
-        """What `make` gives, or gave in an earlier session; plain numbers and containers of
+        """What `make` gives, or gave in an earlier session: plain numbers and containers of
         them."""
         if name not in self.done:
             self.done[name] = make()
@@ -122,67 +132,33 @@ class Pieces:
                 write_text(self.file, json.dumps(self.done))
         return self.done[name]
 
+    def table(self, file: str, columns: Sequence[str], rows: Sequence[Mapping[str, Any]]) -> None:
+        """Writes a CSV file into the run directory."""
+        store.write_rows(self.directory / file, columns, rows)
+
     def forget(self) -> None:
-        """The run is over."""
+        """Removes the file: the run is finished."""
         if self.file is not None:
             self.file.unlink(missing_ok=True)
 
 
-def final_measurements(session: Session, kept: Pieces | None = None) -> dict[str, Any]:
-    """Gradient-norm quantiles, Hessian eigenvalues and spectra of the present weights; writes
-    layers.csv and spectra.csv. `kept`: the pieces of an earlier session that was stopped in the
-    midst of it.
-    """
-    kept = kept or Pieces()
-    images, net, size = session.dataset, session.model, session.measure_size
-    config = dataclasses.replace(session.config.measure, batch_size=size)
-    splits = {"train": images.train, "test": images.test}
-    counts = {"train": config.gradient_samples, "test": config.test_gradient_samples or len(images.test)}
-
-    def norms(name: str) -> dict[str, float]:
-        split, probe = splits[name], probe_indices(len(splits[name]), counts[name], session.device)
-        return quantiles(gradient_norms(net, split.x[probe], split.y[probe], size))
-
-    def spectra() -> dict[str, Any]:
-        layers = layer_table(net, tuple(images.train.x.shape[1:]))
-        store.write_rows(session.directory / store.LAYERS_CSV, LAYERS, layers)
-        store.write_rows(session.directory / store.SPECTRA_CSV, SPECTRA, spectra_table(net))
-        chosen = probe_indices(len(images.test), config.jacobian_samples, session.device)
-        return lipschitz_summary(net, images.test.x[chosen], size, layers)
-
-    measured: dict[str, Any] = dict(NOTHING)
-    measured["gradient_quantiles"] = {name: kept.once(f"norms {name}", partial(norms, name)) for name in splits}
-    if config.spectra:
-        measured["lipschitz"] = kept.once("spectra", spectra)
-    if config.hessian:
-        measured["hessian"] = {
-            name: kept.once(f"hessian {name}", partial(hessian_split, net, split.x, split.y, config))
-            for name, split in splits.items()
-        }
-    return measured
-
-
 def _result(session: Session, reason: str | None, command: str, measured: dict[str, Any]) -> Result:
-    config, history, seconds = session.config, session.history, session.seconds
+    config, history, seconds, task = session.config, session.history, session.seconds, session.task
     environment = describe(session.device) | {
         "sns": __version__,
         "precision": config.train.precision,
         "mode": session.mode,
         "memory_format": str(session.memory_format).removeprefix("torch."),
-        "data": {
-            "name": session.dataset.name,
-            "fingerprint": session.dataset.fingerprint,
-            "note": session.dataset.note,
-        },
+        **task.facts(),
     }
     return Result(
         **_identity(config),
         status="ok" if reason is None else "diverged",
         reason=reason,
         steps=session.step,
-        **_outcome(history, config.alpha),
+        **_rows(history, task.score),
         dose=_dose(session),
-        **measured,
+        measured=task.summary(history) | measured,
         timings={
             "train_seconds": seconds["train"],
             "measure_seconds": seconds["measure"],
@@ -190,7 +166,7 @@ def _result(session: Session, reason: str | None, command: str, measured: dict[s
             "images_per_second": session.step * config.batch.size / max(seconds["train"], 1e-9),
             "sessions": session.sessions,
         },
-        memory=peak_memory(session.device) | {"pass_images": float(session.pass_size)},
+        memory=peak_memory(session.device) | {"pass_images": float(task.sizes.train)},
         environment=environment,
         command=command,
     )
@@ -198,37 +174,36 @@ def _result(session: Session, reason: str | None, command: str, measured: dict[s
 
 def _identity(config: Config) -> dict[str, Any]:
     """The fields of a record that the configuration alone decides."""
+    task = TASKS[config.task.name]
     return {
         "schema": SCHEMA_VERSION,
         "run_id": config.run_id,
         "experiment": config.experiment.name,
+        "task": config.task.name,
         "setting": config.setting,
         "method": config.method.name,
+        "optimizer": config.optim.name,
         "regime": config.batch.regime,
         "batch_size": config.batch.size,
         "seed": config.seed,
         "variant": config.variant,
         "epochs": config.train.epochs,
-        "alpha": config.alpha,
+        "columns": [column.name for column in (*BEFORE, *task.columns, *AFTER)],
+        "score": task.score.column,
+        "high_is_good": task.score.high,
     }
 
 
-def _outcome(history: list[dict[str, float]], alpha: float | None) -> dict[str, Any]:
-    """The fields of a record that follow from the history."""
-    at_alpha = gap_at_alpha(history, alpha)
-    return {
-        "final": dict(history[-1]) if history else {},
-        "best": dict(max(history, key=lambda row: row["test_accuracy"])) if history else {},
-        "gap_at_alpha": None if at_alpha is None else at_alpha[0],
-        "gap_at_alpha_epoch": None if at_alpha is None else at_alpha[1],
-    }
+def _rows(history: Sequence[dict[str, float]], score: Score) -> dict[str, Any]:
+    """The last row of the history, and the best one by the task's score."""
+    if not history:
+        return {"final": {}, "best": {}}
+    best = (max if score.high else min)(history, key=lambda row: row[score.column])
+    return {"final": dict(history[-1]), "best": dict(best)}
 
 
 def _dose(session: Session) -> dict[str, float | None]:
-    """How many e-folds the penalty alone would shrink what it penalises, were the loss flat: lambda
-    * sum of rates / (1 - m).
-    """
-    optim = session.config.optim
-    total = learning_rate_sum(session.step, session.total, optim)
-    factor = session.method.factor
-    return {"learning_rate_sum": total, "e_folds": None if factor is None else factor * total / (1 - optim.momentum)}
+    """How many e-folds the penalty alone would shrink what it penalises, were the loss flat."""
+    optimizer, factor = session.task.optimizers[0], session.task.factor
+    total = learning_rate_sum(session.step, session.total, optimizer.options)
+    return {"learning_rate_sum": total, "e_folds": None if factor is None else optimizer.dose(factor, total)}

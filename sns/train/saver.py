@@ -1,11 +1,13 @@
 """When a run saves itself, when it leaves, and what becomes of it where nothing can be written."""
 
+import itertools
 import time
+from collections.abc import Mapping, Sequence
 
 from sns.common.errors import first_line
 from sns.record import store
 from sns.record.lock import RunLock
-from sns.record.schema import HISTORY
+from sns.record.schema import HISTORY_CSV
 from sns.train.checkpoint import CannotSave
 from sns.train.progress import Reporter
 from sns.train.session import Session
@@ -17,6 +19,12 @@ LIMIT = "train.stop_after"
 WISHES = ("", "save", LIMIT, "SIGINT", "SIGTERM", TIME_LIMIT, "SIGUSR2")  # of several processes the strongest counts
 
 
+def longest_evaluation(history: Sequence[Mapping[str, float]]) -> float:
+    """Seconds that the longest evaluation so far took; 0 before the first."""
+    marks = [0.0, *(row["measure_seconds"] for row in history)]
+    return max((after - before for before, after in itertools.pairwise(marks)), default=0.0)
+
+
 class Saver:
     """Asked after every update and every evaluation; all processes of a run come to the same
     decision."""
@@ -24,6 +32,7 @@ class Saver:
     def __init__(self, session: Session, reporter: Reporter, stop: StopSignal, lock: RunLock | None) -> None:
         """`lock`: of the one process that writes."""
         self.session, self.reporter, self.stop, self.lock = session, reporter, stop, lock
+        stop.deadline.begin(longest_evaluation(session.history))
         config = session.config.train
         self.interval = config.checkpoint_minutes * 60
         self.limit = session.total
@@ -100,7 +109,7 @@ class Saver:
         session = self.session
         if not session.history and session.step > self.first:  # none was timed yet: as long as an epoch, at most
             an_update = (time.monotonic() - self.begun) / (session.step - self.first)
-            self.stop.deadline.expect(an_update * len(session.dataset.train) / session.config.batch.size)
+            self.stop.deadline.expect(an_update * session.task.length.examples / session.task.length.batch)
         self.save_if_cheap()
 
     def secure(self) -> None:
@@ -116,7 +125,7 @@ class Saver:
         session = self.session
         try:
             if session.ranks.first:
-                store.write_rows(session.directory / store.HISTORY_CSV, HISTORY, session.history)
+                store.write_rows(session.directory / HISTORY_CSV, session.columns, session.history)
         except OSError as error:  # the rows are in the checkpoint too, and written again with the next one
-            self.reporter.say(f"warning: {store.HISTORY_CSV} cannot be written ({error.strerror}); training goes on")
+            self.reporter.say(f"warning: {HISTORY_CSV} cannot be written ({error.strerror}); training goes on")
         self.save_if_cheap()

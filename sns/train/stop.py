@@ -11,6 +11,8 @@ from contextlib import contextmanager
 from types import FrameType, TracebackType
 from typing import ClassVar, Self
 
+from sns.config.schema import Config
+
 RESUMABLE = 75  # exit code, EX_TEMPFAIL of sysexits: the same command goes on where this one stopped
 TIME_LIMIT = "time limit"
 BOX_END = "SNS_BOX_END"  # set by sns.launch.budget: when to leave, on the monotonic clock, which processes share
@@ -164,6 +166,23 @@ class StopSignal(Handlers):
         if self._at_once:
             self._at_once = False  # one is enough
             raise Interrupted(f"stopped in the last measurements ({cause}); the same command goes on with them", cause)
+
+
+@contextmanager
+def stopping(config: Config) -> Iterator[StopSignal]:
+    """Around a run: signals and the time limit are noted; at the end whoever started this process
+    has its turn. Raises Interrupted if the run was finished although it was asked to stop, so that
+    what would follow does not start."""
+    try:
+        with StopSignal(config.train.time_limit_minutes) as stop:
+            yield stop
+        if stop.received is not None:
+            raise Interrupted(
+                f"{config.run_id} is finished, what was to follow it is not ({stop.received})", stop.received
+            )
+    except Interrupted as interrupted:
+        hand_over(interrupted.cause)
+        raise
 
 
 def hand_over(cause: str) -> None:

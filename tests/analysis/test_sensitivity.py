@@ -21,7 +21,7 @@ from sns.analysis.sensitivity import text as sensitivity_text
 from sns.analysis.sensitivity.studies import FREE, STUDIES, Study
 from sns.config.compose import SECTIONS
 from sns.config.schema import Config
-from sns.train.run import configure
+from sns.train.configure import configure
 
 sys.path.insert(0, str(ROOT / "scripts"))
 import sensitivity as script

@@ -22,7 +22,7 @@ from sns.analysis.table1 import text as table1_text
 from sns.config.schema import to_dict
 from sns.record.schema import Result
 from sns.record.store import Record
-from sns.train.run import configure
+from sns.train.configure import configure
 
 LONG = {"epochs": 300, "spectra": False}
 PAPER_SPECTRAL = 0.904  # VGGNet, B=64; the line's four accuracies lie within 0.020, its gaps within 0.041

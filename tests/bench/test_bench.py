@@ -40,7 +40,7 @@ def plan(tmp_path: Path) -> Plan:
 
 
 def without_dropout(session: Session) -> Session:
-    for module in session.model.modules():
+    for module in session.task.model.modules():
         if isinstance(module, nn.Dropout):
             module.p = 0.0
     return session
@@ -56,11 +56,11 @@ def gradients(model: nn.Module, work: Callable[[], object]) -> list[Tensor]:
 
 def test_penalties_have_the_same_gradient(plan: Plan) -> None:
     session = cell(plan, "vgg_cifar10", "method=spectral", "method.n_iterations=100", "method.factor=0.7")
-    model = session.model
+    model = session.task.model
     for weight in weight_parameters(model):  # one singular value apart from the others, or convergence takes for ever
         weight.data += 3 * torch.linalg.vector_norm(weight.data) / weight.numel() ** 0.5
     values: list[Tensor | None] = []
-    ours = gradients(model, lambda: values.append(session.method.regularize()))
+    ours = gradients(model, lambda: values.append(session.task.method.regularize()))
     for peer in (svd_penalty, lambda model, factor: fresh_iterations_penalty(model, factor, 100)):
         theirs = gradients(model, lambda peer=peer: values.append(peer(model, 0.7)))
         assert_close(theirs, ours, rtol=1e-3, atol=1e-4)
@@ -80,9 +80,9 @@ def test_normalized_layers_have_norm_one(plan: Plan) -> None:
 def test_three_passes_give_the_adversarial_gradient(plan: Plan, whole: bool) -> None:
     session = without_dropout(cell(plan, "vgg_cifar10", "method=adversarial"))
     x, y = batch_of(session)
-    ours = gradients(session.model, lambda: session.method.backward(x, y, 0.5))
+    ours = gradients(session.task.model, lambda: session.task.method.backward(x, y, 0.5))
     loss = mean_loss(session)
-    theirs = gradients(session.model, lambda: three_passes(session.model, loss, x, y, share=0.5, whole=whole))
+    theirs = gradients(session.task.model, lambda: three_passes(session.task.model, loss, x, y, share=0.5, whole=whole))
     assert_close(theirs, ours, rtol=1e-4, atol=1e-6)
     assert any(gradient.abs().max() > 1e-3 for gradient in ours)
 
@@ -92,7 +92,7 @@ def test_floor_and_script_make_the_same_update_as_ours(plan: Plan) -> None:
     before = [parameter.detach().clone() for parameter in first.model.parameters()]
     update(first)()
     index = first.index
-    x, y = first.dataset.train.x[index], first.dataset.train.y[index]
+    x, y = first.task.dataset.train.x[index], first.task.dataset.train.y[index]
     bare, script = others
     object.__setattr__(bare.dataset, "train", type(bare.dataset.train)(x, y))
     floor(bare)()
@@ -133,7 +133,7 @@ def test_work_of_a_step_counts_operations_and_bytes(plan: Plan) -> None:
     assert traffic.bytes == 3 * 40
     session = cell(plan, "vgg_cifar10")
     side, operations = 8, 0.0
-    for layer in session.model.modules():
+    for layer in session.task.model.modules():
         if isinstance(layer, nn.Conv2d):
             first = layer.in_channels == 3
             operations += 2 * layer.weight.numel() * side * side * (2 if first else 3)  # the image needs no gradient

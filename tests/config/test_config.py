@@ -12,10 +12,11 @@ from omegaconf import OmegaConf
 
 from sns.common.errors import ConfigError
 from sns.config.compose import SECTIONS
-from sns.config.schema import Config, MeasureConfig, OptimConfig, identity, later
+from sns.config.schema import Config, MeasureConfig, identity, later
 from sns.method import METHODS
 from sns.model import MODELS
-from sns.train.run import configure
+from sns.optim.nesterov import NesterovOptions
+from sns.train.configure import configure
 
 SETTINGS = sorted(path.stem for path in (ROOT / "configs/setting").glob("*.yaml"))
 
@@ -30,7 +31,7 @@ def test_every_cell_composes_with_its_own_learning_rate(setting: str, regime: st
     assert config.setting == setting
     assert config.batch.size == regimes[regime]["size"]
     assert config.optim.lr == regimes[regime]["lr"]
-    assert config.alpha == regimes[regime]["alpha"]
+    assert config.task.alpha == regimes[regime]["alpha"]
     assert config.run_id.startswith(f"{setting}__{method}__b{config.batch.size}__s0__")
 
 
@@ -121,7 +122,7 @@ def test_an_unread_field_is_noticed() -> None:
         ("++model.widht=3", "did you mean widths?"),
         ("++method.name=spectal", "did you mean spectral?"),
         ("++sede=3", "did you mean seed?"),
-        ("alpha=${nothing}", "cannot be resolved"),
+        ("task.alpha=${nothing}", "cannot be resolved"),
     ],
 )
 def test_bad_values_are_refused_in_one_sentence(override: str, says: str) -> None:
@@ -143,11 +144,11 @@ def test_identity_ignores_what_cannot_change_the_result_and_nothing_else() -> No
 
 def test_a_field_added_later_leaves_old_run_ids_alone() -> None:
     @dataclasses.dataclass
-    class Grown(OptimConfig):
+    class Grown(NesterovOptions):
         warmup: int = later(0)
 
-    assert identity(Grown(lr=0.1)) == identity(OptimConfig(lr=0.1))
-    assert identity(Grown(lr=0.1, warmup=1)) == identity(OptimConfig(lr=0.1)) | {"warmup": 1}
+    assert identity(Grown(lr=0.1)) == identity(NesterovOptions(lr=0.1))
+    assert identity(Grown(lr=0.1, warmup=1)) == identity(NesterovOptions(lr=0.1)) | {"warmup": 1}
 
 
 @pytest.mark.parametrize(

@@ -308,11 +308,11 @@ def test_the_clock_rings_in_the_last_measurements(monkeypatch: pytest.MonkeyPatc
 def test_what_was_measured_of_other_weights_or_is_damaged_is_measured_again(tmp_path: Path) -> None:
     file = tmp_path / "measured.json"
     value = {"x": 0.1 + 0.2, "y": float("inf"), "n": 7}
-    assert finish_module.Pieces(file, 5).once("a", lambda: value) == value
-    assert finish_module.Pieces(file, 5).once("a", lambda: None) == value
-    assert finish_module.Pieces(file, 6).once("a", lambda: "new") == "new"
+    assert finish_module.SavedPieces(file.parent, 5).once("a", lambda: value) == value
+    assert finish_module.SavedPieces(file.parent, 5).once("a", lambda: None) == value
+    assert finish_module.SavedPieces(file.parent, 6).once("a", lambda: "new") == "new"
     file.write_text('{"step": 6, "a": ')
-    assert finish_module.Pieces(file, 6).once("a", lambda: "again") == "again"
+    assert finish_module.SavedPieces(file.parent, 6).once("a", lambda: "again") == "again"
 
 
 STUCK = """
@@ -321,7 +321,7 @@ from pathlib import Path
 from conftest import TINY, compose_tree
 from sns.launch import attempt as module, budget
 from sns.train import stop as signals
-from sns.train.run import configure
+from sns.train.configure import configure
 config = configure(compose_tree(*TINY, f"results={sys.argv[1]}", f"launch.budget={sys.argv[2]}"))
 signals.STARTED = time.monotonic()
 budget.announce(config.launch)

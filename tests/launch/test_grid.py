@@ -17,7 +17,8 @@ from sns.launch.attempt import Fault, attempt
 from sns.launch.grid import Cell, Grid
 from sns.record import attempts, store
 from sns.record.lock import RunLock
-from sns.train.run import configure, run
+from sns.train.configure import configure
+from sns.train.run import run
 from sns.train.stop import Interrupted
 
 FAST = ("measure.hessian=false", "measure.spectra=false", "train.epochs=1")

@@ -13,6 +13,7 @@ from sns import method as methods
 from sns.linalg.weights import weight_parameters
 from sns.method import METHODS, Method, register
 from sns.method.adversarial import AdversarialOptions, perturbation
+from sns.method.base import Risk, Sums
 from sns.method.decay import DecayOptions
 from sns.method.spectral import Spectral, SpectralOptions
 from sns.model.ghost_norm import GhostBatchNorm2d
@@ -30,10 +31,20 @@ def batch(n: int = 12) -> tuple[Tensor, Tensor]:
     return torch.randn(n, 2, 8, 8, generator=g, dtype=torch.float64), torch.randint(0, 3, (n,), generator=g)
 
 
+def risk(model: nn.Module, y: Tensor) -> Risk:
+    """The summed cross entropy of a classifier with labels y, as the task gives it; in float64."""
+
+    def of(x: Tensor, share: float) -> Sums:
+        logits = model(x)
+        loss = F.cross_entropy(logits, y)
+        (loss * share).backward()
+        return {"loss": loss.detach() * len(y), "correct": (logits.argmax(1) == y).sum()}
+
+    return of
+
+
 def make(options: Any, model: nn.Module) -> Method:
-    built = methods.build(options, model, torch.Generator().manual_seed(2))
-    built.logits = lambda x: model(x)  # type: ignore[method-assign]  # stay in float64
-    return built
+    return methods.build(options, model, torch.Generator().manual_seed(2))
 
 
 def gradients(model: nn.Module) -> list[Tensor]:
@@ -44,7 +55,7 @@ def full_step(options: Any, model: nn.Module, parts: int = 1) -> tuple[list[Tens
     x, y = batch()
     built = make(options, model)
     for px, py in zip(x.chunk(parts), y.chunk(parts), strict=True):
-        built.backward(px, py, len(py) / len(y))
+        built.backward(risk(model, py), px, len(py) / len(y))
     penalty = built.regularize()
     return gradients(model), penalty
 
@@ -62,10 +73,10 @@ def test_vanilla_is_the_mean_cross_entropy() -> None:
 def test_backward_reports_sums() -> None:
     model = network()
     x, y = batch()
-    shown = make(METHODS["vanilla"].Config(), model).backward(x, y, 1.0)
+    shown = make(METHODS["vanilla"].Config(), model).backward(risk(model, y), x, 1.0)
     logits = model(x)
-    assert_close(shown.loss, F.cross_entropy(logits, y, reduction="sum").detach())
-    assert shown.correct == (logits.argmax(1) == y).sum()
+    assert_close(shown["loss"], F.cross_entropy(logits, y, reduction="sum").detach())
+    assert shown["correct"] == (logits.argmax(1) == y).sum()
 
 
 def test_decay_equals_sgds_own_weight_decay() -> None:
@@ -180,7 +191,7 @@ def test_spectral_reshapes_kernels_output_channels_first() -> None:
     """Erratum 3: flattening the wrong axes gives another norm, so the penalty would not match."""
     model = nn.Sequential(nn.Conv2d(6, 12, 3), nn.Flatten(), nn.Linear(12, 2))
     built = methods.build(SpectralOptions(factor=2.0, n_iterations=3000), model, torch.Generator())
-    built.backward(torch.randn(4, 6, 3, 3), torch.tensor([0, 1, 0, 1]), 1.0)
+    built.backward(risk(model, torch.tensor([0, 1, 0, 1])), torch.randn(4, 6, 3, 3), 1.0)
     w, head = weight_parameters(model)
     right = torch.linalg.svdvals(w.reshape(12, -1))[0] ** 2 + torch.linalg.svdvals(head)[0] ** 2
     wrong = torch.linalg.svdvals(w.reshape(-1, 3))[0] ** 2 + torch.linalg.svdvals(head)[0] ** 2
@@ -194,7 +205,7 @@ def test_spectral_state_persists_and_is_restored() -> None:
     x, y = (t.float() if t.is_floating_point() else t for t in batch())
     first = methods.build(SpectralOptions(), model, torch.Generator().manual_seed(3))
     for built in (first,):
-        built.backward(x, y, 1.0)
+        built.backward(risk(built.model, y), x, 1.0)
         built.regularize()
     second = methods.build(SpectralOptions(), model, torch.Generator().manual_seed(99))
     second.load_state_dict(copy.deepcopy(first.state_dict()))
@@ -217,7 +228,7 @@ def test_spectral_in_padded_stacks_equals_one_by_one() -> None:
         assert len(built.groups) == (3 if stacked else 4)
         for _ in range(3):
             model.zero_grad()
-            built.backward(torch.ones(2, 2, 8, 8), torch.tensor([0, 1]), 1.0)
+            built.backward(risk(built.model, torch.tensor([0, 1])), torch.ones(2, 2, 8, 8), 1.0)
             built.regularize()
         return gradients(model), built.state_dict()
 

@@ -19,13 +19,15 @@ from sns.config.schema import Config
 from sns.linalg.conv_operator import Convolution, operator_norm
 from sns.linalg.weights import weight_parameters
 from sns.method import Method
+from sns.method.base import Risk, Sums
 from sns.method.spectral import SpectralOptions
 from sns.method.spectral_operator import SpectralOperatorOptions
 from sns.model.nin import NINConfig
 from sns.model.sizes import input_sizes
 from sns.record import store
 from sns.train import checkpoint
-from sns.train.run import configure, run
+from sns.train.configure import configure
+from sns.train.run import advance, run
 from sns.train.session import start
 from sns.train.stop import Interrupted
 
@@ -65,16 +67,30 @@ def batch(n: int = 4) -> tuple[Tensor, Tensor]:
     return torch.randn(n, 2, 9, 9, generator=g, dtype=torch.float64), torch.arange(n) % 3
 
 
+def risk(model: nn.Module, y: Tensor) -> Risk:
+    """The summed cross entropy of a classifier with labels y, as the task gives it; in float64."""
+
+    def of(x: Tensor, share: float) -> Sums:
+        logits = model(x)
+        (F.cross_entropy(logits, y) * share).backward()
+        return {}
+
+    return of
+
+
 def make(options: Any, model: nn.Module, seed: int = 2) -> Method:
-    built = methods.build(options, model, torch.Generator().manual_seed(seed))
-    built.logits = lambda x: model(x)  # type: ignore[method-assign]  # stay in float64
-    return built
+    return methods.build(options, model, torch.Generator().manual_seed(seed))
+
+
+def backward(built: Method, x: Tensor, y: Tensor) -> None:
+    """The method's data term with the mean cross entropy as risk; in float64."""
+    built.backward(risk(built.model, y), x, 1.0)
 
 
 def added(options: Any, model: nn.Module, x: Tensor, y: Tensor) -> tuple[list[Tensor], Tensor]:
     """What the penalty adds to every gradient, and its value."""
     built = make(options, model)
-    built.backward(x, y, 1.0)
+    backward(built, x, y)
     before = [p.grad.clone() for p in model.parameters() if p.grad is not None]
     penalty = built.regularize()
     assert penalty is not None
@@ -147,7 +163,7 @@ def test_one_iteration_a_step_finds_the_norms() -> None:
     """v persists: 400 steps of one iteration are 400 iterations."""
     model = network()
     built = make(SpectralOperatorOptions(factor=2.0), model)
-    built.backward(*batch(), 1.0)
+    backward(built, *batch())
     values = [built.regularize() for _ in range(400)]
     exact = sum(dense_norm(layer, SIZES.get(name, (1, 1))).item() ** 2 for name, layer in model.named_children())
     assert values[0] is not None
@@ -192,12 +208,12 @@ def test_its_state_is_restored_before_and_after_the_first_step() -> None:
     assert first.state_dict() == {}
     fresh = make(SpectralOperatorOptions(), copy.deepcopy(model), seed=3)
     fresh.load_state_dict({})
-    first.backward(x, y, 1.0)
-    fresh.backward(x, y, 1.0)
+    backward(first, x, y)
+    backward(fresh, x, y)
     assert_close(first.regularize(), fresh.regularize(), rtol=0, atol=0)
     other = make(SpectralOperatorOptions(), model, seed=99)
     other.load_state_dict(first.state_dict())
-    other.backward(x, y, 1.0)  # draws nothing anew
+    backward(other, x, y)  # draws nothing anew
     assert_close(first.regularize(), other.regularize(), rtol=0, atol=0)
     states = first.state_dict(), other.state_dict()
     assert [v.shape for v in states[0].values()] == [
@@ -221,10 +237,10 @@ def test_the_first_call_moves_no_random_stream_and_no_buffer(setting: str) -> No
     states = []
     for session in (reference, ours):
         torch.manual_seed(5)
-        session.model.train()
+        session.task.model.train()
         for _ in range(2):
-            session.advance()
-        states.append({**session.model.state_dict(), "stream": torch.get_rng_state()})
+            advance(session)
+        states.append({**session.task.model.state_dict(), "stream": torch.get_rng_state()})
     assert all(torch.equal(a, b) for a, b in zip(*(state.values() for state in states), strict=True))
 
 
@@ -258,7 +274,7 @@ def test_what_it_cannot_do_is_told() -> None:
     model = network()
     model.spare = nn.Conv2d(1, 1, 1).double()
     with pytest.raises(ConfigError, match="spare takes no part in the forward pass"):
-        make(options, model).backward(*batch(), 1.0)
+        backward(make(options, model), *batch())
     for field, value in (("factor", -1.0), ("scale", -1.0), ("n_iterations", 0)):
         with pytest.raises(ConfigError, match=f"method.{field}={value}"):
             SpectralOperatorOptions(**{field: value})  # type: ignore[arg-type]

@@ -4,8 +4,7 @@ import pytest
 import torch
 from torch import nn
 
-from sns.config.schema import OptimConfig
-from sns.optim.nesterov import NesterovSGD
+from sns.optim.nesterov import NesterovOptions, NesterovSGD
 
 GPU = pytest.param("cuda", marks=pytest.mark.gpu)
 
@@ -13,7 +12,7 @@ GPU = pytest.param("cuda", marks=pytest.mark.gpu)
 def test_update_is_nesterovs() -> None:
     """Against the recurrence written out: b <- m b + g, w <- w - lr (g + m b)."""
     w = nn.Parameter(torch.tensor([1.0, -2.0]))
-    optimizer = NesterovSGD([w], OptimConfig(lr=0.1, momentum=0.9))
+    optimizer = NesterovSGD([w], NesterovOptions(lr=0.1, momentum=0.9))
     optimizer.set_rate(0.1)
     expected, buffer = w.detach().clone(), torch.zeros(2)
     for step in range(4):
@@ -32,7 +31,7 @@ def test_equals_torch(momentum: float, nesterov: bool, device: str) -> None:
     generator = torch.Generator().manual_seed(0)
     mine = [nn.Parameter(torch.randn(shape, generator=generator).to(device)) for shape in [(3, 4), (5,), (2, 3, 3, 3)]]
     theirs = [nn.Parameter(p.detach().clone()) for p in mine]
-    ours = NesterovSGD(mine, OptimConfig(lr=0.1, momentum=momentum, nesterov=nesterov))
+    ours = NesterovSGD(mine, NesterovOptions(lr=0.1, momentum=momentum, nesterov=nesterov))
     reference = torch.optim.SGD(theirs, lr=0.1, momentum=momentum, nesterov=nesterov, fused=True)
     for rate in (0.1, 0.1, 0.01):
         ours.set_rate(rate)
@@ -49,7 +48,7 @@ def test_equals_torch(momentum: float, nesterov: bool, device: str) -> None:
 
 def test_a_parameter_without_gradient_stays() -> None:
     moved, left = nn.Parameter(torch.ones(2)), nn.Parameter(torch.ones(2))
-    optimizer = NesterovSGD([moved, left], OptimConfig(lr=0.1))
+    optimizer = NesterovSGD([moved, left], NesterovOptions(lr=0.1))
     optimizer.set_rate(0.1)
     moved.grad = torch.ones(2)
     optimizer.step()
@@ -61,10 +60,10 @@ def test_a_parameter_without_gradient_stays() -> None:
 
 def test_state_continues_and_foreign_state_is_refused() -> None:
     w = nn.Parameter(torch.ones(2))
-    optimizer = NesterovSGD([w], OptimConfig(lr=0.1))
+    optimizer = NesterovSGD([w], NesterovOptions(lr=0.1))
     w.grad = torch.ones(2)
     optimizer.step()
-    fresh = NesterovSGD([w], OptimConfig(lr=0.1))
+    fresh = NesterovSGD([w], NesterovOptions(lr=0.1))
     fresh.load_state_dict(optimizer.state_dict())
     assert torch.equal(fresh.buffers[0], optimizer.buffers[0])
     assert fresh.buffers[0].abs().sum() > 0

@@ -18,8 +18,20 @@ from sns.record.schema import Result
 TYPES = get_type_hints(Result)
 FIELDS = [field.name for field in fields(Result) if field.name != "schema"]  # which says what it is before all else
 NULLABLE = {name for name in FIELDS if type(None) in getattr(TYPES[name], "__args__", ())}
-TEXT = {"run_id", "experiment", "reason", "setting", "method", "regime", "variant", "command"}  # not status: a choice
-MAY_BE_EMPTY = {"hessian", "gradient_quantiles", "lipschitz", "environment"}
+TEXT = {
+    "run_id",
+    "experiment",
+    "reason",
+    "task",
+    "setting",
+    "method",
+    "optimizer",
+    "regime",
+    "variant",
+    "score",
+    "command",
+}  # not status: a choice
+MAY_BE_EMPTY = {"measured", "environment"}
 WRONG: list[Any] = [None, "x", {}, [1], True]
 DEEP = [
     ("final", {"gap": "x"}),
@@ -29,11 +41,11 @@ DEEP = [
     ("timings", {"train_seconds": None}),
     ("timings", {"train_seconds": True}),
     ("memory", {"peak_bytes": "x"}),
-    ("hessian", {"a": [1]}),
-    ("hessian", {"train": {"eigenvalue": "x"}}),
-    ("lipschitz", {"product_sigma": "x"}),
-    ("gradient_quantiles", {"train": 1.0}),
-    ("gradient_quantiles", {"train": {"0.5": "x"}}),
+    ("measured", {"hessian": {"a": [1]}}),
+    ("measured", {"hessian": {"train": {"eigenvalue": "x"}}}),
+    ("measured", {"lipschitz": {"product_sigma": "x"}}),
+    ("measured", {"gradient_quantiles": {"train": 1.0}}),
+    ("measured", {"gradient_quantiles": {"train": {"0.5": "x"}}}),
     ("environment", {"data": "x"}),
     ("environment", {"device": [1]}),
 ]
@@ -44,6 +56,7 @@ def allowed(name: str, value: Any) -> bool:
         (value is None and name in NULLABLE)
         or (value == "x" and name in TEXT)
         or (value == {} and name in MAY_BE_EMPTY)
+        or (value is True and name == "high_is_good")
     )
 
 

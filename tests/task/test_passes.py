@@ -112,9 +112,9 @@ def test_a_short_device_is_told_recorded_and_trained_on(
     record."""
     options = ("batch=large", "batch.size=32", "batch.ghost=8", "train.progress=lines", "train.epochs=1")
     session = start(tiny(*options))
-    shape = session.dataset.channels, session.dataset.image_size, session.dataset.classes
-    need = 32 * passes.saved_bytes(session.model, *shape)
-    assert session.pass_size == 32
+    shape = session.task.dataset.channels, session.task.dataset.image_size, session.task.dataset.classes
+    need = 32 * passes.saved_bytes(session.task.model, *shape)
+    assert session.task.sizes.train == 32
     monkeypatch.setattr(passes, "available_device_bytes", lambda device: 0.75 * need)
     result = run(tiny(*options))
     assert result.status == "ok"
@@ -128,10 +128,10 @@ def test_a_resumed_run_keeps_its_pass_sizes(tiny: Callable[..., Config]) -> None
     first.directory.mkdir(parents=True)
     first.save()
     again = start(tiny(*options))
-    assert (again.pass_size, again.measure_size) == (8, 10)
+    assert (again.task.sizes.train, again.task.sizes.measure) == (8, 10)
     assert again.notes == []
-    first.pass_size = 32
+    first.task.sizes.train = 32
     first.save()
     shorter = start(tiny(*options, "batch.micro=16"))
-    assert shorter.pass_size == 16
+    assert shorter.task.sizes.train == 16
     assert "32 before" in shorter.notes[0]

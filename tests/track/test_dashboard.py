@@ -8,8 +8,9 @@ from typing import Any
 import pytest
 from conftest import ROOT, compose_tree
 from omegaconf import OmegaConf
+from synthetic import HISTORY
 
-from sns.record.schema import HISTORY, Result
+from sns.record.schema import Result
 
 pytest.importorskip("wandb_workspaces", reason="pip install -e '.[dashboard]'")
 

@@ -24,8 +24,9 @@ from sns.config.schema import BatchConfig, Config
 from sns.record import store
 from sns.record.lock import holder
 from sns.train import checkpoint
+from sns.train.configure import configure
 from sns.train.progress import LOG
-from sns.train.run import configure, run
+from sns.train.run import run
 
 METHODS = ("vanilla", "decay", "adversarial", "spectral")
 SHARED = [
@@ -134,7 +135,7 @@ def test_a_signal_to_one_process_stops_both_at_one_step_and_the_run_resumes_to_t
     assert again.returncode == 0, output
     frames = [store.read(config.directory).history.drop(columns=TIMINGS) for config in (quiet, stopped)]
     pd.testing.assert_frame_equal(*frames, check_exact=True)
-    a, b = (state_of(config)["model"] for config in (quiet, stopped))
+    a, b = (state_of(config)["task"]["model"] for config in (quiet, stopped))
     assert all(torch.equal(a[name], b[name]) for name in a)  # type: ignore[attr-defined,index]
 
 

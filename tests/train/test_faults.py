@@ -47,7 +47,7 @@ def same_as_quiet(tiny: Make, config: Config, *options: str) -> None:
     a, b = checkpoint.load(config.directory), checkpoint.load(quiet.directory)
     assert a is not None
     assert b is not None
-    assert all(torch.equal(a["model"][name], b["model"][name]) for name in b["model"])
+    assert all(torch.equal(a["task"]["model"][name], b["task"]["model"][name]) for name in b["task"]["model"])
 
 
 class Disk:

@@ -17,7 +17,8 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from conftest import ROOT, TINY, compose_tree
 
-from sns.train.run import configure
+from sns.train.configure import configure
+from sns.train.run import advance
 from sns.train.session import start
 
 FILE = ROOT / "tests/golden/losses.json"
@@ -36,12 +37,12 @@ def losses(setting: str, method: str) -> list[float]:
     session = start(
         configure(compose_tree(*general, f"setting={setting}", f"method={method}", *MODELS[setting], *strong))
     )
-    session.model.train()
+    session.task.model.train()
     found = []
     for _ in range(10):
-        session.running.reset()
-        session.advance()
-        found.append(session.running.loss.item() / session.running.count)
+        session.task.running.reset()
+        advance(session)
+        found.append(session.task.running.sums["loss"].item() / session.task.running.count)
     return found
 
 

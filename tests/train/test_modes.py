@@ -10,8 +10,9 @@ from torch import Tensor
 
 from sns.common.errors import UserError
 from sns.config.schema import Config, TrainConfig
+from sns.train.configure import configure
 from sns.train.device import choose_memory_format, choose_mode
-from sns.train.run import configure
+from sns.train.run import advance
 from sns.train.session import Session, start
 
 Make = Callable[..., Config]
@@ -31,16 +32,22 @@ def small(setting: str, *overrides: str) -> Config:
 
 def trained(config: Config, updates: int = 6) -> Session:
     session = start(config)
-    session.model.train()
+    session.task.model.train()
     for _ in range(updates):
-        session.advance()
+        advance(session)
     return session
 
 
 def state(session: Session) -> dict[str, Tensor]:
-    tensors = dict(session.model.state_dict()) | {f"method {k}": v for k, v in session.method.state_dict().items()}
-    tensors |= {f"momentum {i}": b for i, b in enumerate(session.optimizer.buffers)}
-    return tensors | {"loss": session.running.loss, "correct": session.running.correct, "step": session.running.step}
+    tensors = dict(session.task.model.state_dict()) | {
+        f"method {k}": v for k, v in session.task.method.state_dict().items()
+    }
+    tensors |= {f"momentum {i}": b for i, b in enumerate(session.task.optimizers[0].buffers)}
+    return tensors | {
+        "loss": session.task.running.sums["loss"],
+        "correct": session.task.running.sums["correct"],
+        "step": session.task.running.step,
+    }
 
 
 def assert_alike(a: Session, b: Session, rtol: float, atol: float) -> None:
@@ -56,7 +63,7 @@ def test_compiled_equals_eager_dropout_included(tiny: Make) -> None:
         options = (f"method={method}", *SPLIT)
         eager, compiled = (trained(tiny(*options, f"train.mode={mode}")) for mode in ("eager", "compile"))
         assert compiled.mode == "compile"
-        assert compiled.method.network is not compiled.model
+        assert compiled.task.network is not compiled.task.model
         assert_alike(eager, compiled, rtol=1e-3, atol=1e-5)
 
 
@@ -88,7 +95,7 @@ def test_a_captured_step_waits_for_nothing(tiny: Make) -> None:
     session = trained(tiny("train.device=cuda", "method=spectral"), 5)
     torch.cuda.set_sync_debug_mode("error")
     try:
-        session.advance()
+        advance(session)
     finally:
         torch.cuda.set_sync_debug_mode("default")
 
@@ -103,7 +110,7 @@ def test_a_captured_run_resumes(tiny: Make) -> None:
     first.save()
     again = start(config)
     assert again.step == 6
-    again.model.train()
+    again.task.model.train()
     for _ in range(4):
         again.advance()
     assert_alike(whole, again, rtol=1e-2, atol=1e-4)
@@ -121,7 +128,7 @@ def test_channels_last_changes_only_rounding(setting: str, method: str, device: 
         trained(small(setting, *options, f"train.memory_format={name}", *HEAD[setting]), 2)
         for name in ("contiguous", "channels_last")
     )
-    kernels = [p for p in b.model.parameters() if p.dim() == 4 and p.shape[1] > 1 and p.shape[2] > 1]
+    kernels = [p for p in b.task.model.parameters() if p.dim() == 4 and p.shape[1] > 1 and p.shape[2] > 1]
     assert kernels
     assert not any(p.is_contiguous() for p in kernels)
     assert_alike(a, b, rtol=1e-3, atol=1e-5)

@@ -15,6 +15,7 @@ import pytest
 import torch
 import yaml
 from conftest import ROOT, TINY
+from synthetic import HISTORY
 from torch import Tensor
 
 from sns.common.errors import UserError
@@ -22,11 +23,9 @@ from sns.config.schema import Config
 from sns.measure.state import state_hash
 from sns.method import METHODS, Method, register
 from sns.record import store
-from sns.record.schema import HISTORY
 from sns.train import checkpoint
-from sns.train.evaluate import history_row
-from sns.train.result import final_measurements
-from sns.train.run import run
+from sns.train.result import SavedPieces
+from sns.train.run import advance, run
 from sns.train.session import start
 from sns.train.stop import Interrupted
 
@@ -41,7 +40,7 @@ def history(config: Config) -> pd.DataFrame:
 def weights(config: Config) -> dict[str, Tensor]:
     state = checkpoint.load(config.directory)
     assert state is not None
-    return state["model"]
+    return state["task"]["model"]
 
 
 def same(a: dict[str, Tensor], b: dict[str, Tensor]) -> bool:
@@ -50,13 +49,13 @@ def same(a: dict[str, Tensor], b: dict[str, Tensor]) -> bool:
 
 @pytest.mark.parametrize("method", ["vanilla", "decay", "adversarial", "spectral"])
 def test_record_is_complete_and_consistent(tiny: Make, method: str) -> None:
-    config = tiny(f"method={method}", "alpha=0.0")
+    config = tiny(f"method={method}", "task.alpha=0.0")
     result = run(config, "the command")
     record = store.read(config.directory)
     assert record.result == result
     assert (result.status, result.method, result.steps, result.command) == ("ok", method, 12, "the command")
     frame = record.history
-    assert list(frame.columns) == list(HISTORY)
+    assert list(frame.columns) == result.columns == HISTORY
     assert list(frame.step) == [6, 12]
     assert frame.notna().all().all()
     assert (frame.gap - (frame.train_accuracy - frame.test_accuracy)).abs().max() < 1e-12
@@ -64,17 +63,17 @@ def test_record_is_complete_and_consistent(tiny: Make, method: str) -> None:
     assert frame.running_train_accuracy.between(0, 1).all()
     assert result.final == dict(frame.iloc[-1])
     assert result.best["test_accuracy"] == frame.test_accuracy.max()
-    assert result.gap_at_alpha == frame[frame.test_accuracy > 0].gap.min()
+    assert result.measured["gap_at_alpha"] == frame[frame.test_accuracy > 0].gap.min()
     assert record.config["method"]["name"] == method
     layers, spectra = record.layers, record.spectra
     assert layers is not None
     assert spectra is not None
     assert layers.sigma.max() == pytest.approx(frame.sigma_max.iloc[-1], rel=1e-6)
     assert set(layers.layer) == set(spectra.layer)
-    assert result.hessian is not None
-    assert result.hessian.keys() == {"train", "test"}
-    assert result.lipschitz is not None
-    assert result.lipschitz["jacobian_norm_max"] > 0
+    assert result.measured["hessian"] is not None
+    assert result.measured["hessian"].keys() == {"train", "test"}
+    assert result.measured["lipschitz"] is not None
+    assert result.measured["lipschitz"]["jacobian_norm_max"] > 0
     assert result.environment["data"]["fingerprint"]
     factor = {"decay": 1e-4, "spectral": 0.01}.get(method)
     assert result.dose["e_folds"] == (
@@ -210,34 +209,38 @@ def test_divergence_is_a_result_with_the_step_and_the_last_finite_values(tiny: M
 def test_first_bad_update_is_named(tiny: Make) -> None:
     config = tiny("measure.hessian=false")
     session = start(config)
-    session.model.train()
+    session.task.model.train()
     for _ in range(2):
-        session.advance()
+        advance(session)
     with torch.no_grad():
-        next(session.model.parameters()).fill_(float("nan"))
+        next(session.task.model.parameters()).fill_(float("nan"))
     for _ in range(3):
-        session.advance()
-    assert session.running.bad_step.item() == 3
+        advance(session)
+    assert session.task.running.bad_step.item() == 3
 
 
 def test_measuring_changes_nothing(tiny: Make) -> None:
     config = tiny("method=spectral", "measure.lanczos=true")
     config.directory.mkdir(parents=True)
     session = start(config)
-    session.model.train()
-    session.advance()
+    session.task.model.train()
+    advance(session)
 
     def state() -> tuple[object, ...]:
-        moving = [session.order.state_dict(), session.method.state_dict(), session.optimizer.state_dict()]
+        moving = [
+            session.task.order.state_dict(),
+            session.task.method.state_dict(),
+            session.task.optimizers[0].state_dict(),
+        ]
         flat = [repr(part) for part in moving]
-        rng = [session.augmentation.get_state().tolist(), torch.get_rng_state().tolist()]
-        grads = [None if p.grad is None else p.grad.clone().tolist() for p in session.model.parameters()]
-        return state_hash(session.model), flat, rng, grads
+        rng = [session.task.augmentation.get_state().tolist(), torch.get_rng_state().tolist()]
+        grads = [None if p.grad is None else p.grad.clone().tolist() for p in session.task.model.parameters()]
+        return state_hash(session.task.model), flat, rng, grads
 
     before = state()
-    history_row(session)
+    session.evaluate()
     assert state() == before
-    final_measurements(session)
+    session.task.final(SavedPieces(session.directory, session.step, saved=False))
     assert state() == before
 
 
@@ -256,11 +259,11 @@ def test_passes_of_part_of_the_batch_train_alike(tiny: Make) -> None:
     assert whole.run_id == parts.run_id
     sessions = [start(config) for config in (whole, parts)]
     for session in sessions:
-        session.model.train()
+        session.task.model.train()
         for _ in range(2):
-            session.advance()
+            advance(session)
     for (name, a), b in zip(
-        sessions[0].model.state_dict().items(), sessions[1].model.state_dict().values(), strict=True
+        sessions[0].task.model.state_dict().items(), sessions[1].task.model.state_dict().values(), strict=True
     ):
         torch.testing.assert_close(a, b, rtol=1e-4, atol=1e-6, msg=lambda text, name=name: f"{name}: {text}")
 

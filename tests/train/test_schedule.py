@@ -2,8 +2,9 @@
 
 import pytest
 
-from sns.config.schema import OptimConfig
-from sns.train.schedule import evaluation_steps, learning_rate, learning_rate_sum, total_steps
+from sns.optim.nesterov import NesterovOptions
+from sns.task.length import Length
+from sns.train.schedule import learning_rate, learning_rate_sum
 
 
 @pytest.mark.parametrize(
@@ -11,22 +12,22 @@ from sns.train.schedule import evaluation_steps, learning_rate, learning_rate_su
     [(50_000, 64, 234_375), (50_000, 4096, 3_662), (5_000, 64, 23_437), (5_000, 4096, 366)],
 )
 def test_updates_of_the_papers_cells(n: int, batch: int, steps: int) -> None:
-    assert total_steps(300, n, batch) == steps
+    assert Length(300, n, batch).updates == steps
 
 
 def test_evaluations_end_each_epoch_within_it_and_close_the_run() -> None:
-    assert evaluation_steps(3, 1, 10, 4) == [2, 5, 7]  # 2.5, 5 and 7.5 updates
-    assert evaluation_steps(4, 2, 10, 4) == [5, 10]
-    assert evaluation_steps(2.5, 1, 10, 4) == [2, 5, 6]  # the last update is always evaluated
-    assert evaluation_steps(3, 1, 10, 25) == [1]  # batches larger than the set: no empty evaluations
-    steps = evaluation_steps(300, 1, 5_000, 4096)
+    assert Length(3, 10, 4).evaluations(1) == [2, 5, 7]  # 2.5, 5 and 7.5 updates
+    assert Length(4, 10, 4).evaluations(2) == [5, 10]
+    assert Length(2.5, 10, 4).evaluations(1) == [2, 5, 6]  # the last update is always evaluated
+    assert Length(3, 10, 25).evaluations(1) == [1]  # batches larger than the set: no empty evaluations
+    steps = Length(300, 5_000, 4096).evaluations(1)
     assert len(steps) == 300
     assert steps[-1] == 366
     assert steps == sorted(set(steps))
 
 
 def test_rate_drops_tenfold_at_one_half_and_three_quarters() -> None:
-    config = OptimConfig(lr=0.1)
+    config = NesterovOptions(lr=0.1)
     rates = [learning_rate(step, 100, config) for step in range(100)]
     assert rates == [0.1] * 50 + [0.1 * 0.1] * 25 + [0.1 * 0.1**2] * 25
     assert learning_rate_sum(100, 100, config) == pytest.approx(0.1 * (50 + 2.5 + 0.25))

@@ -9,11 +9,12 @@ PROGRAM = """
 import sys
 sys.path.insert(0, "tests")
 from conftest import compose_tree
-from sns.train.run import configure
+from sns.train.configure import configure
+from sns.train.run import advance
 from sns.train.session import start
 session = start(configure(compose_tree(*{overrides})))
-session.model.train()
-session.advance()
+session.task.model.train()
+advance(session)
 slow = ("torch._dynamo", "sympy", "sklearn", "scipy", "pandas", "matplotlib", "torchvision", "plotly", "wandb")
 print([name for name in slow if name in sys.modules])
 """

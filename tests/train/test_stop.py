@@ -13,6 +13,7 @@ from sns.record import store
 from sns.train import checkpoint
 from sns.train import saver as saving
 from sns.train.run import run
+from sns.train.session import Session
 from sns.train.stop import TIME_LIMIT, Deadline, Interrupted, StopSignal, hand_over
 
 Make = Callable[..., Config]
@@ -72,18 +73,15 @@ def stopped_by(make: Callable[[], object], config: Config, monkeypatch: pytest.M
     """The end of a run in which `make` is called within the third update."""
     import sns.train.run as module
 
-    original = module.train_until
+    original = module.advance
 
-    def until(session: object, target: int, pause: Callable[[], bool]) -> bool:
-        def third() -> bool:
-            if session.step == 3:  # type: ignore[attr-defined]
-                make()
-            return pause()
-
-        return original(session, target, third)  # type: ignore[arg-type]
+    def third(session: Session) -> None:
+        original(session)
+        if session.step == 3:
+            make()
 
     with monkeypatch.context() as patch:
-        patch.setattr(module, "train_until", until)
+        patch.setattr(module, "advance", third)
         with pytest.raises(Interrupted, match="stopped at update 3 of 12") as caught:
             run(config)
     state = checkpoint.load(config.directory)
@@ -115,14 +113,14 @@ def test_submitit_has_its_turn_after_the_checkpoint(
         seen.append(checkpoint.exists(config.directory))
         hand_over(cause)
 
-    original = module.train_until
+    original = module.advance
 
-    def until(*arguments: object) -> bool:
+    def signalled(session: Session) -> None:
         os.kill(os.getpid(), signal.SIGUSR2)
-        return original(*arguments)  # type: ignore[arg-type]
+        original(session)
 
-    monkeypatch.setattr(module, "train_until", until)
-    monkeypatch.setattr(module, "hand_over", look)
+    monkeypatch.setattr(module, "advance", signalled)
+    monkeypatch.setattr(signals, "hand_over", look)
     with pytest.raises(SystemExit):
         run(config)
     assert submitit == [signal.SIGUSR2]

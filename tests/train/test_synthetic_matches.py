@@ -13,7 +13,8 @@ from conftest import TINY, compose_tree
 from synthetic import write_run
 
 from sns.record import store
-from sns.train.run import configure, run
+from sns.train.configure import configure
+from sns.train.run import run
 
 Directories = tuple[Path, Path]
 
@@ -21,7 +22,7 @@ Directories = tuple[Path, Path]
 @pytest.fixture(scope="module")
 def directories(tmp_path_factory: pytest.TempPathFactory) -> Directories:
     """A run that was trained and one that was made up, of the same place in the grid."""
-    overrides = [*TINY, f"results={tmp_path_factory.mktemp('real')}", "method=spectral", "alpha=0.0"]
+    overrides = [*TINY, f"results={tmp_path_factory.mktemp('real')}", "method=spectral", "task.alpha=0.0"]
     config = configure(compose_tree(*overrides))
     run(config, "the command")
     synthetic = write_run(tmp_path_factory.mktemp("synthetic"), "digits_vgg", "spectral", alpha=0.0)
@@ -49,7 +50,9 @@ def assert_same_shape(real: dict[str, Any], synthetic: dict[str, Any]) -> None:
 
 def test_result_json_has_the_same_keys(directories: Directories) -> None:
     real, synthetic = (json.loads((folder / store.RESULT).read_text()) for folder in directories)
-    assert {"lipschitz.product_sigma", "hessian.test.eigenvalue", "timings.train_seconds"} <= shape(real).keys()
+    assert {"measured.lipschitz.product_sigma", "measured.hessian.test.eigenvalue", "timings.train_seconds"} <= shape(
+        real
+    ).keys()
     assert_same_shape(real, synthetic)
 
 

@@ -41,7 +41,7 @@ def _over_epochs(x: str, y: str) -> RunMeasure:
 
 def _hessian(split: str) -> RunMeasure:
     def measure(record: Record) -> float | None:
-        measured = (record.result.hessian or {}).get(split)
+        measured = (record.result.measured.get("hessian") or {}).get(split)
         return None if measured is None else measured.get("eigenvalue")
 
     return measure
@@ -49,7 +49,7 @@ def _hessian(split: str) -> RunMeasure:
 
 def excess_over_alpha(record: Record) -> float | None:
     """Highest test accuracy of the run minus alpha (section 4.1)."""
-    accuracy, alpha = record.result.best.get("test_accuracy"), record.result.alpha
+    accuracy, alpha = record.result.best.get("test_accuracy"), record.result.measured.get("alpha")
     return None if accuracy is None or alpha is None else accuracy - alpha
 
 
@@ -76,7 +76,7 @@ RUN: dict[str, RunMeasure] = {
     "test_accuracy": _final("test_accuracy"),
     "train_accuracy": _final("train_accuracy"),
     "gap": _final("gap"),
-    "gap_at_alpha": lambda record: record.result.gap_at_alpha,
+    "gap_at_alpha": lambda record: record.result.measured.get("gap_at_alpha"),
     "excess_over_alpha": excess_over_alpha,
     "test_gradient_norm": _final("test_gradient_norm"),
     "sigma_mean": _final("sigma_mean"),

@@ -29,7 +29,7 @@ def curves(grid: Results, settings: list[str], text: str) -> pd.DataFrame:
     thresholds."""
     frames = [plotted.over_seeds(cell, list(LINES)) for cell in plotted.cells(grid, settings)]
     for cell in plotted.cells(grid, settings):
-        alpha = cell.finished[0].result.alpha  # the same for all runs of a cell: they share a variant
+        alpha = cell.finished[0].result.measured.get("alpha")  # the same for all runs of a cell: they share a variant
         if alpha is not None:
             row = {**plotted.key(cell), "quantity": "alpha", "mean": alpha, "n": len(cell.finished)}
             frames.append(

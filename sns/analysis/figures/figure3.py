@@ -37,7 +37,9 @@ def compute(grid: Results, setting: str | None = None) -> pd.DataFrame:
     for cell in plotted.cells(grid, [name]):
         for part in PARTS:
             found = {
-                r.result.seed: entry for r in cell.finished if (entry := _entry(r.result.hessian, part)) is not None
+                r.result.seed: entry
+                for r in cell.finished
+                if (entry := _entry(r.result.measured.get("hessian"), part)) is not None
             }
             summary = summarise(entry["eigenvalue"] for entry in found.values())
             without += len(cell.finished) - len(found) if part == "train" else 0

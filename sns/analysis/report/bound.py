@@ -26,7 +26,9 @@ def bound(grid: Results) -> dict[str, Any]:
     settings: dict[str, list[dict[str, Any]]] = {}
     images, without = set(), 0
     for cell in grid.cells:
-        found = [known for record in cell.finished if (known := _known(record.result.lipschitz)) is not None]
+        found = [
+            known for record in cell.finished if (known := _known(record.result.measured.get("lipschitz"))) is not None
+        ]
         without += len(cell.finished) - len(found)
         if found:
             settings.setdefault(plotted.title(cell.setting), []).append(_line(cell, found))

@@ -135,7 +135,7 @@ def _gaps(records: Iterable[Record], definition: str) -> dict[str, dict[int, flo
         result = record.result
         gaps["gap"][result.seed] = result.final[column] - result.final["test_accuracy"]
         history = record.history.assign(train_accuracy=record.history[column])
-        reached = gap_at_alpha(history.to_dict("records"), result.alpha)  # type: ignore[arg-type]
+        reached = gap_at_alpha(history.to_dict("records"), result.measured["alpha"])  # type: ignore[arg-type]
         if reached is not None:
             gaps["gap_at_alpha"][result.seed] = reached[0]
     return gaps

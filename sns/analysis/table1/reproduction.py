@@ -110,7 +110,7 @@ def departure(block: str, cell: Cell, printed: Mapping[str, Any]) -> str | None:
         return "schedule"
     if result.batch_size != printed["batch_size"]:
         return "batch size"
-    if block == "gap" and result.alpha != printed["alpha"]:
+    if block == "gap" and result.measured.get("alpha") != printed["alpha"]:
         return "alpha"
     try:
         config = cell.records[0].config

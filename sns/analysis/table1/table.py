@@ -63,7 +63,7 @@ def _row(cell: Cell, row: list[Cell], seeds: int, paper: Paper, accuracy: str) -
     beside = line[0] if line else {}
     done = [record.result for record in cell.finished]
     scores = {name: summarise(getattr(result, name)["test_accuracy"] for result in done) for name in ACCURACIES}
-    primary, gap = scores[accuracy], summarise(result.gap_at_alpha for result in done)
+    primary, gap = scores[accuracy], summarise(result.measured.get("gap_at_alpha") for result in done)
     final_gap = summarise(result.final["gap"] for result in done)
     paper_accuracy, paper_gap = printed.get("test_accuracy"), printed.get("generalization_gap")
     return {

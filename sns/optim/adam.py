@@ -1,0 +1,45 @@
+"""Adam (Kingma & Ba 2015), torch's own."""
+
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+
+import torch
+from torch import nn
+
+from sns.config.schema import require
+from sns.optim.base import OptimOptions, TorchOptimizer, register
+
+
+@dataclass
+class AdamOptions(OptimOptions):
+    """torch's defaults."""
+
+    name: str = "adam"
+    lr: float = 1e-3
+    betas: list[float] = field(default_factory=lambda: [0.9, 0.999])
+    eps: float = 1e-8
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        require(
+            len(self.betas) == 2 and all(0 <= beta < 1 for beta in self.betas),
+            f"optim.betas={self.betas} must be two numbers in [0, 1)",
+        )
+        require(self.eps > 0, f"optim.eps={self.eps} must be positive")
+
+
+@register("adam")
+class Adam(TorchOptimizer):
+    """The dose of a penalty is not defined: each gradient is divided by its own size."""
+
+    Config = AdamOptions
+
+    def __init__(self, parameters: Iterable[nn.Parameter], options: AdamOptions) -> None:
+        super().__init__(parameters, options)
+        self.inner = torch.optim.Adam(
+            self.parameters,
+            lr=self.initial_rate(),
+            betas=(options.betas[0], options.betas[1]),
+            eps=options.eps,
+            capturable=self.parameters[0].device.type == "cuda",
+        )

@@ -1,0 +1,260 @@
+"""Image classification: cross entropy, accuracy, input gradients, spectra (sections 2 to 4)."""
+
+import dataclasses
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from functools import partial
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from sns import method, model, optim
+from sns.common.errors import UserError
+from sns.common.precision import autocast
+from sns.common.ranks import Ranks
+from sns.common.seed import generator
+from sns.config.schema import BatchConfig, DataConfig, later
+from sns.data.augment import crop_and_flip
+from sns.data.dataset import Dataset, Images, load
+from sns.data.order import BatchOrder
+from sns.measure.evaluation import Evaluation, evaluate, gradient_norms, probe_indices, quantiles
+from sns.measure.hessian import hessian_split
+from sns.measure.lipschitz import lipschitz_summary
+from sns.measure.spectrum import layer_table, sigma_and_frobenius, spectra_table
+from sns.method.base import Sums
+from sns.record.gap import gap_at_alpha
+from sns.record.schema import CLASSIFICATION, LAYERS, LAYERS_CSV, SPECTRA, SPECTRA_CSV, Score
+from sns.task import passes
+from sns.task.base import Pieces, Row, Setup, Sizes, Task, register
+from sns.task.exchange import Exchange
+from sns.task.length import Length
+from sns.task.running import Running
+
+
+@dataclass
+class ClassificationOptions:
+    """What the paper states for each setting."""
+
+    name: str = later("classification")
+    alpha: float | None = None  # test-accuracy threshold of the generalization gap (section 4.1)
+
+
+@register("classification")
+class Classification(Task):
+    """A network from images to classes, trained on the mean cross entropy in nats."""
+
+    Config = ClassificationOptions
+    columns = CLASSIFICATION
+    score = Score("test_accuracy")
+
+    def __init__(self, setup: Setup) -> None:
+        super().__init__(setup)
+        config, device, ranks = setup.config, setup.device, setup.ranks
+        own = ranks.part(config.batch.size, config.batch.ghost)
+        self.dataset = _dataset(config.data, device)
+        shape = self.dataset.channels, self.dataset.image_size, self.dataset.classes
+        net = model.build(config.model, *shape, config.batch.ghost, generator(config.seed, "init"))
+        self.model: nn.Module = net.to(device).to(memory_format=setup.memory_format)
+        self.network: Callable[[Tensor], Tensor] = self.model  # what a pass calls: the model, or its compiled form
+        self.sizes = self._sizes(dataclasses.replace(config.batch, size=own), shape)
+        self.method = method.build(config.method, self.model, generator(config.seed, "power_iteration"))
+        self.method.prepare()
+        self.factor = self.method.factor
+        self.optimizers = [optim.build(config.optim, self.model.parameters())]
+        examples = len(self.dataset.train)
+        self.order = BatchOrder(examples, config.batch.size, generator(config.seed, "order"), device)
+        self.augmentation = generator(config.seed, "augmentation", device)
+        self.generators = [self.augmentation]
+        self.running = Running(device, {"loss": torch.float64, "correct": torch.int64})
+        self.length = Length(config.train.epochs, examples, config.batch.size)
+        self.index = torch.zeros(
+            config.batch.size, dtype=torch.int64, device=device
+        )  # the next batch, at a fixed place
+        self.exchange = Exchange(ranks, self.model, own // (config.batch.ghost or own))
+        self.model.train()
+
+    def _sizes(self, batch: BatchConfig, shape: tuple[int, int, int]) -> Sizes:
+        """What memory allows; adds a note where it is less than the configuration asks for."""
+        config, device = self.setup.config, self.setup.device
+        per_image = passes.saved_bytes(self.model, *shape, config.train.precision)
+        train, why_train = passes.choose(batch, per_image, device)
+        measure, why_measure = passes.choose_measuring(config.measure.batch_size, per_image, device)
+        self.notes += [reason for reason in (why_train, why_measure) if reason is not None]
+        return Sizes(train, measure)
+
+    # One update
+
+    def draw(self) -> None:
+        """The indices of the next batch."""
+        self.order.fill(self.index)
+        self.running.count += len(self.index)
+
+    def update(self) -> None:
+        """A full batch in one or several passes, the penalty, the optimizer, the projection."""
+        images, data, ranks = self.dataset.train, self.setup.config.data, self.setup.ranks
+        x, y = images.x.index_select(0, self.index), images.y.index_select(0, self.index)
+        x = crop_and_flip(x, data.crop_padding, data.flip, self.augmentation)
+        own = slice(*ranks.bounds(len(y)))  # of the whole batch, so that every rank draws the same crops
+        x, own_y = x[own].contiguous(memory_format=self.setup.memory_format), y[own]
+        (optimizer,) = self.optimizers
+        optimizer.zero_grad()
+        before, sums = self.exchange.begin(), self.running.zeros()
+        for part, labels in zip(x.split(self.sizes.train), own_y.split(self.sizes.train), strict=True):
+            shown = self.method.backward(partial(self.risk, labels), part, len(labels) / len(y))
+            for name, total in sums.items():
+                total += shown[name]
+        sums = self.exchange.end(before, sums)
+        penalty = self.method.regularize()
+        optimizer.step()
+        self.method.project()
+        self.running.note(sums, penalty)
+
+    def risk(self, y: Tensor, x: Tensor, share: float) -> Sums:
+        """Adds share * gradient of the mean cross entropy on images x (N, C, H, W) and labels y
+        (N,) to `.grad`, and to x.grad if x requires it. Returns the summed loss and the number of
+        correct predictions, ()."""
+        logits = self.logits(x)
+        loss = F.cross_entropy(logits, y)
+        (loss * share).backward()
+        with torch.no_grad():
+            return {"loss": loss.detach() * len(y), "correct": (logits.argmax(dim=1) == y).sum()}
+
+    def logits(self, x: Tensor) -> Tensor:
+        """The network at the run's training precision: (N, C, H, W) to (N, classes), fp32."""
+        with autocast(self.setup.config.train.precision, x.device):
+            out = self.network(x)
+        return out.float()
+
+    def compile(self, compiled: Callable[[nn.Module], Callable[..., Any]]) -> None:
+        """Passes go through the compiled network; evaluations do not."""
+        self.network = compiled(self.model)
+
+    # Measuring
+
+    def evaluate(self) -> Row:
+        """Both splits in evaluation mode, without augmentation; spectra of the weights."""
+        self.setup.ranks.require_equal(self.model)
+        measure, images = self.setup.config.measure, self.dataset
+        train = self._shared_evaluation(images.train, measure.gradient_samples)
+        test = self._shared_evaluation(images.test, measure.test_gradient_samples or len(images.test))
+        row = {
+            "train_loss": train.loss,
+            "train_accuracy": train.accuracy,
+            "test_loss": test.loss,
+            "test_accuracy": test.accuracy,
+            "gap": train.accuracy - test.accuracy,
+            "running_train_loss": self.running.mean("loss"),
+            "running_train_accuracy": self.running.mean("correct"),
+            "train_gradient_norm": train.gradient_norm,
+            "train_gradient_norm_rms": train.gradient_norm_rms,
+            "test_gradient_norm": test.gradient_norm,
+            "test_gradient_norm_rms": test.gradient_norm_rms,
+            **sigma_and_frobenius(self.model),
+            "penalty": self.running.penalty.item(),
+        }
+        self.running.reset()
+        return row
+
+    def _shared_evaluation(self, split: Images, count: int) -> Evaluation:
+        """`evaluate` of all images of `split`, each rank doing its part; gradient norms of
+        `count`."""
+        ranks, size = self.setup.ranks, self.sizes.measure
+        whole = count >= len(split)  # every image is in the sample of gradient norms
+        sample = probe_indices(len(split), count, self.setup.device)
+        if ranks.world == 1:
+            return evaluate(self.model, split.x, split.y, size, None if whole else sample)
+        parts = [Ranks(i, ranks.world).bounds(len(split)) for i in range(ranks.world)]
+        samples = [sample[(sample >= start) & (sample < stop)] for start, stop in parts]
+        if min(len(part) for part in samples) == 0:  # too few to share: everyone does it all
+            return evaluate(self.model, split.x, split.y, size, None if whole else sample)
+        start, stop = parts[ranks.rank]
+        own = samples[ranks.rank] - start
+        mine = evaluate(self.model, split.x[start:stop], split.y[start:stop], size, None if whole else own)
+        n, k = stop - start, len(own)
+        sums = ranks.sums([mine.loss * n, mine.accuracy * n, mine.gradient_norm * k, mine.gradient_norm_rms**2 * k])
+        n, k = len(split), len(sample)
+        return Evaluation(sums[0] / n, sums[1] / n, sums[2] / k, (sums[3] / k) ** 0.5)
+
+    def final(self, pieces: Pieces) -> dict[str, Any]:
+        """Quantiles of gradient norms, Hessian eigenvalues (section 4.3) and spectra (section
+        4.4)."""
+        measure = dataclasses.replace(self.setup.config.measure, batch_size=self.sizes.measure)
+        splits = {"train": self.dataset.train, "test": self.dataset.test}
+        measured: dict[str, Any] = {
+            "gradient_quantiles": {n: pieces.once(f"norms {n}", partial(self._norms, n)) for n in splits}
+        }
+        if measure.spectra:
+            measured["lipschitz"] = pieces.once("spectra", partial(self._spectra, pieces))
+        if measure.hessian:
+            measured["hessian"] = {
+                name: pieces.once(f"hessian {name}", partial(hessian_split, self.model, split.x, split.y, measure))
+                for name, split in splits.items()
+            }
+        return measured
+
+    def _norms(self, name: str) -> dict[str, float]:
+        measure = self.setup.config.measure
+        split = {"train": self.dataset.train, "test": self.dataset.test}[name]
+        count = {"train": measure.gradient_samples, "test": measure.test_gradient_samples or len(split)}[name]
+        probe = probe_indices(len(split), count, self.setup.device)
+        return quantiles(gradient_norms(self.model, split.x[probe], split.y[probe], self.sizes.measure))
+
+    def _spectra(self, pieces: Pieces) -> dict[str, Any]:
+        images = self.dataset
+        layers = layer_table(self.model, tuple(images.train.x.shape[1:]))
+        pieces.table(LAYERS_CSV, LAYERS, layers)
+        pieces.table(SPECTRA_CSV, SPECTRA, spectra_table(self.model))
+        chosen = probe_indices(len(images.test), self.setup.config.measure.jacobian_samples, self.setup.device)
+        return lipschitz_summary(self.model, images.test.x[chosen], self.sizes.measure, layers)
+
+    def summary(self, history: Sequence[Row]) -> dict[str, Any]:
+        """The generalization gap at alpha (section 4.1)."""
+        alpha = self.setup.config.task.alpha
+        gap, epoch = gap_at_alpha(history, alpha) or (None, None)
+        return {"alpha": alpha, "gap_at_alpha": gap, "gap_at_alpha_epoch": epoch}
+
+    def facts(self) -> dict[str, Any]:
+        """The data set."""
+        images = self.dataset
+        return {"data": {"name": images.name, "fingerprint": images.fingerprint, "note": images.note}}
+
+    # State
+
+    def state_dict(self) -> dict[str, Any]:
+        """Weights and whatever else the next update depends on."""
+        return {
+            "fingerprint": self.dataset.fingerprint,
+            "model": self.model.state_dict(),
+            "method": self.method.state_dict(),
+            "optimizer": self.optimizers[0].state_dict(),
+            "order": self.order.state_dict(),
+            "augmentation": self.augmentation.get_state(),
+            "running": self.running.state_dict(),
+        }
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Restores what `state_dict` gave."""
+        if state["fingerprint"] != self.dataset.fingerprint:
+            raise UserError(
+                f"{self.setup.config.directory} was begun on other images than {self.dataset.name} holds now: "
+                "restore the data set, or delete the run directory to start over"
+            )
+        self.model.load_state_dict(state["model"])
+        self.method.load_state_dict(state["method"])
+        self.optimizers[0].load_state_dict(state["optimizer"])
+        self.order.load_state_dict(state["order"])
+        self.augmentation.set_state(state["augmentation"])
+        self.running.load_state_dict(state["running"])
+
+
+_loaded: dict[str, Dataset] = {}  # the last data set used in this process: the runs of a sweep share it
+
+
+def _dataset(config: DataConfig, device: torch.device) -> Dataset:
+    key = f"{config} on {device}"
+    if key not in _loaded:
+        _loaded.clear()
+        _loaded[key] = load(config, device)
+    return _loaded[key]
