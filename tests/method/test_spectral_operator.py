@@ -260,7 +260,7 @@ def test_a_stopped_run_equals_an_uninterrupted_one(tiny: Make, tmp_path: Any, st
     pd.testing.assert_frame_equal(a, b, check_exact=True)
     states = [checkpoint.load(config.directory) for config in (whole, pieces)]
     for part in ("model", "method"):
-        x, y = (state[part] for state in states if state is not None)
+        x, y = (state["task"][part] for state in states if state is not None)
         assert all(torch.equal(x[key], y[key]) for key in x)
     assert result.dose["e_folds"] == pytest.approx(0.01 * result.dose["learning_rate_sum"] / 0.1)
     assert (a["penalty"] > 0).all()

@@ -179,11 +179,11 @@ def out_of_memory(patch: pytest.MonkeyPatch, limit: int, step: int) -> list[int]
     sizes: list[int] = []
     original = base.Method.backward
 
-    def backward(self: base.Method, x: torch.Tensor, *rest: object) -> object:
+    def backward(self: base.Method, risk: base.Risk, x: torch.Tensor, share: float) -> object:
         sizes.append(len(x))
         if len(x) > limit and len(sizes) > step:
             raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB")
-        return original(self, x, *rest)  # type: ignore[arg-type]
+        return original(self, risk, x, share)  # type: ignore[arg-type]
 
     patch.setattr(base.Method, "backward", backward)
     return sizes

@@ -306,7 +306,7 @@ def test_another_data_set_under_the_same_run_is_refused(tiny: Make, monkeypatch:
     config = tiny("train.stop_after=3")
     with pytest.raises(Interrupted):
         run(config)
-    import sns.train.session as session
+    import sns.task.classification as session
 
     original = session.load
     monkeypatch.setattr(session, "load", lambda *a: dataclasses.replace(original(*a), fingerprint="other"))
@@ -334,7 +334,7 @@ def test_a_checkpoint_of_another_version_is_one_sentence(tiny: Make) -> None:
         run(config)
     state = checkpoint.load(config.directory)
     assert state is not None
-    del state["order"]
+    del state["task"]["order"]
     checkpoint.save(config.directory, state)
     with pytest.raises(UserError, match="another version"):
         run(config)
@@ -349,7 +349,7 @@ def test_a_signal_while_the_record_is_written_ends_the_sweep_too(tiny: Make, mon
 
     monkeypatch.setattr(checkpoint, "tidy", interrupted)
     config = tiny("measure.hessian=false")
-    with pytest.raises(Interrupted, match="is over"):
+    with pytest.raises(Interrupted, match="is finished"):
         run(config)
     assert store.is_finished(config.directory)
 

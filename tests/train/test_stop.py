@@ -12,6 +12,7 @@ from sns.config.schema import Config
 from sns.record import store
 from sns.train import checkpoint
 from sns.train import saver as saving
+from sns.train import stop as stop_module
 from sns.train.run import run
 from sns.train.session import Session
 from sns.train.stop import TIME_LIMIT, Deadline, Interrupted, StopSignal, hand_over
@@ -120,7 +121,7 @@ def test_submitit_has_its_turn_after_the_checkpoint(
         original(session)
 
     monkeypatch.setattr(module, "advance", signalled)
-    monkeypatch.setattr(signals, "hand_over", look)
+    monkeypatch.setattr(stop_module, "hand_over", look)
     with pytest.raises(SystemExit):
         run(config)
     assert submitit == [signal.SIGUSR2]
