@@ -103,10 +103,11 @@ def resident(images: tuple[Any, list[int]], padding: int, flip: bool, device: to
     x, y = global_contrast_normalize(pixels, "std"), torch.tensor(images[1], device=device)
     order = BatchOrder(len(y), BATCH, torch.Generator().manual_seed(0), device)
     generator = torch.Generator(device).manual_seed(0)
+    index = torch.empty(BATCH, dtype=torch.int64, device=device)
 
     def work() -> None:
         for _ in range(len(y) // BATCH):
-            index = order.next()
+            order.fill(index)
             crop_and_flip(x.index_select(0, index), padding, flip, generator)
             y.index_select(0, index)
 

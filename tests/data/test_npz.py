@@ -1,4 +1,4 @@
-"""Anybody's images, and everything that can be wrong with them."""
+"""A user's images, and everything that can be wrong with them."""
 
 import numpy as np
 import pytest
@@ -146,7 +146,7 @@ def test_a_pickle_is_never_run(file, tmp_path):
 
 def test_memory_is_checked_before_reading(file, monkeypatch):
     np.savez_compressed(file, **(arrays() | {"x_train": np.zeros((12, 200, 200, 3), dtype=np.uint8)}))
-    assert file.stat().st_size < 1_000_000  # it is the size unpacked that counts
+    assert file.stat().st_size < 1_000_000  # the unpacked size counts
     monkeypatch.setattr(memory, "available_host_bytes", lambda: 2_000_000)
     monkeypatch.setattr(np, "load", lambda *_, **__: pytest.fail("read although it does not fit"))
     with pytest.raises(DataError, match=r"needs 0\.00288 GB of host memory"):
