@@ -44,9 +44,7 @@ def _several(one: Work, steps: int) -> Work:
 
 
 class Script:
-    """DataLoader, eager, fp32 as torch sets it, torch's SGD; reads loss and accuracy at each
-    update.
-    """
+    """DataLoader, eager, torch's fp32 and SGD; reads loss and accuracy at each update."""
 
     def __init__(self, plan: Plan, session: Session, steps: int, workers: int) -> None:
         self.session, self.steps, self.device = session, steps, plan.device

@@ -67,7 +67,7 @@ def main() -> None:
         began = time.perf_counter()
         client.close_mirror(600.0)
         print(f"the mirror was done {time.perf_counter() - began:.1f} s after the last run")
-        print(f"CPU beside the runs, all processes: {sum(spent.values()):.1f} s for {options.runs} runs")
+        print(f"CPU of all other processes: {sum(spent.values()):.1f} s for {options.runs} runs")
 
 
 def _watch(session: int, spent: dict[int, float]) -> None:

@@ -33,7 +33,7 @@ def locked(path: Path) -> Iterator[bool]:
 
 @contextmanager
 def scratch(root: Path, name: str) -> Iterator[Path]:
-    """A temporary folder beside `name`, on the same file system; removed at the end."""
+    """A temporary folder next to `name`, on the same file system; removed at the end."""
     with tempfile.TemporaryDirectory(dir=root, prefix=f".{name}.", suffix=".tmp", ignore_cleanup_errors=True) as aside:
         yield Path(aside)
 

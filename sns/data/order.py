@@ -52,6 +52,6 @@ class BatchOrder:
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Continues exactly where `state` was taken; ValueError for another number of images."""
         if state["n"] != self.n:
-            raise ValueError(f"the saved order is over {state['n']} images, this one over {self.n}")
+            raise ValueError(f"the saved order is for {state['n']} images, this one for {self.n}")
         self._generator.set_state(state["generator"].cpu())
         self._set(state["permutation"].cpu().clone(), int(state["position"]))

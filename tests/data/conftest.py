@@ -66,9 +66,7 @@ def write_stl10(folder: Path, content: Arrays) -> None:
 
 @dataclass(frozen=True)
 class Official:
-    """A published data set: unpacked at `folder` below `root`, packed at `tar`, where its URL
-    points.
-    """
+    """A published data set: unpacked at `folder` below `root`, packed at `tar` behind its URL."""
 
     name: str
     kind: Any

@@ -98,9 +98,7 @@ def test_strided_input():
 
 @pytest.mark.parametrize("side", [5, 8])
 def test_copies_and_index_agree_to_the_bit(side: int):
-    """Every offset of padding 3, mirrored and not, also for images smaller than twice the
-    padding.
-    """
+    """Every offset of padding 3, mirrored or not; also images smaller than twice the padding."""
     offsets = torch.cartesian_prod(torch.arange(7), torch.arange(7), torch.arange(2))
     x = torch.randn(len(offsets), 2, side, side, generator=stream())
     arguments = (x, 3, offsets[:, 0], offsets[:, 1], offsets[:, 2].bool())

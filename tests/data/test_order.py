@@ -81,7 +81,7 @@ def test_a_batch_does_not_change_when_the_caller_writes_to_it():
 
 
 def test_state_of_another_set_is_refused():
-    with pytest.raises(ValueError, match="10 images, this one over 11"):
+    with pytest.raises(ValueError, match="10 images, this one for 11"):
         order(11, 4).load_state_dict(order(10, 4).state_dict())
 
 

@@ -82,8 +82,7 @@ def test_groups_and_dilation() -> None:
 
 
 def circulant(weight: Tensor, size: tuple[int, int]) -> Tensor:
-    """The doubly block-circulant matrix, tap by tap: what each tap does is a cyclic shift of the
-    image."""
+    """The doubly block-circulant matrix: each tap is a cyclic shift of the image."""
     columns = torch.zeros(weight.shape[1] * size[0] * size[1], weight.shape[0], *size, dtype=torch.float64)
     basis = identity(weight.shape[1], size)
     for i in range(weight.shape[2]):

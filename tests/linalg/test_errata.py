@@ -1,5 +1,4 @@
-"""The demonstrations of the errata show what they are said to; their digits:
-tests/test_reproduction_doc.py."""
+"""The demonstrations of the errata; tests/test_reproduction_doc.py checks their digits."""
 
 import pytest
 
@@ -20,8 +19,7 @@ def test_only_half_of_lambda_gives_the_gradients_of_the_text() -> None:
 
 
 def test_both_reshapes_hold_the_same_numbers() -> None:
-    """Right norm: about 1 + sqrt(out / (9 in)). Wrong one: the root of a third of the sum of
-    squares, about."""
+    """About 1 + sqrt(out / (9 in)), and the root of a third of the sum of squares."""
     right, wrong = errata.reshaped_norms(64, 32)
     assert right == pytest.approx(1 + (64 / 288) ** 0.5, rel=0.05)
     assert wrong == pytest.approx((64 / 3) ** 0.5, rel=0.05)
@@ -39,16 +37,16 @@ def test_reshaped_norms_do_not_bound_and_true_ones_do() -> None:
 
 
 def test_the_pre_activation_gives_the_jacobian_and_the_input_does_not() -> None:
-    found = errata.piecewise_jacobians()
-    assert found.by_preactivation == found.true != found.by_input
+    jacobians = errata.piecewise_jacobians()
+    assert jacobians.by_preactivation == jacobians.true != jacobians.by_input
 
 
 def test_steps_have_the_lengths_of_their_definitions() -> None:
-    found = errata.adversarial_steps(images=4)
-    assert found.l2 == pytest.approx(1)
-    assert found.sign == pytest.approx(3072**0.5)
-    assert found.image == pytest.approx(3072**0.5)
-    assert found.loss < found.loss_sign_shortened < found.loss_l2 < found.loss_sign
+    steps = errata.adversarial_steps(images=4)
+    assert steps.l2 == pytest.approx(1)
+    assert steps.sign == pytest.approx(3072**0.5)
+    assert steps.image == pytest.approx(3072**0.5)
+    assert steps.loss < steps.loss_sign_shortened < steps.loss_l2 < steps.loss_sign
 
 
 def test_a_persistent_iteration_falls_short_the_more_the_harder_it_pushes() -> None:

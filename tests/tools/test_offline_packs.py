@@ -45,8 +45,7 @@ def write(kind: str, root: Path) -> Path:
 
 
 def python2(planes: np.ndarray) -> bytes:
-    """A pickle of protocol 2 whose bytes lie there as Python 2 wrote them, as in the official
-    files."""
+    """A pickle of protocol 2 with the bytes as Python 2 wrote them in the official files."""
     data = planes.tobytes()
     return b"\x80\x02}U\x04dataT" + len(data).to_bytes(4, "little") + data + b"s."
 
@@ -89,7 +88,7 @@ def test_round_trip_to_the_byte(kind: str, tmp_path: Path) -> None:
     assert pack.unpack(manifest, tmp_path / "out")
     before = {name: data for name, data in contents(source).items() if name not in pack.UNREAD}
     assert contents(tmp_path / "out" / source.name) == before
-    if kind != "npz compressed":  # which is left as it is
+    if kind != "npz compressed":  # whose images are not recompressed
         pieces = [piece for file in pack.load(manifest)["files"] for piece in file["pieces"]]
         image_bytes = sum(int(np.prod(piece["shape"])) for piece in pieces if piece["kind"] == "images")
         assert image_bytes > 0.9 * sum(len(data) for data in before.values())

@@ -7,7 +7,7 @@
 #   ./run.sh bench [bench/run.py ...] the benchmark on this device
 #   ./run.sh python FILE ...          Python with the kit's packages, in the kit's copy of the code
 #
-# PYTHON3: the Python that has torch (python3). RESULTS: folder of the records (results beside this file).
+# PYTHON3: the Python that has torch (python3). RESULTS: folder of the records (results next to this file).
 # The first call takes a minute and fills work/. Repeat a call that was killed.
 set -euo pipefail
 
