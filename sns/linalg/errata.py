@@ -213,7 +213,7 @@ def adversarial_steps(images: int = 16) -> Steps:
 
 
 @dataclass(frozen=True)
-class Following:
+class Underestimate:
     """How much one persistent power iteration an update underestimates sigma_1.
 
     Means over the last half of the updates: among nearly equal values the iteration is chaotic.
@@ -224,7 +224,7 @@ class Following:
     rank_after: float
 
 
-def persistent_iteration(rate: float, updates: int = 2000, every: int = 20) -> Following:
+def persistent_iteration(rate: float, updates: int = 2000, every: int = 20) -> Underestimate:
     """A 64 x 576 Gaussian matrix that only the penalty changes, at learning rate * lambda = `rate`.
 
     The penalty makes the top of its spectrum flat.
@@ -239,7 +239,7 @@ def persistent_iteration(rate: float, updates: int = 2000, every: int = 20) -> F
             short.append(1 - (sigma / values[0]).item())
             ranks.append(stable_rank(values))
         w -= rate * sigma * torch.outer(u, v)
-    return Following(sum(short) / len(short), before, sum(ranks) / len(ranks))
+    return Underestimate(sum(short) / len(short), before, sum(ranks) / len(ranks))
 
 
 def stable_rank(values: Tensor) -> float:
