@@ -71,7 +71,7 @@ def test_an_interrupted_download_leaves_nothing(cifar, monkeypatch):
     assert cifar.visible() == []
 
 
-def test_what_a_killed_download_left_is_swept(cifar):
+def test_scratch_files_of_a_killed_download_are_removed(cifar):
     shutil.rmtree(cifar.folder)
     left = cifar.root / ".cifar-10-batches-py.abc.tmp"
     left.mkdir()

@@ -6,7 +6,7 @@ from sns.linalg import errata
 
 
 @pytest.mark.parametrize("sigma_1", [1.30, 0.67])
-def test_algorithm_1_as_printed_leaves_for_the_inverse_and_grows_or_vanishes(sigma_1: float) -> None:
+def test_algorithm_1_as_printed_tends_to_the_inverse_and_explodes_or_vanishes(sigma_1: float) -> None:
     rows = errata.algorithm_1(sigma_1, 10)
     assert rows[-1].printed_sigma == pytest.approx(1 / sigma_1, rel=1e-3)
     assert rows[-1].corrected_excess == pytest.approx(1, rel=1e-3)
@@ -49,7 +49,7 @@ def test_steps_have_the_lengths_of_their_definitions() -> None:
     assert steps.loss < steps.loss_sign_shortened < steps.loss_l2 < steps.loss_sign
 
 
-def test_a_persistent_iteration_falls_short_the_more_the_harder_it_pushes() -> None:
+def test_a_persistent_iteration_underestimates_more_at_a_higher_rate() -> None:
     slow, fast = (errata.persistent_iteration(rate, updates=400) for rate in (1e-3, 1e-2))
     assert 0 < slow.short < fast.short < 0.3
     assert slow.rank_before < slow.rank_after < 64

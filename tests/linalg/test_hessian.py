@@ -102,7 +102,7 @@ def test_products_work_inside_no_grad_and_leave_no_gradients() -> None:
     assert all(parameter.grad is None for parameter in model.parameters())
 
 
-def test_one_batch_graph_is_alive_at_a_time() -> None:
+def test_one_batch_graph_is_in_memory_at_a_time() -> None:
     weight, alive, most = nn.Parameter(draw(3)), [0], [0]
 
     class Tracked(torch.autograd.Function):
@@ -160,7 +160,7 @@ def test_largest_eigenvalue_of_a_network_is_numpys(sign: float) -> None:
         (-1.0, -2.0, -3.0),
     ],
 )
-def test_largest_algebraic_eigenvalue_whatever_the_signs(eigenvalues: tuple[float, ...]) -> None:
+def test_largest_algebraic_eigenvalue_for_any_signs(eigenvalues: tuple[float, ...]) -> None:
     losses, parameters = quadratic(eigenvalues)
     result = top(losses, parameters, 2, iterations=200)
     assert result.converged
@@ -203,7 +203,7 @@ def test_cap_on_iterations_is_reported() -> None:
 
 
 @pytest.mark.parametrize("t", [0.15, 0.7])
-def test_a_quotient_at_rest_between_two_eigenvalues_has_not_converged(t: float) -> None:
+def test_a_stalled_quotient_between_two_eigenvalues_has_not_converged(t: float) -> None:
     """It stays at 3 cos 2t for eigenvalues 3 and -3; only the residual shows that it is none."""
     start = torch.randn(3, generator=torch.Generator().manual_seed(0)).double()
     basis = torch.linalg.qr(torch.cat([start[:, None], draw(3, 2)], dim=1)).Q

@@ -118,7 +118,7 @@ def test_a_copy_without_git_states_its_commit_and_whether_it_was_changed(kit: Pa
 
 
 @needs_git
-def test_git_is_asked_first_where_there_is_a_checkout(tmp_path: Path) -> None:
+def test_a_checkout_takes_precedence_over_the_stated_commit(tmp_path: Path) -> None:
     (tmp_path / "sns").mkdir()
     (tmp_path / "COMMIT").write_text("stated\n")
     assert commit(tmp_path)["commit"] == "stated"

@@ -109,14 +109,14 @@ def test_images_of_an_official_set_are_read_from_the_pack(tmp_path: Path, monkey
 
 
 @pytest.mark.parametrize("shape", [(3, 1, 1, 3), (1, 4, 5, 1), (2, 5, 4, 4), (5, 8, 8, 3)])
-def test_any_bytes_survive(shape: tuple[int, int, int, int]) -> None:
+def test_any_images_survive(shape: tuple[int, int, int, int]) -> None:
     for images in (RNG.integers(0, 256, shape, np.uint8), np.full(shape, 255, np.uint8), np.zeros(shape, np.uint8)):
         again = pixels.decode(pixels.encode(images), shape)
         assert again.dtype == np.uint8
         assert np.array_equal(again, images)
 
 
-def test_neighbours_and_colours_are_made_use_of() -> None:
+def test_similar_neighbours_and_colours_compress_better() -> None:
     packed = len(pixels.encode(SMOOTH))
     assert packed < 0.95 * len(lzma.compress(SMOOTH.tobytes()))
     assert packed < 0.9 * sum(len(pixels.encode(SMOOTH[..., [channel]])) for channel in range(3))
@@ -131,7 +131,7 @@ def test_many_images_lie_in_few_pictures() -> None:
         assert np.array_equal(pixels.decode(pixels.encode(images), images.shape), images)
 
 
-def test_there_already_is_left_and_anything_else_there_too(packed: Path, tmp_path: Path) -> None:
+def test_an_existing_file_is_not_overwritten(packed: Path, tmp_path: Path) -> None:
     out = tmp_path / "out"
     assert pack.unpack(packed, out)
     place, before = out / "cifar10.npz", (out / "cifar10.npz").stat().st_mtime_ns
@@ -219,7 +219,7 @@ def test_a_place_that_cannot_be_written_is_reported(packed: Path, tmp_path: Path
         pack.pack(tmp_path / "cifar10.npz", tmp_path / "file" / "out", PART)
 
 
-def test_what_is_no_archive_is_refused(tmp_path: Path) -> None:
+def test_a_wrong_source_is_refused(tmp_path: Path) -> None:
     (tmp_path / "empty").mkdir()
     (tmp_path / "images.tar.gz").write_bytes(b"x")
     (tmp_path / "broken.npz").write_bytes(b"PK")

@@ -184,7 +184,7 @@ class FakeRun:
         self.rows.append((step, values))
 
 
-def test_only_rows_that_hold_are_logged_each_once_and_without_gaps(tmp_path: Path) -> None:
+def test_only_valid_rows_are_logged_once_each_and_without_gaps(tmp_path: Path) -> None:
     """history.csv may have later rows of a killed session; an empty cell is no number."""
     (tmp_path / store.HISTORY_CSV).write_text("epoch,step,penalty\n1,10,\n2,20,0.5\n3,30,0.25\n")
     run = object.__new__(WandbRun)
