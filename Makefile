@@ -142,7 +142,7 @@ dashboard: $(STAMP) ## the shared Weights & Biases workspace and report; ARGS='-
 
 .PHONY: gpu-kit
 gpu-kit: $(STAMP) ## build/gpu-kit for a machine without network: IMAGES='FILE.npz FOLDER' ARGS='--python 3.12'; docs/gpu.md
-	$(PYTHON) scripts/gpu_kit.py --images $(IMAGES) $(ARGS)
+	$(PYTHON) -m tools.offline_kit.build --images $(IMAGES) $(ARGS)
 
 clean: ## caches and build products; records and .venv stay
 	rm -rf build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache

@@ -1,5 +1,7 @@
-"""Row 7: seconds from records to everything a reader sees: a synthetic full grid, 32 cells x 5
-seeds x 300 epochs."""
+"""Row 7: seconds from records to everything a reader sees.
+
+The records are a synthetic full experiment: 32 cells x 5 seeds x 300 epochs.
+"""
 
 import contextlib
 import importlib
@@ -18,7 +20,7 @@ SCRIPTS = ("table1", "figures", "claims", "report")
 
 
 def analysis(plan: Plan) -> Iterator[Line]:
-    """A line a script and the total; once, for a run takes half a minute."""
+    """A line a script, and the total; measured once, because it takes half a minute."""
     sys.path[:0] = [str(ROOT / "tests"), str(ROOT / "scripts")]
     seeds, epochs = (1, 5) if plan.tiny else (5, 300)
     what = f"32 cells x {seeds} seeds x {epochs} epochs"

@@ -1,5 +1,4 @@
-"""Cells of the paper's grid on random images, and the plainest programs that train the same
-network."""
+"""Cells of the paper's Table 1 on random images, and the plainest programs that train them."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -39,7 +38,7 @@ class Plan:
 
     device: torch.device
     folder: Path  # for temporary data
-    cuda: bool = False  # the GPU's version of the suite; on a CPU device: a dry run of it
+    cuda: bool = False  # the GPU's version of the suite; a dry run of it on a CPU device
     tiny: bool = False  # the digits networks and a handful of images: for tests and dry runs
     budget: float = 60.0  # seconds for the row
     precision: str | None = None  # None: as configured
@@ -50,7 +49,7 @@ class Plan:
 
 
 def random_images(folder: Path, side: int, classes: int, train: int, test: int) -> Path:
-    """An .npz of random images and labels, made once."""
+    """An .npz of random images and labels, written once."""
     path = folder / f"random_{side}_{classes}_{train}_{test}.npz"
     if not path.is_file():
         draw = np.random.default_rng(0)
@@ -61,8 +60,10 @@ def random_images(folder: Path, side: int, classes: int, train: int, test: int) 
 
 
 def cell(plan: Plan, setting: str, *overrides: str, train: int = 0, test: int = 0) -> Session:
-    """A session of `setting` in training mode on `train` random images (enough for its batch unless
-    given)."""
+    """A session of `setting` in training mode on `train` random images.
+
+    0 images: enough for its batch.
+    """
     _, side, classes, *_ = NETWORKS[setting]
     large = "batch=large" in overrides
     train, test = train or (8_192 if large and not plan.tiny else 512), test or 256
@@ -79,7 +80,7 @@ def cell(plan: Plan, setting: str, *overrides: str, train: int = 0, test: int = 
 
 
 def configured(*overrides: str) -> Config:
-    """The checked configuration that these command-line overrides give."""
+    """The checked configuration of these command-line overrides."""
     with initialize_config_dir(str(ROOT / "configs"), version_base="1.3"):
         return configure(compose("config", overrides=list(overrides)))
 
@@ -119,8 +120,9 @@ def sgd(model: nn.Module, config: Config, fused: bool = True) -> torch.optim.SGD
 
 
 def floor(session: Session, extra: Work = lambda: None) -> Work:
-    """Forward, backward and SGD on one resident batch, in the session's mode, precision and pass
-    size: nothing can be left out. `extra` runs before the optimizer.
+    """Forward, backward and SGD on one batch on the device: the least that an update must do.
+
+    In the session's mode, precision and pass size. `extra` runs before the optimizer.
     """
     x, y = batch_of(session)
     loss, optimizer, config = mean_loss(session), sgd(session.task.model, session.config), session.config

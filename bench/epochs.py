@@ -1,4 +1,4 @@
-"""Row 4: an epoch of ours against the script that is commonly written for it."""
+"""Row 4: an epoch of ours against the usual script for it."""
 
 import os
 from collections.abc import Iterator
@@ -16,7 +16,7 @@ from sns.train.session import Session
 
 
 def epoch(plan: Plan) -> Iterator[Line]:
-    """A few updates a round, as many on both sides, for each network."""
+    """A few updates a round, equally many on both sides, for each network."""
     yield from each_cell(plan, 4, "epoch", _epoch)
 
 
@@ -44,15 +44,14 @@ def _several(one: Work, steps: int) -> Work:
 
 
 class Script:
-    """DataLoader, eager, fp32 as torch sets it, torch's SGD, loss and accuracy fetched at every
-    update."""
+    """DataLoader, eager, torch's fp32 and SGD; reads loss and accuracy at each update."""
 
     def __init__(self, plan: Plan, session: Session, steps: int, workers: int) -> None:
         self.session, self.steps, self.device = session, steps, plan.device
         self.optimizer = sgd(session.task.model, session.config, fused=False)
         side, size = session.task.dataset.image_size, session.config.batch.size
         options = session.config.data
-        count = 4 * size if plan.tiny else max(4 * size, 8_192 if side < 96 else 1_024)  # epochs must not end at once
+        count = 4 * size if plan.tiny else max(4 * size, 8_192 if side < 96 else 1_024)  # several updates an epoch
         images = pictures(count, side, session.task.dataset.classes)
         self.loader = loader(images, size, options.crop_padding, options.flip, workers, plan.device)
         self.batches: Iterator[Any] = iter(())
@@ -63,7 +62,7 @@ class Script:
             self.update(*self.next())
 
     def next(self) -> tuple[torch.Tensor, torch.Tensor]:
-        """The next batch, from a new epoch where one is over."""
+        """The next batch, from a new epoch when one has ended."""
         try:
             x, y = next(self.batches)
         except StopIteration:
@@ -72,7 +71,7 @@ class Script:
         return x.to(self.device, non_blocking=True), y.to(self.device, non_blocking=True)
 
     def update(self, x: torch.Tensor, y: torch.Tensor) -> None:
-        """One update; a large batch in the same passes as ours, for it would not fit otherwise."""
+        """One update; a large batch in the same passes as ours, else it would not fit."""
         self.optimizer.zero_grad()
         correct, total = 0, 0.0
         for part_x, part_y in zip(

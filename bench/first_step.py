@@ -1,7 +1,6 @@
-"""Prints the seconds from the start of this process to its first update on digits, then those of a
-second run.
+"""Prints the seconds from the start of this process to its first update, and of a second run.
 
-python bench/first_step.py WHEN   # WHEN: time.time() just before the process was started
+python bench/first_step.py WHEN # WHEN: time.time() just before the process was started
 """
 
 import sys
@@ -15,7 +14,7 @@ sys.path[:0] = [str(ROOT), str(ROOT / "scripts")]
 
 def main(launched: float) -> None:
     """One line: both times."""
-    import train  # noqa: F401  what the command line imports
+    import train  # noqa: F401  the imports of the command line
 
     first = _step(0) - launched
     again = time.time()
@@ -23,7 +22,7 @@ def main(launched: float) -> None:
 
 
 def _step(seed: int) -> float:
-    """The time at which the first update of a new run was over."""
+    """The time at the end of the first update of a new run."""
     from hydra import compose, initialize_config_dir
 
     from sns.train.configure import configure

@@ -1,4 +1,4 @@
-"""Cases that fail alone, and memory given back between them."""
+"""Cases that fail alone, with an empty device for each."""
 
 import gc
 from collections.abc import Callable, Iterator
@@ -12,8 +12,7 @@ from sns.common.errors import UserError
 
 
 def guarded(plan: Plan, row: int, what: str, case: Callable[[], Iterator[Line]]) -> Iterator[Line]:
-    """The lines of `case`; where it does not fit or cannot run here, one line that says so, and the
-    row goes on."""
+    """The lines of `case`; if it fails here, one line that says so, and the row continues."""
     release(plan)
     try:
         yield from case()
@@ -23,15 +22,14 @@ def guarded(plan: Plan, row: int, what: str, case: Callable[[], Iterator[Line]])
 
 
 def each_cell(plan: Plan, row: int, what: str, case: Callable[[Plan, str, str], Iterator[Line]]) -> Iterator[Line]:
-    """`guarded` for all networks and batch regimes, `case` being given (plan, setting, regime)."""
+    """`guarded` for all networks and batch regimes; `case` gets (plan, setting, regime)."""
     for setting, (network, *_) in NETWORKS.items():
         for regime in plan.batches():
             yield from guarded(plan, row, f"{what}, {network}, {regime} batch", partial(case, plan, setting, regime))
 
 
 def release(plan: Plan) -> None:
-    """Returns what earlier cases held, so that the next one finds the device empty and its peak is
-    its own."""
+    """Frees the memory of earlier cases, so that the peak is that of the next one."""
     if plan.device.type == "cuda":
         gc.collect()
         torch.cuda.synchronize(plan.device)

@@ -1,4 +1,4 @@
-"""One line of the table: a figure, what it was taken from, and the target it is held against."""
+"""One line of the table: a figure, its measurements and its target."""
 
 import operator
 from collections.abc import Sequence
@@ -15,8 +15,10 @@ SHARE = "% of the time"
 
 @dataclass(frozen=True)
 class Line:
-    """`ours` and `theirs` in `unit`; `figure` is what counts, in words `kind`; a target is a bound
-    on its median."""
+    """Times `ours` and `theirs` in `unit`, and `figure`, the result, of the given `kind`.
+
+    A target is a bound on the figure's median.
+    """
 
     row: int
     what: str
@@ -43,7 +45,7 @@ class Line:
 
     @staticmethod
     def from_dict(values: dict[str, Any]) -> "Line":
-        """The line that `to_dict` gave."""
+        """The inverse of `to_dict`."""
         spreads = {key: Spread(**values[key]) for key in ("ours", "theirs", "figure") if values[key] is not None}
         return Line(**(values | spreads))
 

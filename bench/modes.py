@@ -25,14 +25,13 @@ def modes(plan: Plan) -> Iterator[Line]:
 
 
 def precisions(plan: Plan, rates: Rates) -> Iterator[Line]:
-    """fp32 proper, TensorFloat-32 and bfloat16, each in the memory format that `auto` gives it.
-    Fills `rates`."""
+    """fp32, TensorFloat-32 and bfloat16, each in its memory format under `auto`. Fills `rates`."""
     cases = [(f"precision {name}", f"train.precision={name}") for name in PRECISIONS]
     yield from _compare(plan, cases, REGIMES, rates)
 
 
 def pass_sizes(plan: Plan) -> Iterator[Line]:
-    """How a large batch is cut into passes: one ghost batch each, in the middle, all at once."""
+    """A large batch in passes: one ghost batch each, a middle size, all at once."""
     sizes = (16, 32) if plan.tiny else (256, 1_024, 4_096)
     yield from _compare(plan, [(f"passes of {size}", f"batch.micro={size}") for size in sizes], ("large",))
 

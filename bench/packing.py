@@ -1,6 +1,6 @@
 """Row 10, several processes: runs that share one device.
 
-The processes are started once and told what to do line by line: "prepare SETTING", "run SECONDS".
+The processes are started once and get commands line by line: "prepare SETTING", "run SECONDS".
 """
 
 import subprocess
@@ -18,7 +18,7 @@ from bench.line import FASTER, Line
 from bench.timing import Spread, Work, seconds, spread
 
 ROW = 10
-WORTH = 1.3  # times the throughput of one run, or packing is not worth its trouble
+WORTH = 1.3  # times the throughput of one run, below which packing is not worth it
 
 
 def packing(plan: Plan) -> Iterator[Line]:
@@ -30,7 +30,7 @@ def packing(plan: Plan) -> Iterator[Line]:
     try:
         for setting in NETWORKS:
             for worker in workers:
-                _tell(worker, f"prepare {setting}")
+                _send(worker, f"prepare {setting}")
             sizes = [int(_answer(worker)) for worker in workers]
             totals = {count: _together(workers[:count], duration) for count in counts}
             for count in counts:
@@ -51,7 +51,7 @@ def _line(plan: Plan, setting: str, size: int, count: int, gain: float, total: f
 def _together(workers: "list[subprocess.Popen[str]]", duration: float) -> float:
     """Images a second of all `workers`, running at the same time."""
     for worker in workers:
-        _tell(worker, f"run {duration}")
+        _send(worker, f"run {duration}")
     return sum(float(_answer(worker)) for worker in workers)
 
 
@@ -65,7 +65,7 @@ def _pipe(pipe: IO[str] | None) -> IO[str]:
     return pipe
 
 
-def _tell(worker: "subprocess.Popen[str]", line: str) -> None:
+def _send(worker: "subprocess.Popen[str]", line: str) -> None:
     _pipe(worker.stdin).write(line + "\n")
     _pipe(worker.stdin).flush()
 

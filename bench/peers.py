@@ -1,4 +1,4 @@
-"""What others do for the same result, each the straightforward way."""
+"""Other ways to the same result, in their usual form."""
 
 from collections.abc import Callable
 
@@ -10,16 +10,20 @@ from sns.linalg.weights import weight_parameters
 
 
 def svd_penalty(model: nn.Module, factor: float) -> Tensor:
-    """Adds the gradient of factor / 2 * sum sigma^2 by differentiating torch's matrix norm; returns
-    the penalty."""
+    """Adds the gradient of factor / 2 * sum sigma^2 through torch's matrix norm.
+
+    Returns the penalty.
+    """
     weights = weight_parameters(model)
     squares = [torch.linalg.matrix_norm(weight.flatten(1), 2).square() for weight in weights]
     return _backward(0.5 * factor * torch.stack(squares).sum())
 
 
 def fresh_iterations_penalty(model: nn.Module, factor: float, iterations: int = 5) -> Tensor:
-    """The same by so many power iterations from a vector of ones at every call, differentiated
-    throughout."""
+    """The same by `iterations` power iterations from a vector of ones at every call.
+
+    They are differentiated throughout.
+    """
     squares = []
     for weight in weight_parameters(model):
         matrix = weight.flatten(1)
@@ -39,7 +43,7 @@ def _backward(penalty: Tensor) -> Tensor:
 
 
 def normalize_spectrally(model: nn.Module) -> nn.Module:
-    """`model` with torch's spectral_norm parametrization on every convolution and linear layer."""
+    """`model` with torch's spectral_norm parametrization on every weight matrix."""
     for module in list(model.modules()):
         if isinstance(module, (nn.Conv2d, nn.Linear)):
             parametrizations.spectral_norm(module)
@@ -57,23 +61,22 @@ def three_passes(
     share: float = 1.0,
     whole: bool,
 ) -> None:
-    """Adversarial training as textbooks write it: a pass for the input gradient, one on clean, one
-    on moved images.
+    """Adversarial training in three passes: input gradient, clean images, perturbed images.
 
-    `whole`: the first pass calls loss.backward(), as tutorials do, and its gradients of the weights
-    are dropped; else autograd is asked for the input's gradient alone. Adds `share` times the
-    gradients to `.grad`.
+    `whole`: the first pass calls loss.backward(), as tutorials do, and drops the weights'
+    gradients; else autograd computes the input's gradient alone. Adds `share` times the gradients
+    to `.grad`.
     """
-    seen = x.detach().requires_grad_(True)
+    leaf = x.detach().requires_grad_(True)
     if whole:
         before = [parameter.grad for parameter in model.parameters()]
         model.zero_grad(set_to_none=True)
-        loss(seen, y).backward()
-        gradient = seen.grad
-        for parameter, kept in zip(model.parameters(), before, strict=True):
-            parameter.grad = kept
+        loss(leaf, y).backward()
+        gradient = leaf.grad
+        for parameter, earlier in zip(model.parameters(), before, strict=True):
+            parameter.grad = earlier
     else:
-        (gradient,) = torch.autograd.grad(loss(seen, y), seen)
+        (gradient,) = torch.autograd.grad(loss(leaf, y), leaf)
     assert gradient is not None
     norm = gradient.flatten(1).norm(dim=1).clamp_min(1e-30).view(-1, 1, 1, 1)
     (share * alpha * loss(x, y)).backward()
@@ -81,7 +84,6 @@ def three_passes(
 
 
 def fourier_operator_norm(weight: Tensor, side: int) -> float:
-    """Largest singular value of the circular convolution by an SVD at every frequency (Sedghi et
-    al. 2019)."""
+    """Norm of the circular convolution by an SVD at every frequency (Sedghi et al. 2019)."""
     coefficients = torch.fft.fft2(weight.detach().double(), (side, side)).permute(2, 3, 0, 1)
     return float(torch.linalg.svdvals(coefficients).max())

@@ -1,5 +1,4 @@
-"""Row 3: images a second into the training step, ours against torchvision's transforms behind a
-DataLoader."""
+"""Row 3: images a second into the training step, ours against torchvision behind a DataLoader."""
 
 import os
 import sys
@@ -33,7 +32,7 @@ def pictures(count: int, side: int, classes: int) -> tuple[Any, list[int]]:
 
 
 class Pictures(Dataset[tuple[Tensor, int]]):
-    """torchvision's way: an array of bytes, a PIL image for each item, a chain of transforms."""
+    """torchvision's way: an array of bytes, a PIL image an item, a chain of transforms."""
 
     def __init__(self, data: Any, targets: list[int], transform: Any) -> None:
         self.data, self.targets, self.transform = data, targets, transform
@@ -48,13 +47,12 @@ class Pictures(Dataset[tuple[Tensor, int]]):
 
 
 def normalize(x: Tensor) -> Tensor:
-    """Contrast normalisation of one image (C, H, W), as the settings have it."""
+    """Contrast normalisation of one image (C, H, W), as in the settings."""
     return (x - x.mean()) / x.std(correction=0).clamp_min(1e-8)
 
 
 def chain(side: int, padding: int, flip: bool) -> Any:
-    """The transforms that give what ours gives: normalised first, so that zero padding means the
-    same."""
+    """Transforms with our result: normalised first, so that zero padding means the same."""
     from torchvision import transforms
 
     steps: list[Any] = [transforms.ToTensor(), transforms.Lambda(normalize)]
@@ -66,10 +64,10 @@ def chain(side: int, padding: int, flip: bool) -> Any:
 def loader(
     images: tuple[Any, list[int]], size: int, padding: int, flip: bool, workers: int, device: torch.device
 ) -> DataLoader[tuple[Tensor, int]]:
-    """A DataLoader whose workers stay alive and whose memory is pinned for a GPU."""
+    """A DataLoader with persistent workers, and pinned memory for a GPU."""
     data = Pictures(*images, chain(images[0].shape[1], padding, flip))
     options: dict[str, Any] = {"num_workers": workers, "persistent_workers": workers > 0}
-    if workers and sys.platform == "linux":  # as long the default: others import everything again for each worker
+    if workers and sys.platform == "linux":  # others import everything again for each worker
         options["multiprocessing_context"] = "fork"
     pinned = device.type == "cuda"
     return DataLoader(data, batch_size=size, shuffle=True, drop_last=True, pin_memory=pinned, **options)
@@ -97,16 +95,16 @@ def pipeline(plan: Plan) -> Iterator[Line]:
 
 
 def resident(images: tuple[Any, list[int]], padding: int, flip: bool, device: torch.device) -> Work:
-    """One pass of ours: order, selection, augmentation of tensors that are normalised and on the
-    device already."""
+    """One epoch of ours: order, selection and augmentation of tensors on the device."""
     pixels = torch.from_numpy(images[0].transpose(0, 3, 1, 2).copy()).to(device)
     x, y = global_contrast_normalize(pixels, "std"), torch.tensor(images[1], device=device)
     order = BatchOrder(len(y), BATCH, torch.Generator().manual_seed(0), device)
     generator = torch.Generator(device).manual_seed(0)
+    index = torch.empty(BATCH, dtype=torch.int64, device=device)
 
     def work() -> None:
         for _ in range(len(y) // BATCH):
-            index = order.next()
+            order.fill(index)
             crop_and_flip(x.index_select(0, index), padding, flip, generator)
             y.index_select(0, index)
 
@@ -114,7 +112,7 @@ def resident(images: tuple[Any, list[int]], padding: int, flip: bool, device: to
 
 
 def epoch_of(batches: DataLoader[tuple[Tensor, int]], device: torch.device) -> Work:
-    """One pass of the peer, onto the device."""
+    """One epoch of the peer, onto the device."""
 
     def work() -> None:
         for x, y in batches:

@@ -1,5 +1,4 @@
-"""Row 10: GPU-hours of the paper's whole table, from measured seconds an update and an
-evaluation."""
+"""Row 10: GPU-hours of the paper's whole table, from seconds an update and an evaluation."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -25,32 +24,34 @@ class Hours:
     evaluation: float
 
 
-Found = dict[tuple[str, str], Hours]
+CellHours = dict[tuple[str, str], Hours]
 
 
-def projection(plan: Plan, found: Found) -> Iterator[Line]:
-    """A line a network and batch, its four methods together, and the sum. The measurements at the
-    end of a run are not in it. Fills `found`.
+def projection(plan: Plan, measured: CellHours) -> Iterator[Line]:
+    """A line a network and batch, its four methods together, and the sum. Fills `measured`.
+
+    The measurements at the end of a run are not included.
     """
     for setting, (name, _, _, train, test) in NETWORKS.items():
         for regime in REGIMES:
             hours, note = _hours(plan, setting, regime, train, test)
-            found[setting, regime] = hours
+            measured[setting, regime] = hours
             what = f"projection, {name}{' (tiny)' if plan.tiny else ''}, {regime} batch, four methods"
             yield Line(ROW, what, "", "h", spread([hours.training + hours.evaluation]), note=note)
-    total = sum(hours.training + hours.evaluation for hours in found.values())
+    total = sum(hours.training + hours.evaluation for hours in measured.values())
     note = "training and evaluations, without the measurements at the end"
     yield _total("as configured", total, note)
 
 
-def projection_at(precision: str, configured: str, found: Found, rates: Rates) -> Iterator[Line]:
-    """The sum at another precision, if every method gains what the vanilla step gained; evaluations
-    stay as they are. Nothing where a measurement is missing.
+def projection_at(precision: str, configured: str, measured: CellHours, rates: Rates) -> Iterator[Line]:
+    """The sum at another precision, if every method speeds up as the vanilla step does.
+
+    Evaluations keep their time. Nothing where a measurement is missing.
     """
     cells = [(setting, regime) for setting in NETWORKS for regime in REGIMES]
-    if all(place in found and {(*place, precision), (*place, configured)} <= rates.keys() for place in cells):
+    if all(place in measured and {(*place, precision), (*place, configured)} <= rates.keys() for place in cells):
         parts = [
-            found[place].training * rates[*place, configured] / rates[*place, precision] + found[place].evaluation
+            measured[place].training * rates[*place, configured] / rates[*place, precision] + measured[place].evaluation
             for place in cells
         ]
         yield _total(precision, sum(parts), f"scaled from {configured} by the vanilla step")

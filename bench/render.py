@@ -78,7 +78,7 @@ def _row(line: Line) -> str:
 
 
 def headline(line: Line) -> str:
-    """The figure that counts with its range, as in "12.1x faster [11.0, 13.2]"."""
+    """The figure with its range, such as "12.1x faster [11.0, 13.2]"."""
     figure = line.figure
     if figure is None:
         return ""

@@ -1,4 +1,4 @@
-"""Row 10: achieved arithmetic and memory traffic against what the device was measured to reach."""
+"""Row 10: arithmetic and memory traffic against the measured limits of the device."""
 
 from collections.abc import Iterator
 from functools import partial
@@ -21,8 +21,9 @@ PRECISIONS = ("fp32", "tf32", "bf16")
 
 
 class Traffic(TorchDispatchMode):
-    """Counts bytes as if every operator read its inputs from memory and wrote its outputs to it,
-    once; views cost nothing. An upper estimate: caches and fused kernels move less.
+    """Counts bytes as if every operator read its inputs from memory and wrote its outputs, once.
+
+    Views cost nothing. An upper estimate: caches and fused kernels move less.
     """
 
     def __init__(self) -> None:
@@ -38,8 +39,7 @@ class Traffic(TorchDispatchMode):
 
 
 def work_of_a_step(session: Session, images: int) -> tuple[float, float]:
-    """Floating-point operations and bytes of forward and backward, an image, from one pass of
-    `images`."""
+    """Floating-point operations and bytes of forward and backward, an image, from one pass."""
     x, y = (part[:images] for part in batch_of(session))
     loss = mean_loss(session)
     with Traffic() as traffic, FlopCounterMode(display=False) as flops:
@@ -49,20 +49,19 @@ def work_of_a_step(session: Session, images: int) -> tuple[float, float]:
 
 
 def ceilings(plan: Plan) -> dict[str, Spread]:
-    """FLOP/s of a large matrix product at each precision, bytes/s of a large copy (read and
-    write)."""
+    """FLOP/s of a large matrix product at each precision; bytes/s of a large copy."""
     size = 256 if plan.tiny or plan.device.type == "cpu" else 8_192
-    found = {}
+    rates = {}
     for name in PRECISIONS:
         a = torch.randn(size, size, device=plan.device, dtype=torch.bfloat16 if name == "bf16" else torch.float32)
         with training_precision(name):
             taken = paired({"mm": _product(a)}, plan.device, 2.0, rounds=5)["mm"]
-        found[name] = spread([2 * size**3 / seconds for seconds in taken])
+        rates[name] = spread([2 * size**3 / seconds for seconds in taken])
     source = torch.empty(1 << (20 if plan.tiny or plan.device.type == "cpu" else 30), dtype=torch.uint8).to(plan.device)
     target = torch.empty_like(source)
     taken = paired({"copy": lambda: target.copy_(source)}, plan.device, 2.0, rounds=5)["copy"]
-    found["copy"] = spread([2 * len(source) / seconds for seconds in taken])
-    return found
+    rates["copy"] = spread([2 * len(source) / seconds for seconds in taken])
+    return rates
 
 
 def _product(a: torch.Tensor) -> Work:

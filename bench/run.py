@@ -1,5 +1,4 @@
-"""Measures the rows, prints each as it comes, and writes bench/results/<hardware>.json and
-bench/README.md.
+"""Measures the rows, prints each line, and writes bench/results/<hardware>.json and the page.
 
 python bench/run.py [--device cpu|cuda] [--rows 1,5] [--precision bf16] | --render | --dry-cuda
 """
@@ -33,11 +32,12 @@ from bench.schedule import schedule  # noqa: E402
 from bench.spectra import spectra  # noqa: E402
 from bench.startup import startup  # noqa: E402
 from bench.steps import adversarial, distance, spectral  # noqa: E402
+from sns.common.files import write_text  # noqa: E402
 from sns.record.environment import describe  # noqa: E402
 
 RESULTS, README = ROOT / "bench" / "results", ROOT / "bench" / "README.md"
 Row = Callable[[Plan], Iterator[Line]]
-ROWS: dict[int, tuple[Row, float, float]] = {  # number: row, seconds on a CPU and on a GPU; in the order of their worth
+ROWS: dict[int, tuple[Row, float, float]] = {  # number: row, seconds on a CPU and on a GPU; the most valuable first
     5: (distance, 150, 55),
     1: (spectral, 80, 30),
     2: (adversarial, 45, 20),
@@ -52,15 +52,15 @@ ROWS: dict[int, tuple[Row, float, float]] = {  # number: row, seconds on a CPU a
 
 
 def main(arguments: list[str]) -> int:
-    """0 if every row was measured."""
+    """0 if every row was measured, else 1."""
     options = _options(arguments)
     if options.render:
         README.write_text(render(RESULTS), encoding="utf-8")
         return 0
     device = torch.device("cpu" if options.dry_cuda else options.device)
     if device.type == "cuda" and not torch.cuda.is_available():
-        print("error: no CUDA device is visible; leave DEVICE away to measure on the CPU", file=sys.stderr)
-        return 2
+        print("error: no CUDA device is visible; omit DEVICE to measure on the CPU", file=sys.stderr)
+        return 1
     if options.threads is not None:
         torch.set_num_threads(options.threads)
     as_cuda = options.dry_cuda or device.type == "cuda"
@@ -101,8 +101,7 @@ def _rows(text: str) -> list[int]:
 
 
 def _measure(number: int, row: Row, plan: Plan, environment: dict[str, Any]) -> tuple[dict[str, Any], bool]:
-    """The row's lines with date, commit and load; a row that fails says so in a line and spoils no
-    other."""
+    """The row's lines with date, commit and load; a failure is one of its lines."""
     began, load, lines, ok = time.monotonic(), _load(), [], True
     try:
         for line in row(plan):
@@ -128,22 +127,18 @@ def _measure(number: int, row: Row, plan: Plan, environment: dict[str, Any]) -> 
 
 
 def _load() -> float | None:
-    """Mean number of runnable processes over the last minute: other work on the machine spoils
-    absolute figures."""
+    """Mean number of runnable processes over the last minute, which spoil absolute times."""
     return round(os.getloadavg()[0], 2) if hasattr(os, "getloadavg") else None
 
 
 def _write(environment: dict[str, Any], measured: dict[str, Any], precision: str | None) -> None:
-    """Rows measured now replace their last figures; the others stay."""
+    """Rows measured now replace their last figures; the others remain."""
     name = f"{environment['device']} {precision or ''}"
     path = RESULTS / f"{re.sub(r'[^a-z0-9]+', '-', name.lower()).strip('-')}.json"
     before = json.loads(path.read_text(encoding="utf-8"))["rows"] if path.is_file() else {}
     RESULTS.mkdir(exist_ok=True)
-    kept = {key: value for key, value in environment.items() if key not in ("commit", "dirty")}
-    tree = {"environment": kept, "rows": before | measured}
-    aside = path.with_suffix(".tmp")
-    aside.write_text(json.dumps(tree, indent=1) + "\n", encoding="utf-8")
-    aside.replace(path)
+    hardware = {key: value for key, value in environment.items() if key not in ("commit", "dirty")}
+    write_text(path, json.dumps({"environment": hardware, "rows": before | measured}, indent=1) + "\n")
 
 
 if __name__ == "__main__":

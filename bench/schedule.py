@@ -1,4 +1,4 @@
-"""Row 8: how much of a run at the settings' schedule is evaluation."""
+"""Row 8: the share of evaluation in a run at the settings' schedule."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -18,8 +18,7 @@ LIMIT = 15.0  # percent
 
 @dataclass(frozen=True)
 class Pace:
-    """Seconds, each an image: of training, of an evaluation as it is mixed at full size, of one
-    Hessian product."""
+    """Seconds an image: of training, of an evaluation with its probes, of one Hessian product."""
 
     train: float
     evaluation: float
@@ -50,9 +49,9 @@ def _schedule(plan: Plan, setting: str, regime: str) -> Iterator[Line]:
 
 
 def _scaled(plan: Plan, setting: str, regime: str, train: int, test: int) -> Session:
-    """A session on so few images that an evaluation takes seconds, with probes in proportion."""
+    """A session on few images, so that an evaluation takes seconds, with probes in proportion."""
     batch = 64 if regime == "small" else 4_096
-    few = 64 if train < 10_000 else 128  # of STL-10's large images a CPU needs a second for a few
+    few = 64 if train < 10_000 else 128  # a CPU needs a second for a few of STL-10's large images
     count = few if plan.device.type == "cpu" else max(2_048, 2 * batch)
     images = {"train": count, "test": round(count * test / train)}
     asked = configured(f"setting={setting}").measure

@@ -1,5 +1,4 @@
-"""Row 6: the Hessian's largest eigenvalue against pyhessian, operator norms against an SVD at every
-frequency."""
+"""Row 6: the Hessian's largest eigenvalue against pyhessian; operator norms against the FFT."""
 
 import importlib.util
 from collections.abc import Iterator
@@ -15,7 +14,7 @@ from sns.linalg.conv_operator import circular_operator_norm, operator_norm
 from sns.measure.hessian import hessian_eigenvalue
 
 TOLERANCE = 1e-4
-UPDATES = 200  # so that the largest eigenvalue stands apart from the others
+UPDATES = 200  # they separate the largest eigenvalue from the others
 PEER = "pyhessian, same tolerance"
 KERNELS = {  # name: (out, in, 3, 3), pixels a side
     "VGG's second layer, 64 -> 64 on 32x32": (64, 64, 32),
@@ -38,27 +37,25 @@ def _hessian(plan: Plan) -> Line:
     for _ in range(5 if plan.tiny else UPDATES):
         update(small)()
     x, y = small.dataset.train.x, small.dataset.train.y
-    found: dict[str, float] = {}
+    values: dict[str, float] = {}
 
     def ours() -> None:
         options = MeasureConfig(hessian_tolerance=TOLERANCE, hessian_iterations=1_000)
         start = torch.Generator().manual_seed(0)
         result = hessian_eigenvalue(small.model, x, y, options, start)
-        found["ours"], found["products"] = result.eigenvalue, result.iterations
+        values["ours"], values["products"] = result.eigenvalue, result.iterations
 
     def theirs() -> None:
         from pyhessian import hessian
 
         small.model.eval()
         peer = hessian(small.model, torch.nn.CrossEntropyLoss(), data=(x, y), cuda=plan.device.type == "cuda")
-        (found["theirs"],), _ = peer.eigenvalues(maxIter=1_000, tol=TOLERANCE)
+        (values["theirs"],), _ = peer.eigenvalues(maxIter=1_000, tol=TOLERANCE)
         small.model.train()
 
     taken = paired({"ours": ours, "theirs": theirs}, plan.device, plan.budget / 2, rounds=5)
-    note = f"eigenvalues {found['ours']:.6g} and {found['theirs']:.6g}, ratio {found['ours'] / found['theirs']:.6f}"
-    note += (
-        f"; {found['products']:.0f} products of ours, which also bounds the residual; the peer keeps one graph for all"
-    )
+    note = f"eigenvalues {values['ours']:.6g} and {values['theirs']:.6g}, ratio {values['ours'] / values['theirs']:.6f}"
+    note += f"; {values['products']:.0f} products of ours, which also bounds the residual; the peer keeps one graph"
     return faster(6, what, PEER, taken["ours"], taken["theirs"], note=note)
 
 

@@ -1,5 +1,4 @@
-"""Row 9: from the start of a process to the first update on digits, and of the second run in the
-same process."""
+"""Row 9: from process start to the first update on digits, and a second run's first update."""
 
 import subprocess
 import sys
@@ -14,7 +13,7 @@ LIMIT = 5.0  # seconds
 
 
 def startup(plan: Plan) -> Iterator[Line]:
-    """Row 9: a few fresh processes; the first is not counted, it fills the disk cache."""
+    """A few new processes; the first, which fills the disk cache, is not counted."""
     began, taken = time.monotonic(), []
     for _ in range(2 if plan.tiny else 4):
         script = str(ROOT / "bench" / "first_step.py")

@@ -1,5 +1,4 @@
-"""Paired timing: the candidates alternate, so that whatever else the machine does meets all of them
-alike."""
+"""Paired timing: the candidates alternate, so that other load affects all of them alike."""
 
 import math
 import statistics
@@ -10,12 +9,12 @@ from dataclasses import dataclass
 import torch
 
 Work = Callable[[], object]
-BLOCK = 0.02  # seconds that one timed block should last, so that the clock and a synchronisation weigh nothing
+BLOCK = 0.02  # seconds of a timed block, long against the clock's resolution and a synchronisation
 
 
 @dataclass(frozen=True)
 class Spread:
-    """A median with the range it comes from."""
+    """A median and its range."""
 
     median: float
     low: float
@@ -41,10 +40,10 @@ def seconds(work: Work, device: torch.device, calls: int = 1) -> float:
 def paired(
     works: Mapping[str, Work], device: torch.device, budget: float, rounds: int = 7, warm_up: int | None = None
 ) -> dict[str, list[float]]:
-    """Seconds a call of each candidate, one entry a round; the order turns from round to round.
+    """Seconds a call of each candidate, one entry a round; their order rotates from round to round.
 
-    After the warm-up (more calls on a GPU, where a step is captured after a few) come at least one
-    round and at most `rounds`, fewer once `budget` seconds are spent. Short works are called
+    After the warm-up (longer on a GPU, where a step is captured after a few calls) come at least
+    one round and at most `rounds`, fewer once `budget` seconds are spent. Short works are called
     several times a block.
     """
     began = time.perf_counter()

@@ -1,10 +1,9 @@
-"""What tracking costs a run: seconds on the run's own thread, and CPU seconds of the processes
-beside it.
+"""Measures the cost of tracking: wall time of the run's thread, CPU time of the other processes.
 
 python bench/tracking.py [--epochs 300] [--runs 2]
 
-The runs are synthetic directories whose rows appear one after the other, so that nothing but
-tracking is timed. Linux.
+The runs are synthetic directories whose rows appear one after the other, so that only tracking is
+timed. Linux only.
 """
 
 import argparse
@@ -66,9 +65,9 @@ def main() -> None:
                 f"closing {1e3 * (times[3] - times[2]):.1f} ms"
             )
         began = time.perf_counter()
-        client.leave(600.0)
+        client.close_mirror(600.0)
         print(f"the mirror was done {time.perf_counter() - began:.1f} s after the last run")
-        print(f"CPU beside the runs, all processes: {sum(spent.values()):.1f} s for {options.runs} runs")
+        print(f"CPU of all other processes: {sum(spent.values()):.1f} s for {options.runs} runs")
 
 
 def _watch(session: int, spent: dict[int, float]) -> None:

@@ -1,5 +1,4 @@
-"""Uploads to Weights & Biases what was tracked offline, or not at all; repeat it at will, it goes
-on where it stopped.
+"""Uploads to Weights & Biases the runs that it does not show yet; repeat it to continue.
 
 python scripts/sync.py [RESULTS] [--dir FOLDER] [--timeout SECONDS] [--dry-run]
 """
@@ -13,25 +12,25 @@ from sns.track import sync
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """0 if everything is on the server; 1 after an error that the user can put right."""
+    """0 if everything is on the server; 1 with one line on stderr."""
     parser = argparse.ArgumentParser(description="Upload offline runs to Weights & Biases.")
     parser.add_argument("results", nargs="?", type=Path, default=Path("results"), help="results folder")
-    parser.add_argument("--dir", type=Path, help="track.dir of the runs, if they had one")
+    parser.add_argument("--dir", type=Path, help="track.dir of the runs, where it was set")
     parser.add_argument("--timeout", type=float, default=600.0, help="seconds for one run (default 600)")
-    parser.add_argument("--dry-run", action="store_true", help="only say what is to be done")
+    parser.add_argument("--dry-run", action="store_true", help="only count")
     options = parser.parse_args(arguments)
     folder = options.dir or options.results
     wandb, runs = folder / "wandb", options.results / "runs"
     try:
         if not runs.is_dir():
-            raise UserError(f"{runs} does not exist: give the results folder that holds runs/<experiment>/<run_id>")
-        missing = sync.unwritten(runs, wandb)
+            raise UserError(f"{runs} does not exist; give the results folder that holds runs/<experiment>/<run_id>")
+        missing = sync.without_mirror(runs, wandb)
         if options.dry_run:
-            print(f"{len(sync.waiting(wandb))} runs to upload, and {len(missing)} records that W&B does not show yet")
+            print(f"{len(sync.pending(wandb))} runs to upload, and {len(missing)} records that W&B does not show yet")
             return 0
         server = sync.require_server()
-        sync.write(missing, folder, lambda line: print(line, file=sys.stderr))
-        left = sync.waiting(wandb)
+        sync.write_offline(missing, folder, lambda line: print(line, file=sys.stderr))
+        left = sync.pending(wandb)
         for number, path in enumerate(left, start=1):
             sync.upload(path, options.timeout)
             print(f"{number} of {len(left)}: {path.name}", flush=True)

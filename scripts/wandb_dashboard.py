@@ -1,7 +1,7 @@
-"""Builds the shared view of a grid in Weights & Biases: a workspace and a report, the same for
-everybody.
+"""Builds the shared view of an experiment in Weights & Biases: a workspace and a report.
 
-python scripts/wandb_dashboard.py [--experiment NAME] [--entity TEAM] [--project NAME] [--out FOLDER]
+python scripts/wandb_dashboard.py [--experiment NAME] [--entity TEAM] [--project NAME]
+                                  [--out FOLDER]
 """
 
 import argparse
@@ -14,21 +14,20 @@ from sns.common.files import write_text
 from sns.config.schema import TrackConfig
 from sns.track.sync import require_server
 
-LOCAL = "entity"  # stands for the team in what is only written
+LOCAL = "entity"  # in place of the team in files
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """Saves both views and prints their addresses, or writes them to --out; 1 after an error the
-    user can mend."""
-    parser = argparse.ArgumentParser(description="Build the shared Weights & Biases view of a grid.")
-    parser.add_argument("--experiment", help="only the runs of this grid, such as table1")
+    """Saves both views, or writes them to --out: 0, or 1 with one line on stderr."""
+    parser = argparse.ArgumentParser(description="Build the shared Weights & Biases view of an experiment.")
+    parser.add_argument("--experiment", help="only the runs of this experiment, such as table1")
     parser.add_argument("--entity", help="team or user; default: the account's own")
     parser.add_argument("--project", default=TrackConfig().project, help="default %(default)s")
-    parser.add_argument("--out", type=Path, help="write workspace.json and report.json here, and save nothing")
+    parser.add_argument("--out", type=Path, help="write workspace.json and report.json here; save nothing")
     options = parser.parse_args(arguments)
     try:
         if importlib.util.find_spec("wandb_workspaces") is None:
-            raise UserError("wandb-workspaces is not installed: pip install -e '.[dashboard]'")
+            raise UserError("wandb-workspaces is not installed; pip install -e '.[dashboard]'")
         if options.out is None:
             _save(options)
         else:
@@ -43,9 +42,9 @@ def _write(options: argparse.Namespace) -> None:
     from sns.track import dashboard
 
     options.out.mkdir(parents=True, exist_ok=True)
-    for name, build in (("workspace", dashboard.workspace), ("report", dashboard.report)):
+    for name, build in (("workspace", dashboard.build_workspace), ("report", dashboard.build_report)):
         view = build(options.entity or LOCAL, options.project, options.experiment)
-        write_text(options.out / f"{name}.json", dashboard.as_json(view))
+        write_text(options.out / f"{name}.json", dashboard.to_json(view))
         print(options.out / f"{name}.json")
 
 
@@ -57,11 +56,11 @@ def _save(options: argparse.Namespace) -> None:
 
     try:
         entity = options.entity or wandb.Api().default_entity
-        for build in (dashboard.workspace, dashboard.report):
+        for build in (dashboard.build_workspace, dashboard.build_report):
             print(build(entity, options.project, options.experiment).save().url)
-    except Exception as error:  # of whatever kind: it is the server's answer
+    except Exception as error:  # any kind: it is the server's answer
         raise UserError(
-            f"{options.project} could not be given its view ({first_line(error)}): make sync first, check --entity"
+            f"{options.project} could not get its view ({first_line(error)}); make sync first, and check --entity"
         ) from None
 
 

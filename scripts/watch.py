@@ -1,5 +1,4 @@
-"""Live curves of a running grid in TensorBoard, from the run directories alone: no account, no
-network.
+"""Live curves of running experiments in TensorBoard, without account and network.
 
 python scripts/watch.py [RESULTS] [--experiment NAME] [--port 6006] [--every SECONDS]
 """
@@ -20,20 +19,20 @@ from sns.common.errors import UserError
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """Serves until interrupted; 1 after an error that the user can put right."""
-    parser = argparse.ArgumentParser(description="Live curves of a running grid in TensorBoard.")
+    """0 when interrupted; 1 with one line on stderr."""
+    parser = argparse.ArgumentParser(description="Live curves of running experiments in TensorBoard.")
     parser.add_argument("results", nargs="?", type=Path, default=Path("results"), help="results folder")
     parser.add_argument("--experiment", help="only this folder under RESULTS/runs")
     parser.add_argument("--port", type=int, default=6006)
-    parser.add_argument("--every", type=float, default=10.0, help="seconds between two looks at the folder")
+    parser.add_argument("--every", type=float, default=10.0, help="seconds between two updates")
     options = parser.parse_args(arguments)
     runs = options.results / "runs" / (options.experiment or "")
-    signal.signal(signal.SIGTERM, lambda number, frame: sys.exit(0))  # so that the server ends too
+    signal.signal(signal.SIGTERM, lambda number, frame: sys.exit(0))  # ends the server too
     try:
         if importlib.util.find_spec("tensorboard") is None:
-            raise UserError("tensorboard is not installed: pip install -e '.[dashboard]', or use make watch")
+            raise UserError("tensorboard is not installed; pip install -e '.[dashboard]', or use make watch")
         if not options.results.is_dir():
-            raise UserError(f"{options.results} does not exist: give the results folder that holds runs/")
+            raise UserError(f"{options.results} does not exist; give the results folder that holds runs/")
         _require_port(options.port)
         serve(runs, options.port, options.every)
     except KeyboardInterrupt:
@@ -45,36 +44,36 @@ def main(arguments: list[str] | None = None) -> int:
 
 
 def serve(runs: Path, port: int, every: float) -> None:
-    """Event files in a temporary folder, kept in step with `runs`, and TensorBoard on them."""
-    from sns.track.events import Watch
+    """TensorBoard on event files in a temporary folder that follow `runs`."""
+    from sns.track.events import EventFiles
 
     with tempfile.TemporaryDirectory(prefix="sns-watch-") as folder:
-        watch = Watch(runs, Path(folder))
-        found = watch.look()
+        events = EventFiles(runs, Path(folder))
+        count = events.update()
         command = [sys.executable, "-m", "tensorboard.main", "--logdir", folder, "--port", str(port)]
         command += ["--host", "127.0.0.1", "--reload_interval", str(max(1, round(every)))]
         server = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
         try:
-            _announce(runs, found, port)
+            _announce(runs, count, port)
             while server.poll() is None:
                 time.sleep(every)
-                watch.look()
+                events.update()
             raise UserError(f"TensorBoard ended with exit code {server.returncode}; try another --port")
         finally:
             server.terminate()
             server.wait()
-            watch.close()
+            events.close()
 
 
 def _require_port(port: int) -> None:
     with socket.socket() as probe:
         if probe.connect_ex(("127.0.0.1", port)) == 0:
-            raise UserError(f"port {port} is in use: name another with --port")
+            raise UserError(f"port {port} is in use; name another with --port")
 
 
-def _announce(runs: Path, found: int, port: int) -> None:
+def _announce(runs: Path, count: int, port: int) -> None:
     address = f"http://127.0.0.1:{port}/#timeseries"
-    print(f"{found} runs below {runs}; the axis counts evaluations (epochs where measure.every is 1)")
+    print(f"{count} runs below {runs}; the axis counts evaluations (epochs where measure.every is 1)")
     print(f"open {address} (Ctrl-C ends)", flush=True)
     if os.environ.get("SSH_CONNECTION"):
         print(f"from your own machine: ssh -N -L {port}:127.0.0.1:{port} {os.uname().nodename}", flush=True)

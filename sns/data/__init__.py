@@ -1,2 +1,1 @@
-"""Files to contrast-normalised tensors on the training device, the order of batches, and
-augmentation."""
+"""From files to contrast-normalised tensors on the device; order of batches; augmentation."""

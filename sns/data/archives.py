@@ -1,5 +1,4 @@
-"""CIFAR-10, CIFAR-100 and STL-10 through torchvision's classes, fetched so that a shared cache is
-never half there."""
+"""CIFAR-10, CIFAR-100 and STL-10 through torchvision's classes, in a cache that runs may share."""
 
 import errno
 import tarfile
@@ -26,18 +25,17 @@ READ_ERRORS = (OSError, RuntimeError, EOFError, ValueError, KeyError, TypeError,
 
 
 def read(name: str, root: Path, download: bool) -> RawData:
-    """The official training and test images of `name` in CLASSES, from files below `root`; STL-10's
-    labelled part.
+    """The official training and test images of `name` in CLASSES, from files below `root`.
 
-    Files that are not there come from the official archive, if it lies in `root`, or from the
-    network if `download`. DataError if they cannot be had, fail their checksum, or do not fit into
-    memory.
+    Missing files are unpacked from the official archive in `root`, or downloaded if `download`.
+    STL-10 is read without its unlabelled images. DataError if files are missing, fail their
+    checksum, or do not fit into memory.
     """
     kind = _kind(name)
     folder = root / kind.base_folder
     if not folder.is_dir():
         _fetch(kind, root, download)
-    # Twice: torchvision joins the pieces of a file into one array.
+    # Twice the files' size: torchvision joins the pieces of a set into one array.
     require_host(2 * sum(path.stat().st_size for path, _ in _files(kind, root) if path.is_file()), str(folder))
     try:
         splits = [kind(str(root), **{_split_key(name): value}) for value in _split_values(name)]
@@ -50,11 +48,10 @@ def read(name: str, root: Path, download: bool) -> RawData:
 
 
 def _kind(name: str) -> Any:
-    from torchvision import datasets  # here, because its import takes seconds that other data sets need not wait
+    from torchvision import datasets  # here: its import takes seconds
 
     if name == "stl10":
-        # Without the 2.6 GB of unlabelled images, which are not used and whose checksum would be
-        # taken each time.
+        # Without the 2.6 GB of unlabelled images, whose checksum would be computed each time.
         return type("STL10", (datasets.STL10,), {"train_list": datasets.STL10.train_list[:2]})
     return {"cifar10": datasets.CIFAR10, "cifar100": datasets.CIFAR100}[name]
 
@@ -72,13 +69,13 @@ def _pixels(name: str, data: Any) -> Any:
 
 
 def _labels(split: Any) -> Any:
-    # STL-10 counts from 1 in bytes, torchvision from 0: an image without a label has become 255 and
-    # is refused later.
+    # STL-10's labels start at 1, torchvision's at 0: a missing label is 255 here, which `check`
+    # refuses.
     return np.asarray(split.labels if hasattr(split, "labels") else split.targets, dtype=np.int64)
 
 
 def _files(kind: Any, root: Path) -> Iterator[tuple[Path, str]]:
-    """Every file that torchvision will open below `root`, with its MD5."""
+    """The files that torchvision opens below `root`, each with its MD5."""
     for name, md5 in [*kind.train_list, *kind.test_list]:
         yield root / kind.base_folder / name, md5
     if hasattr(kind, "meta"):
@@ -103,7 +100,7 @@ def _diagnosis(kind: Any, root: Path, error: BaseException) -> str:
 
 
 def _fetch(kind: Any, root: Path, download: bool) -> None:
-    """Puts the unpacked folder of `kind` in place below `root`, whole or not at all."""
+    """Puts the unpacked folder of `kind` below `root`, whole or not at all."""
     archive, folder = root / kind.filename, root / kind.base_folder
     if not archive.is_file() and not download:
         raise DataError(
@@ -150,7 +147,7 @@ def _download(kind: Any, aside: Path, folder: Path) -> None:
             download_and_extract_archive(kind.url, aside, filename=kind.filename, md5=kind.tgz_md5)
     except FETCH_ERRORS as error:
         if isinstance(error, OSError) and error.errno in DISK_ERRORS:
-            raise  # not the network's fault: _fetch says so
+            raise  # the disk's fault, which _fetch reports
         raise DataError(
             f"{folder} does not exist and {kind.url} could not be downloaded ({first_line(error)}); "
             f"connect to the network, or put {kind.filename} into {folder.parent}"

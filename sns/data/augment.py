@@ -6,13 +6,12 @@ from torch import Tensor
 
 
 def crop_and_flip(x: Tensor, padding: int, flip: bool, generator: torch.Generator) -> Tensor:
-    """Images (B, C, H, W), each padded with `padding` zeros, cut back to H x W at a random place
-    and mirrored or not.
+    """Images (B, C, H, W), each shifted at random with zeros at the borders, and flipped or not.
 
-    Offsets are uniform on 0..2*padding for rows and columns separately, mirroring has probability
-    1/2, both drawn for each image from `generator`, which lives on the device of `x`. Images are
-    contrast-normalised already, so the zeros are their mean. Returns `x` itself when there is
-    nothing to do; `x` is never changed.
+    An image is padded with `padding` zeros on each side and cropped to H x W at offsets that are
+    uniform on 0..2*padding, for rows and columns separately; it is mirrored with probability 1/2.
+    All draws come from `generator`, on the device of `x`. Images are contrast-normalised already,
+    so that zero is their mean. Returns `x` itself when there is nothing to do; never changes `x`.
     """
     if padding == 0 and not flip:
         return x
@@ -26,17 +25,18 @@ def crop_and_flip(x: Tensor, padding: int, flip: bool, generator: torch.Generato
 
 
 def window(x: Tensor, padding: int, top: Tensor, left: Tensor, mirrored: Tensor) -> Tensor:
-    """The H x W piece of each zero-padded image of `x` (B, C, H, W) from row top[i] and column
-    left[i] on, its columns reversed where mirrored[i]; top, left: (B,) int64 in 0..2*padding,
-    mirrored: (B,) bool."""
+    """One H x W window of each zero-padded image of `x` (B, C, H, W).
+
+    Window i starts at row top[i] and column left[i], both (B,) int64 in 0..2*padding; its columns
+    are reversed where mirrored[i], (B,) bool.
+    """
     if x.device.type == "cpu":
         return _by_image(x, padding, top, left, mirrored)
     return _by_index(x, padding, top, left, mirrored)
 
 
 def _by_image(x: Tensor, padding: int, top: Tensor, left: Tensor, mirrored: Tensor) -> Tensor:
-    """One block copy an image, of what remains of it in its window: on a CPU two to four times as
-    fast as an index."""
+    """Copies the visible part of each image: on a CPU 2 to 4 times as fast as an index."""
     out = torch.zeros_like(x)
     source, target = x.numpy(), out.numpy()
     height, width = x.shape[2:]
@@ -48,13 +48,12 @@ def _by_image(x: Tensor, padding: int, top: Tensor, left: Tensor, mirrored: Tens
 
 
 def _overlap(shift: int, size: int) -> tuple[slice, slice]:
-    """Which entries 0..size-1 a window moved by `shift` still sees, and where in the window they
-    are."""
+    """The part of 0..size-1 that a window moved by `shift` covers, and its place there."""
     return slice(max(shift, 0), size + min(shift, 0)), slice(max(-shift, 0), size - max(shift, 0))
 
 
 def _by_index(x: Tensor, padding: int, top: Tensor, left: Tensor, mirrored: Tensor) -> Tensor:
-    """A single gather on the device: nothing returns to the host."""
+    """One gather on the device, without waiting for it."""
     batch, channels, height, width = x.shape
     rows = top[:, None] + torch.arange(height, device=x.device)
     columns = torch.arange(width, device=x.device)

@@ -1,4 +1,4 @@
-"""A folder of archives that many runs share: what is put there appears whole or not at all."""
+"""A folder of archives that many runs share: a data set appears in it whole or not at all."""
 
 import shutil
 import socket
@@ -12,16 +12,15 @@ try:
 except ImportError:  # not on Windows
     fcntl = None  # type: ignore[assignment]
 
-TIMEOUT = 30.0  # seconds without an answer after which a download is given up
+TIMEOUT = 30.0  # seconds without an answer after which a download fails
 
 
 @contextmanager
 def locked(path: Path) -> Iterator[bool]:
-    """Holds an exclusive lock on the file `path`, waiting for it; it ends with the process, however
-    that dies.
+    """Holds an exclusive lock on the file `path`, which ends with the process.
 
-    Yields whether it is held. It is not where the file system has no locks: then several processes
-    may fetch the same thing, and `install` still keeps it whole.
+    Waits for the lock. Yields whether it is held: some file systems have no locks; then several
+    processes may fetch the same data set, and `install` still keeps it whole.
     """
     held = False
     with path.open("a") as handle:
@@ -34,21 +33,19 @@ def locked(path: Path) -> Iterator[bool]:
 
 @contextmanager
 def scratch(root: Path, name: str) -> Iterator[Path]:
-    """A new folder beside the place where `name` will be, on the same file system; removed at the
-    end."""
+    """A temporary folder next to `name`, on the same file system; removed at the end."""
     with tempfile.TemporaryDirectory(dir=root, prefix=f".{name}.", suffix=".tmp", ignore_cleanup_errors=True) as aside:
         yield Path(aside)
 
 
 def sweep(root: Path, name: str) -> None:
-    """Removes what processes that were killed left of `scratch`; only while the lock for `name` is
-    held."""
+    """Removes the scratch folders of killed processes. Call it only with the lock of `name`."""
     for left in root.glob(f".{name}.*.tmp"):
         shutil.rmtree(left, ignore_errors=True)
 
 
 def install(ready: Path, place: Path) -> None:
-    """Renames the folder `ready` to `place`, unless another process has put one there meanwhile."""
+    """Renames the folder `ready` to `place`, unless another process has put one there."""
     try:
         ready.rename(place)
     except OSError:
@@ -59,8 +56,7 @@ def install(ready: Path, place: Path) -> None:
 
 @contextmanager
 def download_timeout(seconds: float = TIMEOUT) -> Iterator[None]:
-    """Connections give up after `seconds` of silence: torchvision sets no limit, and a firewall may
-    never answer."""
+    """Connections fail after `seconds` without an answer; torchvision sets no limit."""
     before = socket.getdefaulttimeout()
     socket.setdefaulttimeout(seconds)
     try:

@@ -1,4 +1,4 @@
-"""One call from a configuration to checked, contrast-normalised images on the training device."""
+"""From a configuration to checked, contrast-normalised images on the training device."""
 
 import hashlib
 from dataclasses import dataclass, replace
@@ -31,14 +31,14 @@ class Images:
 
 @dataclass(frozen=True)
 class Dataset:
-    """A data set as training sees it."""
+    """The training and test images of a run."""
 
     name: str
     train: Images
     test: Images
     classes: int
     fingerprint: str  # hex digest of the chosen images and labels as bytes, before normalization
-    note: str | None  # what a reader must know of the images
+    note: str | None  # what a reader must know about the images
 
     @property
     def channels(self) -> int:
@@ -52,12 +52,10 @@ class Dataset:
 
 
 def load(config: DataConfig, device: torch.device) -> Dataset:
-    """The images that `config` names, checked, cut to the subset, made smaller, contrast-normalised
-    and on `device`.
+    """The images that `config` names, checked, reduced, contrast-normalised and on `device`.
 
-    Raises DataError, one sentence, for a missing or damaged archive, unfit arrays, a subset or
-    held-out part larger than the set, a resolution that does not divide theirs, or too little
-    memory.
+    Raises DataError for a missing or damaged archive, wrong arrays, a subset or held-out part
+    larger than the set, a resolution that does not divide the images' size, or too little memory.
     """
     raw, source = _read(config)
     classes = check(raw, source)
@@ -65,7 +63,7 @@ def load(config: DataConfig, device: torch.device) -> Dataset:
         raw = _hold_out(raw, config.holdout, source)
     train = _smaller(_choose(raw.train, config.subset, "subset", source), config.resolution, source)
     test = _smaller(_choose(raw.test, config.test_subset, "test_subset", source), config.resolution, source)
-    # float32 images, their bytes, and room for normalising one piece after the other
+    # float32 images, their bytes, and the float64 copies of one chunk during normalization
     require_device(5 * (train.x.size + test.x.size) + 200_000_000, device, f"the data set {config.name}")
     try:
         first, second = (_images(split, config.gcn, device) for split in (train, test))
@@ -77,7 +75,7 @@ def load(config: DataConfig, device: torch.device) -> Dataset:
 
 
 def _read(config: DataConfig) -> tuple[RawData, str]:
-    """The raw images and how to call their source in messages."""
+    """The raw images, and the name of their source for messages."""
     if config.name == "digits":
         return digits.read(), "digits"
     if config.name == "npz":
@@ -99,7 +97,7 @@ def _choose(split: RawSplit, count: int | None, key: str, source: str) -> RawSpl
 
 
 def _hold_out(raw: RawData, count: int, source: str) -> RawData:
-    """`raw` with `count` of its training images, balanced and fixed, in place of its test set."""
+    """`raw` with `count` of its training images, balanced and fixed, as its test set."""
     if count >= len(raw.train.y):
         raise DataError(
             f"data.holdout={count} leaves none of the {len(raw.train.y)} training images of {source} to train on; "
@@ -111,7 +109,7 @@ def _hold_out(raw: RawData, count: int, source: str) -> RawData:
 
 
 def _smaller(split: RawSplit, side: int | None, source: str) -> RawSplit:
-    """The split with images of `side` x `side` pixels, or as it is for None."""
+    """The split with images of `side` x `side` pixels; unchanged for None."""
     if side is None:
         return split
     if split.x.shape[2] % side != 0:
@@ -123,8 +121,7 @@ def _smaller(split: RawSplit, side: int | None, source: str) -> RawSplit:
 
 
 def _note(raw: RawData, config: DataConfig) -> str | None:
-    """What was done to the images that a reader would not expect, and what their source says of
-    them."""
+    """The changes to the images that a reader would not expect, and the note of their source."""
     cut = config.subset is not None or config.test_subset is not None or config.holdout is not None
     parts = [f"{raw.note}, counted before the subset was taken" if raw.note is not None and cut else raw.note]
     if config.resolution is not None:
@@ -135,8 +132,7 @@ def _note(raw: RawData, config: DataConfig) -> str | None:
 
 
 def fingerprint(*splits: RawSplit) -> str:
-    """32 hex digits over shapes, pixels (C, H, W order) and labels: the same on every machine and
-    from every source."""
+    """32 hex digits over shapes, pixels (C, H, W order) and labels: equal on every machine."""
     digest = hashlib.blake2b(digest_size=16)
     for split in splits:
         digest.update(repr(split.x.shape).encode())

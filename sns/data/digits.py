@@ -1,5 +1,4 @@
-"""The 1,797 handwritten digits of 8x8 pixels in scikit-learn (from UCI's Optical Recognition of
-Handwritten Digits)."""
+"""The 1,797 handwritten digits (8x8 pixels) of scikit-learn, from UCI's optical recognition set."""
 
 import importlib.util
 from pathlib import Path
@@ -11,12 +10,11 @@ from sns.data.raw import Array, RawData, RawSplit
 from sns.data.subset import balanced_indices
 
 TEST_IMAGES = 360  # 36 of each class; the other 1,437 train
-SCALE = 15  # grey levels 0..16 become bytes 0..240: an exact multiple, which contrast normalization takes out again
+SCALE = 15  # grey levels 0..16 become bytes 0..240, an exact multiple that contrast normalization cancels
 
 
 def read() -> RawData:
-    """1,437 training and 360 test images (1, 8, 8), split once for all seeds; the test set is
-    class-balanced."""
+    """1,437 training and 360 test images (1, 8, 8): one balanced split for all seeds."""
     table = _table()
     x = (table[:, :-1].reshape(-1, 8, 8) * SCALE).astype(np.uint8)[:, None]
     y = table[:, -1].astype(np.int64)
@@ -28,7 +26,7 @@ def read() -> RawData:
 def _table() -> Array:
     """(1797, 65): 64 grey levels and the label, from the file that scikit-learn installs.
 
-    The package is located but not imported, which would take longer than a short run.
+    The package is located but not imported: its import takes longer than a short run.
     """
     spec = importlib.util.find_spec("sklearn")
     if spec is None or spec.origin is None:
@@ -38,7 +36,7 @@ def _table() -> Array:
     file = Path(spec.origin).parent / "datasets" / "data" / "digits.csv.gz"
     try:
         return np.loadtxt(file, delimiter=",")
-    except (OSError, ValueError):  # moved or changed in another release: ask the package itself
+    except (OSError, ValueError):  # moved or changed in another release: ask the package
         from sklearn.datasets import load_digits
 
         bunch = load_digits()

@@ -1,4 +1,4 @@
-"""Anybody's images: one .npz file with x_train, y_train, x_test, y_test."""
+"""A user's images: one .npz file with x_train, y_train, x_test and y_test."""
 
 import zipfile
 import zlib
@@ -15,14 +15,16 @@ TITLES = {"cifar10": "CIFAR-10", "cifar100": "CIFAR-100", "stl10": "STL-10"}  # 
 
 
 def read(path: Path) -> RawData:
-    """The arrays of `path`: x_* (N, H, W, C) uint8, y_* (N,) integer; `not_exact` (M,), if present,
-    lists images that come from a JPEG copy, and becomes the note. DataError if the file is missing,
-    damaged or lacks an array."""
+    """The arrays of `path`: x_* (N, H, W, C) uint8, y_* (N,) integer.
+
+    The optional `not_exact` (M,) lists images that come from a JPEG copy; its size becomes the
+    note. DataError if the file is missing, damaged or lacks an array.
+    """
     if not path.is_file():
         raise DataError(f"{path} does not exist; set data.path to an .npz file with arrays {', '.join(KEYS)}")
     try:
         with zipfile.ZipFile(path) as archive:
-            # Twice: the bytes as stored, and once more in the order that training wants.
+            # Twice the arrays' size: as stored, and again in the order of training.
             require_host(2 * sum(entry.file_size for entry in archive.infolist()), str(path))
         with np.load(path, allow_pickle=False) as content:
             missing = [key for key in KEYS if key not in content.files]

@@ -7,17 +7,14 @@ from torch import Tensor
 
 
 class BatchOrder:
-    """Indices of one full batch after another, cut from an endless stream of random permutations of
-    0..n-1.
+    """Batches of indices, cut from an endless sequence of random permutations of 0..n-1.
 
-    A batch that reaches the end of a permutation goes on in the next one, so every batch has
-    exactly `size` indices, also when size > n, and every run of n indices that starts at a multiple
-    of n holds each image once.
+    Every batch has exactly `size` indices, also when size > n: at the end of a permutation it
+    continues in the next one. Any n indices that start at a multiple of n hold each image once.
     """
 
     def __init__(self, n: int, size: int, generator: torch.Generator, device: torch.device | str = "cpu") -> None:
-        """`generator` lives on the CPU, so that devices agree on the order; ValueError unless n,
-        size > 0."""
+        """`generator` is on the CPU, so that devices agree; ValueError unless n, size > 0."""
         if n <= 0 or size <= 0:
             raise ValueError(f"an order needs at least one image and one index a batch, not n={n}, size={size}")
         self.n, self.size = n, size
@@ -27,17 +24,10 @@ class BatchOrder:
 
     def _set(self, permutation: Tensor, position: int) -> None:
         self._permutation = permutation  # on the CPU, for state_dict
-        # Moved once a permutation, not once a batch, and from pinned memory, so that the device is
-        # not waited for.
+        # Copied once a permutation, not once a batch, and from pinned memory, to avoid a wait.
         here = permutation.pin_memory() if self._device.type == "cuda" else permutation
         self._on_device = here.to(self._device, non_blocking=True)
         self._position = position
-
-    def next(self) -> Tensor:
-        """The indices of the next batch: (size,) int64 on the device."""
-        batch = torch.empty(self.size, dtype=torch.int64, device=self._device)
-        self.fill(batch)
-        return batch
 
     def fill(self, batch: Tensor) -> None:
         """Writes the indices of the next batch into `batch`, (size,) int64 on the device."""
@@ -51,7 +41,7 @@ class BatchOrder:
             done += len(piece)
 
     def state_dict(self) -> dict[str, Any]:
-        """Everything that the following batches depend on, as tensors and plain numbers."""
+        """Everything that later batches depend on, as tensors and plain numbers."""
         return {
             "n": self.n,
             "permutation": self._permutation.clone(),
@@ -60,9 +50,8 @@ class BatchOrder:
         }
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Continues exactly where `state` was taken; ValueError if it belongs to another number of
-        images."""
+        """Continues exactly where `state` was taken; ValueError for another number of images."""
         if state["n"] != self.n:
-            raise ValueError(f"the saved order is over {state['n']} images, this one over {self.n}")
+            raise ValueError(f"the saved order is for {state['n']} images, this one for {self.n}")
         self._generator.set_state(state["generator"].cpu())
         self._set(state["permutation"].cpu().clone(), int(state["position"]))

@@ -1,4 +1,4 @@
-"""Images as they come from a file, and the checks that every source must pass."""
+"""Images as read from a file, and the checks that every source must pass."""
 
 from dataclasses import dataclass
 from typing import Any
@@ -25,8 +25,7 @@ class RawSplit:
 
 @dataclass(frozen=True)
 class RawData:
-    """A whole set. `classes` None: as many as the training labels say. `note`: what a reader must
-    know."""
+    """A whole set. `classes` None: as many as the training labels have. `note`: for the reader."""
 
     train: RawSplit
     test: RawSplit
@@ -35,8 +34,7 @@ class RawData:
 
 
 def check(raw: RawData, source: str) -> int:
-    """The number of classes; DataError, naming `source`, unless images and labels fit each
-    other."""
+    """The number of classes; DataError, naming `source`, unless images and labels fit together."""
     for name, split in (("train", raw.train), ("test", raw.test)):
         _check_split(split, name, source)
     if raw.train.x.shape[1:] != raw.test.x.shape[1:]:

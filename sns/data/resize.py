@@ -1,4 +1,4 @@
-"""Smaller images."""
+"""Images of lower resolution."""
 
 import numpy as np
 
@@ -6,11 +6,10 @@ from sns.data.raw import Array
 
 
 def area_average(images: Array, side: int) -> Array:
-    """Images (N, C, S, S) uint8 as (N, C, side, side) uint8: each pixel the mean of a square of k x
-    k, k = S / side.
+    """Images (N, C, S, S) uint8 as (N, C, side, side) uint8: means of k x k pixels, k = S / side.
 
-    Means are rounded to the nearest byte, halves up, in whole numbers, so that every machine gets
-    the same bytes. ValueError unless `side` divides S.
+    Means are rounded to the nearest byte, halves up, in integers, so that machines agree.
+    ValueError unless `side` divides S.
     """
     count, channels, height, width = images.shape
     if height != width or side <= 0 or height % side != 0:

@@ -1,9 +1,8 @@
-"""The norm of a convolution as a linear map on images, which is not that of its reshaped kernel
-(erratum 4).
+"""The norm of a convolution as a linear map on images, not that of its reshaped kernel (erratum 4).
 
 `operator_norm` is for the map that the layer applies: zero padding and stride as given.
-`circular_operator_norm` is for its idealisation, stride 1 and circular padding, which the Fourier
-transform diagonalises (Sedghi et al. 2019).
+`circular_operator_norm` is for stride 1 and circular padding, which the Fourier transform
+diagonalises (Sedghi et al. 2019).
 """
 
 import math
@@ -20,7 +19,7 @@ from torch.nn import grad
 
 from sns.linalg.power_iteration import TINY
 
-DENSE = 32  # up to this rank the matrix itself is formed; the Krylov space of eigsh needs more room than that
+DENSE = 32  # up to this rank the matrix itself is formed; eigsh needs a larger one
 
 
 @dataclass(frozen=True)
@@ -46,8 +45,7 @@ class Convolution:
         return (1, self.weight.shape[0], height, width)
 
     def _span(self, axis: int) -> tuple[int, int]:
-        """Outputs along an axis, and the rows of padded input past the last patch, which no output
-        sees."""
+        """Outputs along an axis, and the rows of padded input that no output sees."""
         extent = self.dilation[axis] * (self.weight.shape[2 + axis] - 1) + 1
         room = self.input_size[axis] + 2 * self.padding[axis] - extent
         if room < 0:
@@ -59,24 +57,22 @@ class Convolution:
         return F.conv2d(x, self.weight, None, self.stride, self.padding, self.dilation, self.groups)
 
     def adjoint(self, y: Tensor) -> Tensor:
-        """A^T y; the unseen rest goes to output_padding, so that the result has the size of the
-        input."""
+        """A^T y, with output_padding for the unseen rows, in the shape of the input."""
         rest = (self._span(0)[1], self._span(1)[1])
         return F.conv_transpose2d(y, self.weight, None, self.stride, self.padding, rest, self.groups, self.dilation)
 
     def outer(self, y: Tensor, x: Tensor) -> Tensor:
-        """The gradient of <y, A x> w.r.t. the weight, in its shape: what y x^T is for a matrix."""
+        """The gradient of <y, A x> w.r.t. the weight, in its shape: y x^T for a matrix."""
         geometry = self.stride, self.padding, self.dilation, self.groups
         gradient: Tensor = grad.conv2d_weight(x, self.weight.shape, y, *geometry)
         return gradient
 
     def power_iteration(self, v: Tensor, n_iterations: int = 1) -> tuple[Tensor, Tensor, Tensor]:
-        """(sigma, u, v) after `n_iterations` of u <- Av / |Av|, v <- A^T u / |A^T u|, v (1, I, H,
-        W) a unit image.
+        """(sigma, u, v) after `n_iterations` of u <- Av / |Av|, v <- A^T u / |A^T u|, from v.
 
-        As `sns.linalg.power_iteration`, whose u and v these are as images: sigma = <u, A v>, (), a
-        lower bound of the norm. Static shapes; nothing waits for the device. ValueError if
-        n_iterations < 1.
+        As `sns.linalg.power_iteration`, with images u and v, v (1, I, H, W) of norm 1. sigma = <u,
+        A v>, a scalar, is a lower bound of the norm. Static shapes; nothing waits for the device.
+        ValueError if n_iterations < 1.
         """
         if n_iterations < 1:
             raise ValueError(f"n_iterations={n_iterations} must be at least 1")
@@ -101,16 +97,20 @@ def operator_norm(
     iterations: int = 1_000,
     generator: torch.Generator | None = None,
 ) -> float:
-    """Largest singular value of the zero-padded, strided convolution `weight` (O, I / groups, kh,
-    kw) on H x W inputs.
+    """Largest singular value of a zero-padded, strided convolution on H x W inputs.
 
-    In float64 on the weight's device. Exact, up to rounding, where patches do not overlap (the reshaped kernel has the
-    same norm) and for ranks up to `DENSE` (from the matrix itself); else by Lanczos on A^T A or A A^T, the smaller of
-    the two, applied as convolution and transposed convolution. Neighbouring frequencies have nearly equal gains, which
-    costs plain power iteration several times more products at a worse precision. `tolerance` bounds
-    |A^T A x - sigma^2 x| / sigma^2, hence the relative error of sigma by half of it; `iterations` bounds Lanczos's
-    restarts. The start is random, from `generator` (None: a fixed one). NaN for a weight that is not finite and, with
-    a warning, without convergence. ValueError if the kernel does not fit the input.
+    `weight` is (O, I / groups, kh, kw). Computed in float64 on its device.
+
+    Exact, up to rounding, where patches do not overlap (the reshaped kernel has the same norm) and
+    for ranks up to `DENSE` (from the matrix itself). Else by Lanczos on A^T A or A A^T, the smaller
+    of the two, applied as convolution and transposed convolution. Plain power iteration would need
+    several times more products for less precision, because neighbouring frequencies have nearly
+    equal gains.
+
+    `tolerance` bounds |A^T A x - sigma^2 x| / sigma^2, hence the relative error of sigma by half of
+    it; `iterations` bounds Lanczos's restarts. The start is random, from `generator` (None: a fixed
+    one). NaN for a weight that is not finite and, with a warning, without convergence. ValueError
+    if the kernel does not fit the input.
     """
     weight = weight.detach().double()
     if not bool(weight.isfinite().all()):
@@ -131,8 +131,7 @@ def _pair(value: int | tuple[int, int]) -> tuple[int, int]:
 
 
 def _disjoint_patches(operator: Convolution) -> bool:
-    """Whether no input pixel is seen from two output positions and at least one position sees no
-    padding.
+    """Whether input patches do not overlap, and at least one output sees no padding.
 
     Then A is block-diagonal, and its blocks are copies of the reshaped kernel or zero.
     """
@@ -144,7 +143,7 @@ def _disjoint_patches(operator: Convolution) -> bool:
 
 
 def _dense(operator: Convolution) -> Tensor:
-    """A^T or A as rows, whichever has fewer."""
+    """A^T or A, whichever has fewer rows."""
     rows = min(operator.input_shape, operator.output_shape, key=math.prod)
     apply = operator.apply if rows == operator.input_shape else operator.adjoint
     size = math.prod(rows)
@@ -155,7 +154,7 @@ def _dense(operator: Convolution) -> Tensor:
 def _lanczos(
     operator: Convolution, input_side: bool, tolerance: float, iterations: int, generator: torch.Generator | None
 ) -> float:
-    from scipy.sparse.linalg import ArpackError, LinearOperator, eigsh  # here: a run needs it at its end, if at all
+    from scipy.sparse.linalg import ArpackError, LinearOperator, eigsh  # here: only the end of a run needs it
 
     shape = operator.input_shape if input_side else operator.output_shape
     first, second = (operator.apply, operator.adjoint) if input_side else (operator.adjoint, operator.apply)
@@ -189,13 +188,12 @@ def _on_host(
 
 
 def circular_operator_norm(weight: Tensor, input_size: tuple[int, int]) -> float:
-    """Largest singular value of the convolution (O, I, kh, kw) on H x W inputs at stride 1 with
-    circular padding.
+    """Largest singular value of a convolution at stride 1 with circular padding, on H x W inputs.
 
-    Exact: at each frequency the map is the O x I matrix of the kernels' Fourier coefficients
-    (Sedghi et al. 2019, theorem 6), and its norm is the largest over frequencies. A kernel larger
-    than the input wraps around it. Float64 on the weight's device; NaN for a weight that is not
-    finite.
+    `weight` is (O, I, kh, kw). Exact: at each frequency the map is the O x I matrix of the kernels'
+    Fourier coefficients (Sedghi et al. 2019, theorem 6); the norm is the largest over frequencies.
+    A kernel larger than the input wraps around it. Float64 on the weight's device; NaN for a weight
+    that is not finite.
     """
     weight = weight.detach().double()
     if not bool(weight.isfinite().all()):
@@ -203,8 +201,8 @@ def circular_operator_norm(weight: Tensor, input_size: tuple[int, int]) -> float
     (height, width), (kh, kw) = input_size, weight.shape[2:]
     weight = F.pad(weight, (0, -kw % width, 0, -kh % height))
     tiles = weight.reshape(*weight.shape[:2], -1, height, weight.shape[3] // width, width)
-    # kernels are real, so the frequencies that rfft2 leaves out are conjugates with the same
-    # singular values
+    # Kernels are real: the frequencies that rfft2 leaves out are conjugates, with equal singular
+    # values.
     coefficients = torch.fft.rfft2(tiles.sum(dim=(2, 4))).permute(2, 3, 0, 1).flatten(0, 1)
     if coefficients.shape[1] > coefficients.shape[2]:
         coefficients = coefficients.mT

@@ -1,8 +1,6 @@
-"""The paper's errata in numbers: what is printed beside what is right, on small examples with fixed
-seeds, in float64.
+"""The paper's errata in numbers: small examples with fixed seeds, in float64.
 
-docs/reproduction.md quotes these figures; scripts/errata.py prints them. Nothing of a run comes
-through here.
+docs/reproduction.md quotes these numbers; scripts/errata.py prints them. No run uses this module.
 """
 
 import math
@@ -18,15 +16,14 @@ from sns.linalg.power_iteration import literal_algorithm_1, power_iteration
 
 
 def gaussian(shape: tuple[int, ...], seed: int = 0) -> Tensor:
-    """N(0, 1 / fan_in) in float64, as the networks are initialised: shape (out, in, ...)."""
+    """N(0, 1 / fan_in) in float64, the initial weights of the networks: shape (out, in, ...)."""
     drawn = torch.randn(shape, generator=torch.Generator().manual_seed(seed), dtype=torch.float64)
     return drawn / math.sqrt(math.prod(shape[1:]))
 
 
 @dataclass(frozen=True)
 class Iteration:
-    """One step of Algorithm 1, as printed and corrected, on a matrix of largest singular value
-    sigma_1."""
+    """One step of Algorithm 1 on a matrix of largest singular value sigma_1."""
 
     printed_sigma: float  # |u| / |v|
     printed_excess: float  # |sigma u v^T| / sigma_1: 1 would be right
@@ -34,8 +31,10 @@ class Iteration:
 
 
 def algorithm_1(sigma_1: float, steps: int) -> list[Iteration]:
-    """Steps 1 ... `steps` and, last, 200 on a 64 x 576 Gaussian matrix scaled to `sigma_1`, from a
-    Gaussian v."""
+    """Algorithm 1 on a 64 x 576 Gaussian matrix scaled to `sigma_1`, from a Gaussian v.
+
+    One entry for each of steps 1 ... `steps`, and a last one for step 200.
+    """
     w = gaussian((64, 576))
     w *= sigma_1 / torch.linalg.matrix_norm(w, 2)
     start = torch.randn(576, generator=torch.Generator().manual_seed(1), dtype=torch.float64)
@@ -49,11 +48,10 @@ def algorithm_1(sigma_1: float, steps: int) -> list[Iteration]:
 
 
 def gradient_ratios() -> dict[str, float]:
-    """Slope of a penalty by finite differences, over that of the gradient in the text, for each way
-    to write it.
+    """For each form of a penalty: its slope by finite differences / that of the paper's gradient.
 
-    1 says that the text's term is its gradient: lambda sigma u v^T for sigma, lambda W for
-    Frobenius; lambda = 0.01.
+    1 says that the paper's term is the gradient of this form: lambda sigma u v^T for sigma, lambda
+    W for Frobenius; lambda = 0.01.
     """
     factor, w, direction = 0.01, gaussian((8, 12)), gaussian((8, 12), 1)
     left, values, right = torch.linalg.svd(w, full_matrices=False)
@@ -80,8 +78,10 @@ def gradient_ratios() -> dict[str, float]:
 
 
 def reshaped_norms(out: int = 128, channels: int = 64) -> tuple[float, float]:
-    """Norms of an out x in x 3 x 3 kernel as out x (in * 9), and as (out * in * 3) x 3 by its last
-    dimension."""
+    """Norms of an out x in x 3 x 3 kernel in two shapes: out x (in * 9), and by its last dimension.
+
+    The second is (out * in * 3) x 3.
+    """
     kernel = gaussian((out, channels, 3, 3))
     right, wrong = kernel.flatten(1), kernel.reshape(-1, kernel.shape[-1])
     return torch.linalg.matrix_norm(right, 2).item(), torch.linalg.matrix_norm(wrong, 2).item()
@@ -89,8 +89,7 @@ def reshaped_norms(out: int = 128, channels: int = 64) -> tuple[float, float]:
 
 @dataclass(frozen=True)
 class KernelNorms:
-    """Norms that belong to one kernel: of its reshaped matrix, and of the convolution on 32 x 32
-    images."""
+    """Norms of one kernel: of its reshaped matrix, and of the convolution on 32 x 32 images."""
 
     reshaped: float
     circular: float
@@ -105,15 +104,16 @@ def kernel_norms(kernel: Tensor) -> KernelNorms:
 
 
 def flat_kernel() -> Tensor:
-    """A kernel with nine equal taps, (16, 8, 3, 3): on constant images they add up, to 3 times the
-    reshaped norm."""
+    """A (16, 8, 3, 3) kernel with nine equal taps.
+
+    On constant images they add up, to 3 times the reshaped norm.
+    """
     return gaussian((16, 8))[:, :, None, None].expand(16, 8, 3, 3).contiguous()
 
 
 @dataclass(frozen=True)
 class Bound:
-    """Products of norms over the layers of a small network, and |f(x + xi) - f(x)| / |xi| as it was
-    met."""
+    """Products of norms over a small network's layers, and a measured |f(x + xi) - f(x)| / |xi|."""
 
     reshaped: float
     zero_padded: float
@@ -121,8 +121,7 @@ class Bound:
 
 
 def product_bound() -> Bound:
-    """Two 3x3 blurs with ReLU and zero padding, on a grey 32 x 32 image that gets a little
-    brighter."""
+    """Two 3x3 blurs with ReLU and zero padding, on a grey 32 x 32 image made a little brighter."""
     blur = torch.full((1, 1, 3, 3), 1 / 9, dtype=torch.float64)
 
     def network(x: Tensor) -> Tensor:
@@ -139,12 +138,11 @@ def product_bound() -> Bound:
 
 @dataclass(frozen=True)
 class Jacobians:
-    """D2 W2 D1 W1 for a two-layer ReLU network: D by each layer's input, by its pre-activation, and
-    from autograd."""
+    """D2 W2 D1 W1 of a two-layer ReLU network, with two definitions of D, and by autograd."""
 
-    by_input: list[list[float]]
-    by_preactivation: list[list[float]]
-    true: list[list[float]]
+    by_input: list[list[float]]  # D from each layer's input, as printed
+    by_preactivation: list[list[float]]  # D from each layer's pre-activation
+    true: list[list[float]]  # by autograd
 
 
 def piecewise_jacobians() -> Jacobians:
@@ -169,25 +167,23 @@ def piecewise_jacobians() -> Jacobians:
 
 @dataclass(frozen=True)
 class Steps:
-    """Means over images: lengths of the two steps at epsilon = 1, their cosine, and what they do to
-    the loss (nats)."""
+    """Means over images: both steps at epsilon = 1, and their effect on the loss (nats)."""
 
     image: float  # L2 norm of an image
     l2: float
     sign: float
-    cosine: float
+    cosine: float  # of the angle between the two steps
     loss: float
     loss_l2: float
     loss_sign: float
-    loss_sign_shortened: float  # the sign step at the length of the other
+    loss_sign_shortened: float  # the sign step at the L2 step's length
 
 
 def adversarial_steps(images: int = 16) -> Steps:
-    """The paper's step g / |g| and the sign step sgn(g) of its reference [9], through a small
-    convolutional network.
+    """The paper's step g / |g| and the sign step sgn(g) of its reference [9] on a small network.
 
-    Random weights, and noise of 3 x 32 x 32 in place of images, normalised as they are: mean 0,
-    deviation 1.
+    The network is convolutional with random weights. Its images are noise of 3 x 32 x 32,
+    normalised as images are: mean 0, deviation 1.
     """
     x = torch.randn(images, 3, 32, 32, generator=torch.Generator().manual_seed(3), dtype=torch.float64)
     x = (x - x.mean((1, 2, 3), keepdim=True)) / x.std((1, 2, 3), keepdim=True, correction=0)
@@ -217,22 +213,22 @@ def adversarial_steps(images: int = 16) -> Steps:
 
 
 @dataclass(frozen=True)
-class Following:
-    """How far one persistent power iteration an update falls short of the largest singular value
-    sigma_1.
+class Underestimate:
+    """How much one persistent power iteration an update underestimates sigma_1.
 
-    Means over the last half of the updates, since the power iteration's wandering among nearly
-    equal values is chaotic.
+    Means over the last half of the updates: among nearly equal values the iteration is chaotic.
     """
 
-    short: float  # as a fraction of sigma_1
+    short: float  # (sigma_1 - estimate) / sigma_1
     rank_before: float  # stable rank |W|_F^2 / sigma_1^2: 64 is as flat as can be
     rank_after: float
 
 
-def persistent_iteration(rate: float, updates: int = 2000, every: int = 20) -> Following:
-    """A 64 x 576 Gaussian matrix on which nothing but the penalty acts, at learning rate * lambda =
-    `rate`, so that the top of its spectrum is cut flat."""
+def persistent_iteration(rate: float, updates: int = 2000, every: int = 20) -> Underestimate:
+    """A 64 x 576 Gaussian matrix that only the penalty changes, at learning rate * lambda = `rate`.
+
+    The penalty makes the top of its spectrum flat.
+    """
     w, v = gaussian((64, 576)), torch.randn(576, generator=torch.Generator().manual_seed(1), dtype=torch.float64)
     v, before = v / v.norm(), stable_rank(torch.linalg.svdvals(w))
     short, ranks = [], []
@@ -243,9 +239,9 @@ def persistent_iteration(rate: float, updates: int = 2000, every: int = 20) -> F
             short.append(1 - (sigma / values[0]).item())
             ranks.append(stable_rank(values))
         w -= rate * sigma * torch.outer(u, v)
-    return Following(sum(short) / len(short), before, sum(ranks) / len(ranks))
+    return Underestimate(sum(short) / len(short), before, sum(ranks) / len(ranks))
 
 
 def stable_rank(values: Tensor) -> float:
-    """Sum of squares of the singular values, descending, over the largest square."""
+    """Sum of squares of the singular values (descending) / the largest square."""
     return (values.square().sum() / values[0].square()).item()

@@ -1,5 +1,4 @@
-"""Hessian-vector products over minibatches, and the largest eigenvalue from them (section 4.3,
-Figure 3)."""
+"""Hessian-vector products over minibatches, and the largest eigenvalue (section 4.3, Figure 3)."""
 
 import math
 from collections.abc import Callable, Generator, Iterable, Sequence
@@ -10,18 +9,14 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
-BatchLosses = Callable[
-    [], Iterable[Tensor]
-]  # a fresh pass over the data: each batch's summed loss, a scalar with graph
-
-
-SETTLING = 10  # products after which a quotient that rests does so for good, not by chance at the start
+# A new pass over the data: each batch's summed loss, a scalar with its graph.
+BatchLosses = Callable[[], Iterable[Tensor]]
+SETTLING = 10  # products after which a stalled quotient is final, not an accident of the start
 
 
 @dataclass(frozen=True)
 class HessianResult:
-    """The largest eigenvalue, in the algebraic sense, of the Hessian of a mean loss, and how far it
-    can be trusted."""
+    """The largest eigenvalue, in the algebraic sense, of the Hessian of a mean loss."""
 
     eigenvalue: float
     residual: float  # |Hv - eigenvalue v| / |eigenvalue| for the unit vector v it belongs to
@@ -34,23 +29,24 @@ class HessianResult:
 
 
 def hessian_vector_product(losses: BatchLosses, parameters: Sequence[Tensor], samples: int, vector: Tensor) -> Tensor:
-    """H v (P,) for the Hessian H of (sum of `losses()`) / `samples` w.r.t. `parameters`, P elements
-    in all.
+    """H v (P,) for the Hessian H of (sum of `losses()`) / `samples` w.r.t. `parameters`, P in all.
 
-    Batches may differ in size: their products are summed and divided once. One batch's graph is
-    alive at a time.
+    Batches may differ in size: their products are summed and divided once. Only one batch's graph
+    is in memory at a time.
     """
     directions = _like(vector, parameters)
     total = [torch.zeros_like(parameter) for parameter in parameters]
     for loss in _with_graph(losses):
         torch._foreach_add_(total, _batch_product(loss, parameters, directions))
-        del loss  # or its graph would live on while the next batch's is built
+        del loss  # frees its graph before the next batch's is built
     return torch.cat([part.flatten() for part in total]) / samples
 
 
 def _products(losses: BatchLosses, parameters: Sequence[Tensor], samples: int) -> Callable[[Tensor], Tensor]:
-    """v -> H v. Where all data are one batch its graph is built once and kept; it would be alive at
-    the peak anyway."""
+    """v -> H v, for repeated use.
+
+    Where all data are one batch, its graph is built once and reused.
+    """
     batches = _with_graph(losses)
     loss, more = next(batches, None), next(batches, None) is not None
     batches.close()
@@ -107,14 +103,16 @@ def top_eigenvalue(
 ) -> HessianResult:
     """The largest eigenvalue of the Hessian of (sum of `losses()`) / `samples`, by power iteration.
 
-    Power iteration finds the eigenvalue of largest modulus. A pass ends when the Rayleigh quotient
-    moves by at most `tolerance`, relative, and the squared residual is at most `tolerance` too (the
-    quotient's error is of second order in the residual), or after `iterations` products. A quotient
-    that rests while the residual is larger is a mixture of two eigenvectors whose eigenvalues
-    differ in little but sign. Then, and where the eigenvalue found is negative, a second pass on H
-    + s I, s its modulus, finds the largest algebraic one. `lanczos` adds scipy's `eigsh` on the
-    same products, to a tenth of `tolerance`, as a check (None where it does not converge). In the
-    parameters' dtype; the start comes from `generator`.
+    Power iteration converges to the eigenvalue of largest modulus. A pass ends when the Rayleigh
+    quotient moves by at most `tolerance`, relative, and the squared residual is at most `tolerance`
+    too (the quotient's error is of second order in the residual), or after `iterations` products.
+    If the quotient stalls at a larger residual, the vector is a mixture of two eigenvectors whose
+    eigenvalues differ mainly in sign.
+
+    In that case, and where the eigenvalue is negative, a second pass on H + s I, s the modulus,
+    converges to the largest algebraic eigenvalue. `lanczos` adds scipy's `eigsh` on the same
+    products, to a tenth of `tolerance`, as a check (None where it does not converge). Computed in
+    the parameters' dtype; the start comes from `generator`.
     """
 
     product = _products(losses, parameters, samples)
@@ -136,19 +134,19 @@ class _Pass:
     residual: float
     iterations: int
     converged: bool
-    stalled: bool = False  # the quotient rests, yet not at an eigenvalue
+    stalled: bool = False  # the quotient does not move, but is no eigenvalue
 
 
 def _power_iteration(
     product: Callable[[Tensor], Tensor], start: Tensor, shift: float, tolerance: float, iterations: int
 ) -> _Pass:
-    """Power iteration on H + shift I; the numbers returned are those of H."""
+    """Power iteration on H + shift I; the results are those of H."""
     vector, value, modulus, residual = start / start.norm(), math.inf, 0.0, math.inf
     for iteration in range(1, iterations + 1):
         last, image = value, product(vector)
         quotient = vector @ image
         value, modulus, error = torch.stack([quotient, image.norm(), (image - quotient * vector).norm()]).tolist()
-        if modulus == 0:  # the start lies in the null space: in practice, H is zero
+        if modulus == 0:  # the start is in the null space: in practice, H is zero
             return _Pass(0.0, 0.0, 0.0, iteration, True)
         residual = error / abs(value) if value != 0 else math.inf
         if abs(value - last) <= tolerance * abs(value) and (residual**2 <= tolerance or iteration >= SETTLING):
@@ -164,9 +162,8 @@ def _power_iteration(
 def _lanczos(
     product: Callable[[Tensor], Tensor], start: Tensor, tolerance: float, iterations: int
 ) -> tuple[float | None, float | None]:
-    """Largest algebraic eigenvalue and its relative residual by scipy's Lanczos; None, None without
-    convergence."""
-    from scipy.sparse.linalg import ArpackError, LinearOperator, eigsh  # here: only a cross-check needs it
+    """Largest algebraic eigenvalue and relative residual by scipy; None, None if not converged."""
+    from scipy.sparse.linalg import ArpackError, LinearOperator, eigsh  # here: only the check needs it
 
     def matvec(vector: npt.NDArray[np.floating]) -> npt.NDArray[np.floating]:
         image: npt.NDArray[np.floating] = product(torch.from_numpy(vector.copy()).to(start)).cpu().numpy()

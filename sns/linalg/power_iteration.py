@@ -1,8 +1,7 @@
-"""Power iteration for the largest singular value (section 3.2, Algorithm 1 corrected), for one
-matrix or many at once.
+"""Power iteration for the largest singular value (section 3.2, Algorithm 1 corrected).
 
-The printed algorithm leaves u and v unnormalised and divides |u| by |v| after v <- W^T u, which
-tends to 1 / sigma_1; here both are unit vectors and sigma = u^T W v.
+The printed algorithm does not normalise u and v, and divides |u| by |v| after v <- W^T u; that
+ratio tends to 1 / sigma_1. Here both are unit vectors and sigma = u^T W v.
 """
 
 from collections.abc import Sequence
@@ -10,7 +9,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-TINY = 1e-12  # keeps the zero matrix from dividing by zero
+TINY = 1e-12  # avoids a division by zero for the zero matrix
 
 
 def _unit(x: Tensor) -> Tensor:
@@ -19,12 +18,11 @@ def _unit(x: Tensor) -> Tensor:
 
 
 def power_iteration(weight: Tensor, v: Tensor, n_iterations: int = 1) -> tuple[Tensor, Tensor, Tensor]:
-    """(sigma, u, v) after `n_iterations` of u <- Wv / |Wv|, v <- W^T u / |W^T u|, from the unit
-    vector v.
+    """(sigma, u, v) after `n_iterations` of u <- Wv / |Wv|, v <- W^T u / |W^T u|, from `v`.
 
-    weight (..., m, n) and v (..., n), leading dimensions batched; sigma (...), u (..., m), v (...,
-    n). sigma = u^T W v, a lower bound of the largest singular value. ValueError if n_iterations <
-    1.
+    Shapes, with any leading batch dimensions: weight (..., m, n), v (..., n) of norm 1, u (..., m)
+    and sigma (...). sigma = u^T W v is a lower bound of the largest singular value. ValueError if
+    n_iterations < 1.
     """
     if n_iterations < 1:
         raise ValueError(f"n_iterations={n_iterations} must be at least 1")
@@ -38,8 +36,7 @@ def power_iteration(weight: Tensor, v: Tensor, n_iterations: int = 1) -> tuple[T
 
 
 def literal_algorithm_1(weight: Tensor, v: Tensor, n_iterations: int = 1) -> tuple[Tensor, Tensor, Tensor]:
-    """(sigma, u, v) of Algorithm 1 as printed, without normalisation: kept to show that it must be
-    corrected."""
+    """(sigma, u, v) of Algorithm 1 as printed, to show that it must be corrected."""
     for _ in range(n_iterations):
         u = weight @ v
         v = weight.mT @ u
@@ -53,12 +50,11 @@ def random_unit_vectors(lengths: Sequence[int], generator: torch.Generator) -> l
 
 
 class PaddedStack:
-    """Matrices of equal row count, padded with zero columns to one (L, m, n_max) tensor, so that
-    one kernel serves all.
+    """Matrices of equal row count, padded with zero columns to one (L, m, n_max) tensor.
 
-    Zero columns change neither singular values nor the other entries of v. In DenseNet every
-    convolution of a block has its own width, so grouping by exact shape would leave one matrix a
-    group.
+    One kernel then serves all of them. Zero columns change neither singular values nor the other
+    entries of v. Grouping by exact shape would not help DenseNet, where the convolutions of a block
+    all differ in width.
     """
 
     def __init__(self, shapes: Sequence[tuple[int, int]], like: Tensor) -> None:
@@ -73,8 +69,9 @@ class PaddedStack:
 
 
 def group_by_rows(shapes: Sequence[tuple[int, int]], waste: float = 2.0) -> list[list[int]]:
-    """Indices of matrices to be stacked: equal row counts, and padded to at most `waste` times a
-    matrix's own columns.
+    """Indices of matrices to be stacked: equal row counts, and little padding.
+
+    A matrix is padded to at most `waste` times its own columns.
     """
     groups: list[list[int]] = []
     for index in sorted(range(len(shapes)), key=lambda i: (shapes[i][0], -shapes[i][1])):

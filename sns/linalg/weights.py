@@ -4,8 +4,7 @@ from torch import Tensor, nn
 
 
 def weight_parameters(model: nn.Module) -> list[Tensor]:
-    """The weight matrices of section 3.1: every convolution and linear weight, neither biases nor
-    batch norm."""
+    """The weight matrices of section 3.1: every convolution and linear weight."""
     return [module.weight for module in model.modules() if isinstance(module, (nn.Conv2d, nn.Linear))]
 
 
@@ -13,8 +12,8 @@ def as_matrix(weight: Tensor) -> Tensor:
     """(out, in, kh, kw) or (out, in) as the (out, in * kh * kw) matrix of section 3.2, a view.
 
     A channels_last kernel is viewed as (out, kh * kw * in): the same matrix with its columns in
-    another order, so with the same singular values; see `paper_order`. RuntimeError if the memory
-    layout allows no view, so that adding to it can never be lost in a copy.
+    another order, hence with the same singular values; see `paper_order`. RuntimeError if the
+    memory layout allows no view: what is added to a copy would be lost.
     """
     if weight.dim() == 4 and not weight.is_contiguous():
         weight = weight.permute(0, 2, 3, 1)
@@ -22,8 +21,7 @@ def as_matrix(weight: Tensor) -> Tensor:
 
 
 def paper_order(weight: Tensor, v: Tensor) -> Tensor:
-    """A right vector (n,) of `as_matrix(weight)`, its entries in the column order of section
-    3.2."""
+    """A right vector (n,) of `as_matrix(weight)` in the column order of section 3.2."""
     if weight.dim() == 4 and not weight.is_contiguous():
         _, channels, height, width = weight.shape
         return v.view(height, width, channels).permute(2, 0, 1).reshape(-1)

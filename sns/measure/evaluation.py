@@ -15,8 +15,7 @@ LEVELS = (0.05, 0.25, 0.5, 0.75, 0.95, 1.0)
 
 @dataclass(frozen=True)
 class Evaluation:
-    """Means over all images (loss in nats, accuracy in [0, 1]) and over the gradient sample (L2
-    norms)."""
+    """Means over all images (loss in nats, accuracy in [0, 1]) and L2 norms over the sample."""
 
     loss: float
     accuracy: float
@@ -25,13 +24,12 @@ class Evaluation:
 
 
 def evaluate(model: nn.Module, x: Tensor, y: Tensor, batch_size: int, gradient_samples: Tensor | None) -> Evaluation:
-    """Evaluates `model` on images x (N, C, H, W), contrast-normalised, and labels y (N,), all on
-    one device.
+    """Evaluates `model` on contrast-normalised images x (N, C, H, W) with labels y (N,).
 
-    gradient_samples: distinct indices (K,) of the images whose gradient norms are averaged; None:
-    all of them. Those images get one pass forward and back that serves loss, accuracy and gradient;
-    the others only a pass forward. Sums are kept in float64 on the device, divided once and moved
-    to the host once. Raises ValueError on empty data, on an empty sample and on repeated indices.
+    `gradient_samples`: distinct indices (K,) of the images whose gradient norms are averaged; None:
+    all. Those images get one forward and backward pass, for loss, accuracy and gradient; the others
+    only a forward pass. Sums are float64 on the device, divided once and moved to the host once.
+    ValueError on empty data, an empty sample or repeated indices.
     """
     _check(x, y, batch_size)
     sample, others = _split(len(x), gradient_samples, x.device)
@@ -50,8 +48,7 @@ def evaluate(model: nn.Module, x: Tensor, y: Tensor, batch_size: int, gradient_s
 
 
 def gradient_norms(model: nn.Module, x: Tensor, y: Tensor, batch_size: int) -> Tensor:
-    """(N,) float64: for each image the L2 norm of the gradient of its own cross entropy w.r.t. its
-    pixels."""
+    """(N,) float64: L2 norm of the gradient of each image's cross entropy w.r.t. its pixels."""
     _check(x, y, batch_size)
     with unchanged(model):
         parts = [_forward_backward(model, x[i], y[i])[2] for i in _batches(range(len(x)), batch_size)]
@@ -59,16 +56,17 @@ def gradient_norms(model: nn.Module, x: Tensor, y: Tensor, batch_size: int) -> T
 
 
 def quantiles(norms: Tensor, levels: Sequence[float] = LEVELS) -> dict[str, float]:
-    """Level, as text, to the quantile of `norms` (N,), interpolated linearly; level 1.0 is the
-    maximum."""
+    """Level, as text, to the quantile of `norms` (N,), with linear interpolation.
+
+    Level 1.0 is the maximum.
+    """
     probabilities = torch.tensor(levels, dtype=torch.float64, device=norms.device)
     values: list[float] = torch.quantile(norms.double(), probabilities).tolist()
     return {str(float(level)): value for level, value in zip(levels, values, strict=True)}
 
 
 def probe_indices(n: int, k: int, device: torch.device | str = "cpu") -> Tensor:
-    """(min(k, n),) sorted indices of n images, drawn once and for all: equal for every run and
-    seed."""
+    """(min(k, n),) sorted indices of n images: a fixed choice, equal for every run and seed."""
     if k >= n:
         return torch.arange(n, device=device)
     return torch.randperm(n, generator=generator(0, "probe"))[:k].sort().values.to(device)
@@ -93,7 +91,7 @@ def _split(n: int, sample: Tensor | None, device: torch.device) -> tuple[Tensor 
 
 
 def _batches(indices: Tensor | range, size: int) -> Iterator[Tensor | slice]:
-    """Index batches; slices for a range, since they read the data without a copy."""
+    """Index batches; slices for a range, because they read the data without a copy."""
     for start in range(0, len(indices), size):
         stop = min(start + size, len(indices))
         yield slice(start, stop) if isinstance(indices, range) else indices[start:stop]
@@ -109,10 +107,10 @@ def _loss_and_correct(logits: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
 
 
 def _forward_backward(model: nn.Module, x: Tensor, y: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-    """Summed loss, number of right answers and gradient norm of each image, float64.
+    """Summed loss, number of right answers and each image's gradient norm, float64.
 
-    In evaluation mode no image's logits depend on another image, so the gradient of the summed loss
-    holds every image's own gradient; only x is differentiated, which spares the weight gradients.
+    In evaluation mode no image's logits depend on another image: the gradient of the summed loss
+    holds every image's own. Only x is differentiated, so that no weight gradients are computed.
     """
     with torch.enable_grad():
         x = x.detach().requires_grad_()

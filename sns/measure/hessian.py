@@ -1,5 +1,4 @@
-"""Largest Hessian eigenvalue of the unregularised loss on training and test images (section 4.3,
-Figure 3)."""
+"""Largest Hessian eigenvalue of the unregularised loss (section 4.3, Figure 3)."""
 
 from collections.abc import Iterator
 from dataclasses import asdict
@@ -16,25 +15,15 @@ from sns.linalg.hessian import HessianResult, top_eigenvalue
 from sns.measure.evaluation import probe_indices
 from sns.measure.state import unchanged
 
-MEMORY = 4  # a product keeps about so many times the tensors that an evaluation pass of the same batch keeps
-
-
-def hessian_summary(
-    model: nn.Module, x_train: Tensor, y_train: Tensor, x_test: Tensor, y_test: Tensor, config: MeasureConfig
-) -> dict[str, dict[str, Any]]:
-    """{train: ..., test: ...}, each the fields of HessianResult as plain numbers, for
-    `Result.hessian`.
-
-    Each split is represented by the `hessian_samples` images of `probe_indices`, and the start
-    vector is the same for every run. The Lanczos fields are there only where `config.lanczos` asks
-    for them.
-    """
-    splits = {"train": (x_train, y_train), "test": (x_test, y_test)}
-    return {name: hessian_split(model, x, y, config) for name, (x, y) in splits.items()}
+MEMORY = 4  # tensors in memory for a product / for an evaluation pass of the same batch, about
 
 
 def hessian_split(model: nn.Module, x: Tensor, y: Tensor, config: MeasureConfig) -> dict[str, Any]:
-    """`hessian_summary` of one split."""
+    """One split's entry of `Result.hessian`: the fields of HessianResult as plain numbers.
+
+    Computed on the `hessian_samples` images of `probe_indices`, from the same start vector in every
+    run. The Lanczos fields are present only with `config.lanczos`.
+    """
     chosen = probe_indices(len(x), config.hessian_samples, x.device)
     fields = asdict(hessian_eigenvalue(model, x[chosen], y[chosen], config, generator(0, "probe")))
     return {key: value for key, value in fields.items() if config.lanczos or "lanczos" not in key}
@@ -43,11 +32,10 @@ def hessian_split(model: nn.Module, x: Tensor, y: Tensor, config: MeasureConfig)
 def hessian_eigenvalue(
     model: nn.Module, x: Tensor, y: Tensor, config: MeasureConfig, start: torch.Generator
 ) -> HessianResult:
-    """Largest Hessian eigenvalue of the mean cross entropy on x (N, C, H, W), y (N,), w.r.t. all
-    trainable parameters.
+    """Largest Hessian eigenvalue of the mean cross entropy w.r.t. all trainable parameters.
 
-    In evaluation mode (batch norm with its running statistics, no dropout), in the parameters' own
-    precision with TensorFloat-32 and autocast off. ValueError on empty data.
+    x (N, C, H, W), y (N,). In evaluation mode (batch norm with its running statistics, no dropout),
+    in the parameters' precision, without TensorFloat-32 and autocast. ValueError on empty data.
     """
     if len(x) == 0 or len(x) != len(y):
         raise ValueError(f"cannot measure on {len(x)} images and {len(y)} labels")

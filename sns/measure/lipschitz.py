@@ -1,5 +1,4 @@
-"""How loose section 3.1's bound is: products of layer norms beside the largest Jacobian norm that
-is met on images."""
+"""How loose section 3.1's bound is: products of layer norms against the largest Jacobian norm."""
 
 import math
 from collections.abc import Mapping, Sequence
@@ -11,22 +10,25 @@ from torch import Tensor, nn
 from sns.common.precision import full_precision
 from sns.measure.state import unchanged
 
-BATCH = 64  # images whose Jacobians, classes x pixels each, are held at a time
+BATCH = 64  # images whose Jacobians (classes x pixels) are in memory at a time
 
 
 def lipschitz_summary(
     model: nn.Module, x: Tensor, batch_size: int, layers: Sequence[Mapping[str, Any]]
 ) -> dict[str, float]:
-    """The fields of `Result.lipschitz` for images x (N, C, H, W) and the rows of
-    `spectrum.layer_table`.
+    """The fields of `Result.lipschitz`, for images x (N, C, H, W) and the model's `layer_table`.
 
-    product_sigma: product of the reshaped matrices' largest singular values, what section 3.1 multiplies; no bound on
-        anything, since the reshaped norm is not the layer's (erratum 4).
-    product_operator_norm: product of the layers' true norms. It bounds the Lipschitz constant of a plain chain of
-        these layers with 1-Lipschitz activations and pools; batch norm, which rescales by gamma / deviation, and
-        concatenation, which adds paths, are left out, so it is no bound for a network that has them.
-    jacobian_norm_max, jacobian_norm_mean: over the images, of the spectral norm of d logits / d x in evaluation mode,
-        exact for each image; the largest is a lower bound on the network's Lipschitz constant.
+    product_sigma: product of the reshaped matrices' largest singular values, as in section 3.1. It
+    bounds nothing, because the reshaped norm is not the layer's (erratum 4).
+
+    product_operator_norm: product of the layers' true norms. It bounds the Lipschitz constant of a
+    plain chain of these layers with 1-Lipschitz activations and pools. It is no bound for a network
+    with batch norm, which rescales by gamma / deviation, or with concatenation, which adds paths.
+
+    jacobian_norm_max, jacobian_norm_mean: over the images, of the spectral norm of d logits / d x
+    in evaluation mode, exact for each image. The largest is a lower bound of the Lipschitz
+    constant.
+
     samples: N. ValueError on no images.
     """
     norms = jacobian_norms(model, x, batch_size)
@@ -41,8 +43,7 @@ def lipschitz_summary(
 
 
 def jacobian_norms(model: nn.Module, x: Tensor, batch_size: int) -> Tensor:
-    """(N,) float64: spectral norm of the Jacobian (classes, pixels) of the logits at each image, in
-    evaluation mode."""
+    """(N,) float64: spectral norm of each image's Jacobian (classes, pixels) of the logits."""
     if len(x) == 0:
         raise ValueError("cannot measure Jacobians on 0 images")
     with unchanged(model), full_precision(x.device), torch.enable_grad():
@@ -50,8 +51,7 @@ def jacobian_norms(model: nn.Module, x: Tensor, batch_size: int) -> Tensor:
 
 
 def _norms(model: nn.Module, x: Tensor) -> Tensor:
-    """One backward pass a class: images are independent in evaluation mode, so a sum over the batch
-    separates again."""
+    """One backward pass a class: a sum over the batch separates, as images are independent."""
     x = x.detach().requires_grad_()
     totals = model(x).sum(dim=0).unbind()
     last = len(totals) - 1

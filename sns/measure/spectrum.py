@@ -1,5 +1,4 @@
-"""Singular values of the weight matrices (sections 3.2 and 4.4, Figure 4), all in float64 by dense
-linear algebra."""
+"""Singular values of the weight matrices (sections 3.2 and 4.4, Figure 4), in float64."""
 
 from collections import defaultdict
 from typing import Any
@@ -12,11 +11,9 @@ from sns.model.sizes import input_sizes
 
 
 def weight_matrices(model: nn.Module) -> dict[str, Tensor]:
-    """Parameter name to matrix, for every Conv2d and Linear weight in the order of the model's
-    modules.
+    """Parameter name to matrix of every Conv2d and Linear weight, in the order of the modules.
 
-    A kernel (out, in, kh, kw) is reshaped to (out, in * kh * kw) as in section 3.2. Views,
-    detached.
+    A kernel (out, in, kh, kw) is reshaped to (out, in * kh * kw) as in section 3.2. Detached views.
     """
     return {name: module.weight.detach().flatten(1) for name, module in _weighted(model).items()}
 
@@ -30,13 +27,12 @@ def _weighted(model: nn.Module) -> dict[str, nn.Conv2d | nn.Linear]:
 
 
 def sigma_and_frobenius(model: nn.Module) -> dict[str, float]:
-    """sigma_max, sigma_mean (geometric mean of the largest singular values) and frobenius over all
-    weight matrices.
+    """sigma_max, sigma_mean and frobenius over all weight matrices.
 
-    By the square root of the largest eigenvalue of the smaller Gram matrix: for the largest
-    singular value that is as exact as an SVD, and several times faster; Grams of equal size go in
-    one batch. One transfer to the host. NaN throughout if a weight is not finite. ValueError for a
-    model without weight matrices.
+    sigma_mean is the geometric mean of the largest singular values. Each is the square root of the
+    largest eigenvalue of the smaller Gram matrix: as exact as an SVD for this value, and several
+    times faster; Grams of equal size are batched. One transfer to the host. NaN throughout if a
+    weight is not finite. ValueError for a model without weight matrices.
     """
     matrices = list(weight_matrices(model).values())
     if not matrices:
@@ -49,7 +45,7 @@ def sigma_and_frobenius(model: nn.Module) -> dict[str, float]:
 
 
 def _largest(matrices: list[Tensor]) -> list[Tensor]:
-    """Largest singular value of each matrix, float64; 0 in place of entries that are not finite."""
+    """Largest singular value of each matrix, float64; entries that are not finite count as 0."""
     by_size: dict[int, list[int]] = defaultdict(list)
     grams = [_smaller_gram(matrix.double().nan_to_num(0.0, 0.0, 0.0)) for matrix in matrices]
     for index, gram in enumerate(grams):
@@ -67,13 +63,12 @@ def _smaller_gram(matrix: Tensor) -> Tensor:
 
 
 def layer_table(model: nn.Module, input_shape: tuple[int, ...]) -> list[dict[str, Any]]:
-    """One row a weight matrix, with the columns of layers.csv, for images of `input_shape` (C, H,
-    W).
+    """One row a weight matrix, with the columns of layers.csv.
 
-    sigma and frobenius are of the reshaped matrix; operator_norm is of the layer on inputs of the
-    size that it meets in this model, zero-padded and strided as it is; operator_norm_circular
-    idealises to stride 1 and circular padding, None for linear layers and where it is not defined
-    (groups, dilation). ValueError for a convolution that is not zero-padded by whole numbers.
+    `input_shape`: (C, H, W) of the images. sigma and frobenius are those of the reshaped matrix.
+    operator_norm is that of the layer at its input size in this model, with its zero padding and
+    stride. operator_norm_circular is for stride 1 and circular padding; None for linear layers,
+    groups and dilation. ValueError for a convolution that is not zero-padded by whole numbers.
     """
     sizes = input_sizes(model, input_shape)
     return [_row(name, module, sizes.get(name.removesuffix(".weight"))) for name, module in _weighted(model).items()]
@@ -102,7 +97,7 @@ def _row(name: str, module: nn.Conv2d | nn.Linear, size: tuple[int, int] | None)
 def _conv_norms(name: str, module: nn.Conv2d, size: tuple[int, int]) -> dict[str, float | None]:
     if module.padding_mode != "zeros" or isinstance(module.padding, str):
         raise ValueError(
-            f"{name} has padding {module.padding!r} of mode {module.padding_mode}: only zeros are supported"
+            f"{name} has padding {module.padding!r} of mode {module.padding_mode}; only zeros are supported"
         )
     geometry = (size, _pair(module.stride), _pair(module.padding))
     extra: dict[str, Any] = {"dilation": _pair(module.dilation), "groups": module.groups}
@@ -118,7 +113,7 @@ def _pair(value: tuple[int, ...]) -> tuple[int, int]:
 
 
 def spectra_table(model: nn.Module) -> list[dict[str, Any]]:
-    """Every singular value of every weight matrix, descending, with the columns of spectra.csv."""
+    """Every singular value of every weight matrix, descending: the rows of spectra.csv."""
     return [
         {"layer": name, "index": index, "singular_value": value}
         for name, matrix in weight_matrices(model).items()

@@ -1,5 +1,4 @@
-"""DenseNet without bottleneck and compression (Huang et al. 2017), the authors' code without data
-augmentation."""
+"""DenseNet without bottleneck and compression (Huang et al. 2017, without data augmentation)."""
 
 from dataclasses import dataclass
 
@@ -15,7 +14,7 @@ BLOCKS = 3
 
 @dataclass
 class DenseNetConfig:
-    """Defaults are the paper's DenseNet-40 with growth rate 12."""
+    """The paper's DenseNet-40 with growth rate 12."""
 
     name: str = "densenet"
     depth: int = 40  # 3 blocks of (depth - 4) / 3 convolutions
@@ -56,7 +55,7 @@ class DenseLayer(Layer):
 
 
 class Transition(Layer):
-    """A 1x1 layer that keeps the channels, then 2x2 average pooling."""
+    """A 1x1 layer with as many outputs as inputs, then 2x2 average pooling."""
 
     def forward(self, x: Tensor) -> Tensor:
         """(N, C, H // 2, W // 2)."""

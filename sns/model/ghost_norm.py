@@ -1,9 +1,8 @@
-"""Batch normalisation whose statistics are shared by groups of a fixed number of images ("ghost"
-batches).
+"""Batch normalisation with statistics over groups of a fixed number of images ("ghost" batches).
 
-At B = 4096 the cards of 2017 could not hold one forward pass, so the statistics must have come from
-parts of the batch; the group size is an option (`batch.ghost`), and the same groups are used when a
-batch is split over passes or devices.
+At B = 4096 the GPUs of 2017 could not hold one forward pass, so that the paper's statistics must be
+those of parts of the batch. The group size is an option (`batch.ghost`); a batch that is split over
+passes or devices keeps the same groups.
 """
 
 from collections.abc import Iterator
@@ -13,18 +12,16 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-EPS = 2e-5  # Chainer's default, the framework of the authors
+EPS = 2e-5  # default of Chainer, the authors' framework
 MOMENTUM = 0.1  # weight of the newest statistics; Chainer calls it decay = 0.9
 
 
 class GhostBatchNorm2d(nn.BatchNorm2d):
-    """Batch norm over (N, C, H, W), or (N, C) as H = W = 1, with statistics of `ghost` consecutive
-    images each.
+    """Batch norm over (N, C, H, W), or (N, C) as H = W = 1, each `ghost` consecutive images apart.
 
-    In training mode N must be a multiple of `ghost` (ValueError otherwise), or not above it: then,
-    and with `ghost` None, the whole batch is one group. The running statistics move once a group,
-    in order, so that one pass over a batch and several passes over its parts leave the same
-    buffers.
+    In training mode N must be a multiple of `ghost` (else ValueError). A batch of at most `ghost`
+    images, or any with `ghost` None, is one group. The running statistics move once a group, in
+    order: one pass over a batch and several passes over its parts give the same buffers.
     """
 
     def __init__(self, features: int, ghost: int | None = None) -> None:
@@ -59,8 +56,7 @@ class GhostBatchNorm2d(nn.BatchNorm2d):
 
 @contextmanager
 def frozen_running_statistics(model: nn.Module) -> Iterator[None]:
-    """Inside, forward passes in training mode normalise with batch statistics and leave the running
-    ones alone."""
+    """Inside, training-mode passes use batch statistics but do not move the running ones."""
     layers = [module for module in model.modules() if isinstance(module, GhostBatchNorm2d)]
     before = [layer.frozen for layer in layers]
     for layer in layers:

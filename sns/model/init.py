@@ -1,5 +1,4 @@
-"""Initial weights as in Chainer: N(0, 1 / fan_in) for every weight matrix, 0 for biases, batch norm
-at the identity."""
+"""Initial weights as in Chainer: N(0, 1 / fan_in); biases 0; batch norm the identity."""
 
 import math
 
@@ -9,8 +8,9 @@ from torch import nn
 
 @torch.no_grad()
 def initialize(model: nn.Module, generator: torch.Generator) -> None:
-    """Draws every Conv2d and Linear weight from `generator` (on the CPU, so that a seed means the
-    same on any device).
+    """Draws every Conv2d and Linear weight from `generator`.
+
+    On the CPU, so that a seed gives the same weights on any device.
     """
     for module in model.modules():
         if isinstance(module, (nn.Conv2d, nn.Linear)):

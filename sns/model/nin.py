@@ -1,5 +1,7 @@
-"""Network in Network for CIFAR-100 (Lin et al. 2014), with batch norm, without which it diverges at
-learning rate 1."""
+"""Network in Network for CIFAR-100 (Lin et al. 2014), with batch norm.
+
+Without batch norm it diverges at learning rate 1.
+"""
 
 from dataclasses import dataclass, field
 
@@ -13,8 +15,7 @@ BATCH_NORM = ("every", "hidden", "none")
 
 @dataclass
 class NINConfig:
-    """Defaults are the paper's network; each block is one k x k convolution followed by 1x1
-    convolutions."""
+    """The paper's network. Each block is one k x k convolution, then 1x1 convolutions."""
 
     name: str = "nin"
     widths: list[list[int]] = field(
@@ -38,8 +39,9 @@ class NINConfig:
 
 
 class NIN(nn.Module):
-    """(N, channels, S, S) images to (N, classes) logits; max-pools of 3x3, stride 2, in ceil mode
-    between the blocks.
+    """(N, channels, S, S) images to (N, classes) logits.
+
+    Between the blocks: 3x3 max-pools of stride 2 in ceil mode.
     """
 
     Config = NINConfig

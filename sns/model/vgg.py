@@ -1,5 +1,4 @@
-"""VGGNet for small images: the 13-convolution network of Chainer's CIFAR example, batch-normalised
-and with dropout."""
+"""VGGNet for small images: the 13 convolutions of Chainer's CIFAR example, batch norm, dropout."""
 
 from dataclasses import dataclass, field
 
@@ -11,7 +10,7 @@ from sns.model.ghost_norm import GhostBatchNorm2d
 
 @dataclass
 class VGGConfig:
-    """Defaults are the paper's network for CIFAR-10 (14,987,200 parameters)."""
+    """The paper's network for CIFAR-10 (14,987,200 parameters)."""
 
     name: str = "vgg"
     widths: list[list[int]] = field(

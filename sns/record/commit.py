@@ -12,7 +12,7 @@ def commit(root: Path | None = None) -> dict[str, Any]:
     """{commit, dirty}: the commit and whether tracked files differ from it; None where nobody can
     say.
 
-    `root`, the folder of sns/, is a git checkout or, made by scripts/gpu_kit.py, holds the file
+    `root`, the folder of sns/, is a git checkout or, made by tools/offline_kit, holds the file
     COMMIT.
     """
     root = root or Path(__file__).resolve().parents[2]

@@ -1,2 +1,1 @@
-"""Weights & Biases shows what the records hold; a process of its own does it, so that no run ever
-waits for it."""
+"""Views of the records in Weights & Biases and TensorBoard; no run ever waits for them."""

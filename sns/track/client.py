@@ -1,8 +1,7 @@
-"""The run's side of tracking: one short line down a pipe at each evaluation, and nothing that could
-wait or raise.
+"""The run's side of tracking: one short line down a pipe at each evaluation, without waiting.
 
-The other end is `sns.track.mirror`, which outlives the run if need be and reads everything from the
-run directory.
+The other end is `sns.track.mirror`, a process that reads the run directory and may outlive the run.
+Nothing here raises.
 """
 
 import atexit
@@ -17,14 +16,14 @@ from types import TracebackType
 from typing import Any, Self
 
 from sns.config.schema import Config, TrackConfig
-from sns.track.credentials import choose
+from sns.track.credentials import choose_mode
 
-PATIENCE = {True: 5.0, False: 0.5}  # seconds to wait at the end for the mirror, in a Slurm job, which ends it, or not
+PATIENCE = {True: 5.0, False: 0.5}  # seconds to wait for the mirror at the end: in a Slurm job, which kills it; else
 NAME = "Weights & Biases"
 
 
 class Mirror:
-    """The mirror process; the runs that one process trains in turn share it."""
+    """The mirror process; all runs that one process trains in turn share it."""
 
     COMMAND = (sys.executable, "-P", "-m", "sns.track.mirror")
 
@@ -47,25 +46,24 @@ class Mirror:
             os.set_blocking(pipe.fileno(), False)
 
     def send(self, message: dict[str, Any]) -> bool:
-        """Whether the message got away; False where the mirror is gone or does not read any
-        more."""
+        """Whether the message was sent; False where the mirror has ended or does not read."""
         if os.getpid() != self.owner:
-            return True  # a fork: the run is another's
+            return True  # a fork, which has no run of its own
         data = json.dumps(message).encode() + b"\n"
         try:
             return os.write(self.input.fileno(), data) == len(data)
         except (OSError, ValueError):
             return False
 
-    def heard(self) -> list[str]:
-        """What the mirror has to say to the user."""
+    def notices(self) -> list[str]:
+        """The mirror's lines for the user since the last call."""
         try:
             return os.read(self.output.fileno(), 1 << 16).decode(errors="replace").splitlines()
         except (OSError, ValueError):
             return []
 
     def close(self, patience: float) -> bool:
-        """Lets the mirror end by itself; whether it did so within `patience` seconds."""
+        """Lets the mirror finish by itself; whether it did so within `patience` seconds."""
         if os.getpid() != self.owner:
             return True
         with contextlib.suppress(OSError):
@@ -73,27 +71,26 @@ class Mirror:
         try:
             self.child.wait(patience)
         except subprocess.TimeoutExpired:
-            self.child.returncode = 0  # it is on its own from here on
+            self.child.returncode = 0  # it continues alone
             return False
         return True
 
 
 _mirror: Mirror | None = None
-_told: set[str] = set()  # what this process has said once
+_printed: set[str] = set()  # lines that this process prints only once
 
 
-def _running() -> Mirror:
+def _shared_mirror() -> Mirror:
     global _mirror
     if _mirror is None or _mirror.owner != os.getpid() or _mirror.child.poll() is not None:
         if _mirror is None:
-            atexit.register(leave)
+            atexit.register(close_mirror)
         _mirror = Mirror()
     return _mirror
 
 
-def leave(patience: float | None = None) -> None:
-    """At the end of the process: waits a moment for the mirror, which otherwise finishes without
-    us."""
+def close_mirror(patience: float | None = None) -> None:
+    """At the end of the process: waits `patience` seconds; then the mirror continues alone."""
     global _mirror
     if patience is None:
         patience = PATIENCE["SLURM_JOB_ID" in os.environ]
@@ -101,15 +98,14 @@ def leave(patience: float | None = None) -> None:
     if mirror is None or mirror.owner != os.getpid():
         return
     done = mirror.close(patience)
-    for line in mirror.heard():
+    for line in mirror.notices():
         print(line, file=sys.stderr)
     if not done:
         print(f"{NAME}: still being written in the background (process {mirror.child.pid})", file=sys.stderr)
 
 
-def opening(directory: Path, rows: int, mode: str, folder: Path, track: TrackConfig) -> dict[str, Any]:
-    """The message that opens a run, whose history.csv holds `rows` rows, in W&B's folder below
-    `folder`."""
+def open_message(directory: Path, rows: int, mode: str, folder: Path, track: TrackConfig) -> dict[str, Any]:
+    """Opens a run: `rows` rows in its history.csv, W&B's folder below `folder`."""
     return {
         "do": "open",
         "directory": str(directory.resolve()),
@@ -124,17 +120,16 @@ def opening(directory: Path, rows: int, mode: str, folder: Path, track: TrackCon
 
 
 class Tracker:
-    """Within the context, what is appended to `history` and written to history.csv appears in
-    Weights & Biases.
+    """Within the context, new rows of history.csv appear in Weights & Biases.
 
-    Whatever goes wrong is told once through `say`; the run does not notice it otherwise.
+    A problem is reported once through `say`; the run is not affected otherwise.
     """
 
     def __init__(self, config: Config, history: Sequence[object], say: Callable[[str], None], here: bool) -> None:
-        """`here`: False on all but the first of a run's processes, which track nothing."""
+        """`here`: False on all but the first of a run's processes, which do not track."""
         self.config, self.history, self.say = config, history, say
         self.mirror: Mirror | None = None
-        self.mode, self.reason = choose(config.track) if here else ("disabled", "")
+        self.mode, self.reason = choose_mode(config.track) if here else ("disabled", "")
         self.here = here
 
     def __enter__(self) -> Self:
@@ -144,9 +139,9 @@ class Tracker:
             self._once(f"{NAME}: {self.mode}{where} ({self.reason})")
         if self.mode == "disabled":
             return self
-        message = opening(self.config.directory, len(self.history), self.mode, Path(folder), track)
+        message = open_message(self.config.directory, len(self.history), self.mode, Path(folder), track)
         try:
-            self.mirror = _running()
+            self.mirror = _shared_mirror()
         except OSError as error:
             self.say(f"{NAME}: cannot be started ({error.strerror}); the record is not affected")
             return self
@@ -156,25 +151,27 @@ class Tracker:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        self._send({"do": "close", "rows": len(self.history), "over": kind is None})
+        self._send({"do": "close", "rows": len(self.history), "finished": kind is None})
 
     def update(self) -> None:
-        """After history.csv has a new row."""
+        """Call it after history.csv has a new row."""
         self._send({"do": "rows", "rows": len(self.history)})
 
     def _send(self, message: dict[str, Any]) -> None:
         if self.mirror is None:
             return
         sent = self.mirror.send(message)
-        heard = self.mirror.heard()
-        for line in heard:
+        notices = self.mirror.notices()
+        for line in notices:
             self.say(line)
         if not sent:
             self.mirror = None
-            if not heard:
-                self.say(f"{NAME}: gone; this run is tracked no further, its record is not affected")
+            if not notices:
+                self.say(
+                    f"{NAME}: the tracking process has ended and no longer shows this run; its record is not affected"
+                )
 
     def _once(self, line: str) -> None:
-        if line not in _told:
-            _told.add(line)
+        if line not in _printed:
+            _printed.add(line)
             self.say(line)

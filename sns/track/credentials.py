@@ -1,4 +1,4 @@
-"""Whether, how and where to track, decided without importing wandb: that costs a second or more."""
+"""Whether and how to track, decided without importing wandb, which takes a second or more."""
 
 import importlib.util
 import netrc
@@ -15,8 +15,8 @@ ANSWER = 10.0  # seconds for the server's first answer
 FORCED = {"online": "online", "offline": "offline", "dryrun": "offline", "disabled": "disabled"}  # WANDB_MODE
 
 
-def choose(track: TrackConfig) -> tuple[str, str]:
-    """The mode (online | offline | disabled) and, for the user, the reason."""
+def choose_mode(track: TrackConfig) -> tuple[str, str]:
+    """The mode (online | offline | disabled), and the reason for the user."""
     mode, reason = track.mode, f"track.mode={track.mode}"
     if mode == "auto" and (forced := FORCED.get(os.environ.get("WANDB_MODE", ""))):
         mode, reason = forced, f"WANDB_MODE={os.environ['WANDB_MODE']}"
@@ -26,33 +26,33 @@ def choose(track: TrackConfig) -> tuple[str, str]:
         return "disabled", "wandb is not installed: pip install wandb"
     if mode == "offline":
         return mode, f"{reason}; make sync uploads"
-    found = credentials()
-    if found is None:
+    place = credentials()
+    if place is None:
         return "offline", "no credentials (wandb login, or WANDB_API_KEY, then make sync uploads)"
-    return "online", f"credentials in {found}"
+    return "online", f"credentials in {place}"
 
 
 def credentials() -> str | None:
-    """Where the key for the server in use is kept, or None."""
+    """Where the key for the server is stored, or None."""
     for name in ("WANDB_API_KEY", "WANDB_IDENTITY_TOKEN_FILE"):
         if os.environ.get(name):
             return name
-    host = urlsplit(address()).netloc
+    host = urlsplit(server_address()).netloc
     file = os.environ.get("NETRC") or os.path.expanduser("~/.netrc")
     try:
-        known = netrc.netrc(file).authenticators(host)
+        entry = netrc.netrc(file).authenticators(host)
     except (OSError, netrc.NetrcParseError):
         return None
-    return file if known else None
+    return file if entry else None
 
 
-def address() -> str:
+def server_address() -> str:
     """The server in use."""
     return os.environ.get("WANDB_BASE_URL") or SERVER
 
 
-def unanswered(server: str) -> str | None:
-    """Why the server does not answer, or None if it does, whatever it says."""
+def connection_fault(server: str) -> str | None:
+    """Why the server cannot be reached, or None; any answer counts."""
     try:
         urllib.request.urlopen(server, timeout=ANSWER).close()
     except urllib.error.HTTPError:

@@ -1,5 +1,4 @@
-"""The shared view of a grid in Weights & Biases, as code: a workspace to explore and a report to
-read.
+"""The shared view of an experiment in Weights & Biases: a workspace to explore, a report to read.
 
 Both can be built and written as JSON without an account; saving needs one.
 """
@@ -12,8 +11,8 @@ import wandb_workspaces.expr as expr
 import wandb_workspaces.reports.v2.interface as wr
 import wandb_workspaces.workspaces as ws
 
-GROUPS = ("setting", "batch.size", "method.name")  # of the configuration; what is left are the seeds
-COLUMNS = {  # of the run table, as Table 1 has them and what else a reader asks for
+GROUPS = ("setting", "batch.size", "method.name")  # of the configuration; only the seeds remain
+COLUMNS = {  # of the run table: Table 1's and a few more
     "config": ("setting", "batch.size", "method.name", "seed"),
     "summary": (
         "status",
@@ -41,8 +40,8 @@ SPECTRA = "^spectrum/"  # histograms of the final singular values, one a layer
 FIGURE = "figures/run"
 
 
-def workspace(entity: str, project: str, experiment: str | None) -> ws.Workspace:
-    """The workspace; `experiment`: only the runs of this grid, None for all."""
+def build_workspace(entity: str, project: str, experiment: str | None) -> ws.Workspace:
+    """The workspace; `experiment`: only its runs, None for all."""
     sections = [
         ws.Section(name=name, panels=_plots(plots), is_open=True, pinned=name == "Accuracy")
         for name, plots in PANELS.items()
@@ -63,11 +62,10 @@ def workspace(entity: str, project: str, experiment: str | None) -> ws.Workspace
     )
 
 
-def report(entity: str, project: str, experiment: str | None) -> wr.Report:
-    """The report: Table 1 as a run table, then the panels of the workspace, each with a
-    sentence."""
+def build_report(entity: str, project: str, experiment: str | None) -> wr.Report:
+    """The report: Table 1 as a run table, then the panels of the workspace."""
 
-    def runs(*groups: str) -> wr.Runset:  # without entity and project: those of the report
+    def runs(*groups: str) -> wr.Runset:  # entity and project are those of the report
         return wr.Runset(
             name=experiment or "all runs",
             filters=_filter(experiment),
@@ -98,16 +96,16 @@ def report(entity: str, project: str, experiment: str | None) -> wr.Report:
     )
 
 
-def as_json(view: ws.Workspace | wr.Report) -> str:
-    """What would be sent to the server, without the random names that each building draws."""
+def to_json(view: ws.Workspace | wr.Report) -> str:
+    """The JSON that would be sent to the server, without its random names."""
     model = view._to_model()  # private, but the only way without an account
-    return json.dumps(_named(model.model_dump(by_alias=True, mode="json")), indent=1, sort_keys=True) + "\n"
+    return json.dumps(_without_ids(model.model_dump(by_alias=True, mode="json")), indent=1, sort_keys=True) + "\n"
 
 
-def _named(node: Any) -> Any:
+def _without_ids(node: Any) -> Any:
     if isinstance(node, dict):
-        return {key: _named(value) for key, value in node.items() if key not in ("__id__", "id", "ref")}
-    return [_named(value) for value in node] if isinstance(node, list) else node
+        return {key: _without_ids(value) for key, value in node.items() if key not in ("__id__", "id", "ref")}
+    return [_without_ids(value) for value in node] if isinstance(node, list) else node
 
 
 def _title(experiment: str | None) -> str:

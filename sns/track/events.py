@@ -1,5 +1,4 @@
-"""TensorBoard event files from run directories, running or over; nothing else is needed, W&B least
-of all."""
+"""TensorBoard event files from run directories, running or finished; W&B is not needed."""
 
 import csv
 from dataclasses import dataclass, field
@@ -13,7 +12,7 @@ from tensorboard.summary.writer.event_file_writer import EventFileWriter
 
 from sns.record import store
 
-TAGS = {  # a card of the page each, in folders: columns of history.csv
+TAGS = {  # a card of the page, in folders, and its column of history.csv
     "accuracy/test": "test_accuracy",
     "accuracy/train": "train_accuracy",
     "gap/train - test accuracy": "gap",
@@ -30,62 +29,60 @@ TAGS = {  # a card of the page each, in folders: columns of history.csv
 
 
 @dataclass
-class Watched:
-    """One run: its event file and the rows in it."""
+class Shown:
+    """The event file of one run, and the rows in it."""
 
     writer: EventFileWriter
     rows: list[dict[str, str]] = field(default_factory=list)
 
 
-class Watch:
-    """Keeps event files below `target` in step with the run directories below `runs`; looks only
-    when asked."""
+class EventFiles:
+    """Event files below `target` that follow the run directories below `runs`, at each `update`."""
 
     def __init__(self, runs: Path, target: Path) -> None:
         self.runs, self.target = runs, target
-        self.known: dict[Path, Watched] = {}
+        self.shown: dict[Path, Shown] = {}
 
-    def look(self) -> int:
-        """Writes what is new; the number of runs that have anything to show."""
+    def update(self) -> int:
+        """Writes the new rows; returns the number of runs with any rows."""
         for directory in store.run_directories(self.runs):
             rows = _rows(directory / store.HISTORY_CSV)
             if rows:
                 self._show(directory, rows)
-        return len(self.known)
+        return len(self.shown)
 
     def close(self) -> None:
         """Ends the writers' threads."""
-        for watched in self.known.values():
-            watched.writer.close()
+        for file in self.shown.values():
+            file.writer.close()
 
     def _show(self, directory: Path, rows: list[dict[str, str]]) -> None:
-        if directory not in self.known:
+        if directory not in self.shown:
             writer = EventFileWriter(str(self.target / self._name(directory)))
             writer.add_event(Event(step=0, summary=_session_start(_place(directory))))
-            self.known[directory] = Watched(writer)
-        watched = self.known[directory]
-        same = _agreement(watched.rows, rows)
-        if same < len(watched.rows):  # resumed from before its last rows, or begun anew: TensorBoard forgets those
-            watched.writer.add_event(Event(step=same + 1, session_log=SessionLog(status=SessionLog.START)))
+            self.shown[directory] = Shown(writer)
+        events = self.shown[directory]
+        same = _agreement(events.rows, rows)
+        if same < len(events.rows):  # it resumed from before its last rows: TensorBoard drops those
+            events.writer.add_event(Event(step=same + 1, session_log=SessionLog(status=SessionLog.START)))
         for number, row in enumerate(rows[same:], start=same + 1):
             values = [
                 Summary.Value(tag=tag, simple_value=float(row[name])) for tag, name in TAGS.items() if row.get(name)
             ]
-            watched.writer.add_event(Event(step=number, summary=Summary(value=values)))
-        if same < max(len(rows), len(watched.rows)):
-            watched.writer.flush()
-        watched.rows = rows
+            events.writer.add_event(Event(step=number, summary=Summary(value=values)))
+        if same < max(len(rows), len(events.rows)):
+            events.writer.flush()
+        events.rows = rows
 
     def _name(self, directory: Path) -> Path:
-        """The run's path below `runs`, without the digits of its configuration where they are not
-        needed."""
+        """The run's path below `runs`; its digits are left out unless two runs would collide."""
         full = directory.relative_to(self.runs)
         short = full.with_name(full.name.rsplit("__", 1)[0])
         return full if (self.target / short).exists() else short
 
 
 def _agreement(before: list[dict[str, str]], now: list[dict[str, str]]) -> int:
-    """How many rows from the first on are the same."""
+    """The number of rows at the start that are the same."""
     for number, (old, new) in enumerate(zip(before, now, strict=False)):
         if old != new:
             return number
@@ -93,7 +90,7 @@ def _agreement(before: list[dict[str, str]], now: list[dict[str, str]]) -> int:
 
 
 def _rows(file: Path) -> list[dict[str, str]]:
-    """The table as text; what cannot be read now is read at the next look."""
+    """The table as text; empty if it cannot be read now."""
     try:
         with file.open(encoding="utf-8", newline="") as table:
             return list(csv.DictReader(table))
@@ -102,7 +99,7 @@ def _rows(file: Path) -> list[dict[str, str]]:
 
 
 def _session_start(place: dict[str, str]) -> Summary:
-    """What TensorBoard's table of runs shows; by hand, for its own helper needs TensorFlow."""
+    """The run's line in TensorBoard's table; TensorBoard's own helper needs TensorFlow."""
     info = SessionStartInfo()
     for name, value in place.items():
         info.hparams[name].string_value = value
@@ -114,7 +111,7 @@ def _session_start(place: dict[str, str]) -> Summary:
 
 
 def _place(directory: Path) -> dict[str, str]:
-    """The run's place in the grid, for the table of all runs."""
+    """The run's setting, batch, method and seed, for the table of all runs."""
     try:
         config = yaml.safe_load((directory / store.CONFIG).read_text(encoding="utf-8"))
         return {

@@ -1,11 +1,10 @@
-"""The process beside a run that shows its directory in Weights & Biases: `python -m
-sns.track.mirror`.
+"""The process that shows a run directory in Weights & Biases: `python -m sns.track.mirror`.
 
-It reads one JSON message a line from its standard input: `open` a run directory, so many `rows` of
-history.csv hold, `close`. Every message states the whole truth, so that a lost one does no harm,
-and each opening logs the history from its first row: offline data of W&B neither survives a kill
-nor resumes. Its standard output is for the user. Where the input ends without a `close`, the run
-was killed; what it measured is written all the same.
+It reads one JSON message a line from standard input: `open` a run directory, the number of valid
+`rows` of history.csv, `close`. Every message states the whole state, so that a lost one does no
+harm. Each opening logs the history from its first row, because offline data of W&B neither survive
+a kill nor resume. Standard output is for the user. If the input ends without `close`, the run was
+killed; its measurements are written all the same.
 """
 
 import contextlib
@@ -20,15 +19,15 @@ from typing import Any, TextIO
 
 from sns.common.errors import first_line
 from sns.track.client import NAME
-from sns.track.credentials import address, unanswered
+from sns.track.credentials import connection_fault, server_address
 from sns.track.wandb_run import Unreachable, WandbRun
 
-LIMITS = {"open": 120, "rows": 60, "close": 300}  # seconds for one message, after which W&B counts as hung
-DEAF = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGUSR1, signal.SIGUSR2)  # meant for the run
+LIMITS = {"open": 120, "rows": 60, "close": 300}  # seconds for one message; then W&B counts as hung
+IGNORED = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGUSR1, signal.SIGUSR2)  # they are for the run
 
 
 class Hung(Exception):  # noqa: N818
-    """W&B did not come back in time."""
+    """W&B did not return in time."""
 
 
 @contextlib.contextmanager
@@ -54,20 +53,20 @@ class Follower:
         self.folder: Path | None = None  # W&B's, where there is a run
 
     def act(self, message: dict[str, Any]) -> None:
-        """Raises whatever W&B raises, and Hung."""
+        """Raises Hung, or anything that W&B raises."""
         with limit(LIMITS[message["do"]]):
             if message["do"] == "open":
-                self.end(None, over=False)
+                self.end(None, finished=False)
                 self.open(message)
             elif self.run is not None and message["do"] == "rows":
                 self.run.log(message["rows"])
             elif message["do"] == "close":
-                self.end(message["rows"], message["over"])
+                self.end(message["rows"], message["finished"])
 
     def open(self, message: dict[str, Any]) -> None:
-        """Offline where the server does not answer."""
-        mode, server, self.folder = message["mode"], address(), Path(message["folder"]) / "wandb"
-        fault = unanswered(server) if mode == "online" else None
+        """Opens the run; offline where the server does not answer."""
+        mode, server, self.folder = message["mode"], server_address(), Path(message["folder"]) / "wandb"
+        fault = connection_fault(server) if mode == "online" else None
         try:
             if fault is not None:
                 raise Unreachable(fault)
@@ -77,16 +76,16 @@ class Follower:
             self.run = WandbRun(message, "offline")
         self.run.log(message["rows"])
 
-    def end(self, rows: int | None, over: bool) -> None:
-        """Closes the run in W&B; `over`: its record is complete."""
+    def end(self, rows: int | None, finished: bool) -> None:
+        """Closes the run in W&B; `finished`: its record is complete."""
         run, self.run = self.run, None
         if run is not None:
             if rows is not None:
                 run.log(rows)
-            run.finish(over)
+            run.finish(finished)
 
     def say(self, line: str) -> None:
-        """To the user, if anybody still listens, and to a file for afterwards."""
+        """Prints a line for the user, if the run still reads, and appends it to mirror.log."""
         with contextlib.suppress(OSError):
             print(line, flush=True)
         with contextlib.suppress(OSError):
@@ -96,7 +95,7 @@ class Follower:
 
 
 def follow(messages: TextIO) -> int:
-    """Acts on all messages; 1 where W&B failed, and was dropped."""
+    """Acts on all messages; 1 where W&B failed."""
     follower, name = Follower(), "?"
     try:
         for line in messages:
@@ -105,20 +104,20 @@ def follow(messages: TextIO) -> int:
                 name = Path(message["directory"]).name
             follower.act(message)
         with limit(LIMITS["close"]):
-            follower.end(None, over=False)
+            follower.end(None, finished=False)
     except Exception as error:
         if os.environ.get("SNS_DEBUG"):
             raise
         fault = f"{type(error).__name__}: {first_line(error)}"
-        follower.say(f"{NAME}: given up for {name} ({fault}); the run and its record are not affected")
+        follower.say(f"{NAME}: tracking of {name} failed ({fault}); the run and its record are not affected")
         return 1
     return 0
 
 
 def main() -> None:
-    """Gives way to the run in everything; ends at once when done, whatever W&B still waits for."""
+    """At the lowest priority; ends at once when done, even if W&B still waits."""
     os.nice(19)
-    for number in DEAF:
+    for number in IGNORED:
         signal.signal(number, signal.SIG_IGN)
     code = 1
     try:

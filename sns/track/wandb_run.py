@@ -1,4 +1,4 @@
-"""One run in Weights & Biases, as its directory has it. The only module that imports wandb."""
+"""A run directory as one run in Weights & Biases. The only module that imports wandb."""
 
 import csv
 import json
@@ -15,59 +15,56 @@ from sns.record.commit import commit
 if TYPE_CHECKING:
     import wandb
 
-SUMMARY = {  # of the curves: what counts beside the last value
+SUMMARY = {  # of the curves: the last value, and this
     "train_accuracy": "last,max",
     "test_accuracy": "last,max",
     "train_loss": "last,min",
     "test_loss": "last,min",
 }
 INIT_SECONDS = 30.0  # for the server's first answer
-FLUSH_SECONDS = 15.0  # in which W&B's file is on disk after its end
-EMPTY = 1000  # bytes: of W&B's file of a run before its first record, and more
+FLUSH_SECONDS = 15.0  # until W&B's file must be on disk after the end
+EMPTY = 1000  # bytes; W&B's file of a run without records is smaller
 BINS = 64  # of a spectrum's histogram
 CHECKPOINT = "checkpoint.pt"
-CLOSED = "closed"  # file in W&B's folder of a session that was written to its end: `over`, or `stopped`
+CLOSED = "closed"  # file in W&B's folder of a completely written session: FINISHED, or STOPPED before the run's end
+FINISHED, STOPPED = "finished", "stopped"
 
 
 class Unreachable(Exception):  # noqa: N818
-    """The server did not answer when the run was to be opened."""
+    """The server did not answer when the run was opened."""
 
 
 class WandbRun:
     """An open run of W&B. Every method may raise anything that wandb raises."""
 
     def __init__(self, message: dict[str, Any], mode: str) -> None:
-        """`message`: as `sns.track.client` sends it; `mode`: online | offline. Unreachable where
-        nobody answers."""
+        """`message`: see `client.open_message`; `mode`: online | offline. May raise Unreachable."""
         self.directory, self.artifacts = Path(message["directory"]), bool(message["artifacts"])
         self.logged, self.last_step = 0, -1
         self.run = _init(self.directory, message, mode)
 
     def log(self, rows: int) -> None:
-        """Logs what history.csv has gained, up to `rows` rows: those beyond are of a session that
-        was killed."""
+        """Logs the new rows of history.csv, up to `rows`: later ones are of a killed session."""
         file = self.directory / store.HISTORY_CSV
         if rows <= self.logged or not file.is_file():
             return
         with file.open(encoding="utf-8", newline="") as table:
-            reader = csv.DictReader(table)
-            found = list(reader)[self.logged : rows]
-        if self.logged == 0:
-            for name in reader.fieldnames or ():
-                if name != "epoch":
-                    self.run.define_metric(name, step_metric="epoch", summary=SUMMARY.get(name))
-        for row in found:
+            new = list(csv.DictReader(table))[self.logged : rows]
+        for name in new[0] if new and not self.logged else ():
+            if name != "epoch":
+                self.run.define_metric(name, step_metric="epoch", summary=SUMMARY.get(name))
+        for row in new:
             values = {name: float(text) for name, text in row.items() if text}
             self.last_step = int(values["step"])
             self.run.log(values, step=self.last_step, commit=True)
-        self.logged += len(found)
+        self.logged += len(new)
 
-    def finish(self, over: bool) -> None:
-        """Adds what is known only at the end, where this is the end of the run, and closes."""
+    def finish(self, finished: bool) -> None:
+        """Adds the result, where the run is `finished`, and closes."""
         result = self.directory / store.RESULT
-        if not (over and result.is_file()):
+        if not (finished and result.is_file()):
             self.run.mark_preempting()  # the same command resumes it
-            self._close(1, "stopped")
+            self._close(1, STOPPED)
             return
         content = json.loads(result.read_text(encoding="utf-8"))
         self.run.log(self._pictures(), step=self.last_step + 1, commit=True)
@@ -76,7 +73,7 @@ class WandbRun:
             self.run.tags = (*(self.run.tags or ()), content["status"])
         if self.artifacts:
             self._upload()
-        self._close(0, "over")
+        self._close(0, FINISHED)
 
     def _close(self, code: int, state: str) -> None:
         folder = Path(self.run.dir).parent  # of `files`
@@ -109,7 +106,7 @@ class WandbRun:
         return shown
 
     def _upload(self) -> None:
-        """The weights; the one thing that leaves the machine only on request."""
+        """The weights; they leave the machine only on request."""
         import wandb
 
         weights = self.directory / CHECKPOINT
@@ -121,11 +118,13 @@ class WandbRun:
 
 def _init(directory: Path, message: dict[str, Any], mode: str) -> "wandb.Run":
     folder = Path(message["folder"])
-    (folder / "wandb").mkdir(parents=True, exist_ok=True)  # else wandb would silently write to the temporary folder
+    (folder / "wandb").mkdir(parents=True, exist_ok=True)  # else wandb silently writes to the temporary folder
     os.environ.setdefault("WANDB_DATA_DIR", str(folder / "wandb" / ".staging"))
     import wandb
 
     config = yaml.safe_load((directory / store.CONFIG).read_text(encoding="utf-8"))
+    if "grid" in config:  # the name of the experiment in older records
+        config["experiment"] = {"name": config.pop("grid")}
     setting, method, size = config["setting"], config["method"]["name"], config["batch"]["size"]
     settings = wandb.Settings(
         console="off",
@@ -152,13 +151,13 @@ def _init(directory: Path, message: dict[str, Any], mode: str) -> "wandb.Run":
         )
     except (wandb.errors.CommError, wandb.errors.AuthenticationError, wandb.errors.UsageError) as error:
         if mode == "online":
-            wandb.teardown()  # else the name of the run stays taken
+            wandb.teardown()  # else the run's name remains in use
             raise Unreachable(str(error)) from None
         raise
 
 
 def _code(directory: Path) -> dict[str, Any]:
-    """The commit that trained the run: the record's, or while there is none the present one."""
+    """The commit that trained the run: the record's; the present one if there is no record yet."""
     result = directory / store.RESULT
     if not result.is_file():
         return commit()

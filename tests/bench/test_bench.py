@@ -1,5 +1,7 @@
-"""The benchmarks compare equal work, every row runs, and the page says what the records say. No
-time is judged."""
+"""The benchmarks compare equal work, every row runs, and the page shows the results.
+
+No test judges a time.
+"""
 
 import io
 import itertools
@@ -47,7 +49,7 @@ def without_dropout(session: Session) -> Session:
 
 
 def gradients(model: nn.Module, work: Callable[[], object]) -> list[Tensor]:
-    """What `work` adds to every `.grad`."""
+    """The gradients that `work` adds to every `.grad`."""
     for parameter in model.parameters():
         parameter.grad = torch.zeros_like(parameter)
     work()
@@ -57,7 +59,7 @@ def gradients(model: nn.Module, work: Callable[[], object]) -> list[Tensor]:
 def test_penalties_have_the_same_gradient(plan: Plan) -> None:
     session = cell(plan, "vgg_cifar10", "method=spectral", "method.n_iterations=100", "method.factor=0.7")
     model = session.task.model
-    for weight in weight_parameters(model):  # one singular value apart from the others, or convergence takes for ever
+    for weight in weight_parameters(model):  # one separate singular value, for fast convergence
         weight.data += 3 * torch.linalg.vector_norm(weight.data) / weight.numel() ** 0.5
     values: list[Tensor | None] = []
     ours = gradients(model, lambda: values.append(session.task.method.regularize()))
@@ -176,18 +178,18 @@ def test_projection_at_another_precision_scales_training_alone() -> None:
             ("vgg_cifar10", "nin_cifar100", "densenet40_cifar100", "densenet22_stl10"), ("small", "large")
         )
     )
-    found = dict.fromkeys(cells, Hours(training=1.0, evaluation=0.25))
+    hours = dict.fromkeys(cells, Hours(training=1.0, evaluation=0.25))
     rates = {(*place, p): rate for place in cells for p, rate in (("fp32", 100.0), ("bf16", 400.0))}
-    (line,) = projection_at("bf16", "fp32", found, rates)
+    (line,) = projection_at("bf16", "fp32", hours, rates)
     assert line.ours == spread([8 * 0.5])
     assert line.hit is True
     del rates[(*cells[0], "bf16")]
-    assert list(projection_at("bf16", "fp32", found, rates)) == []
+    assert list(projection_at("bf16", "fp32", hours, rates)) == []
 
 
 @pytest.fixture
 def few(monkeypatch: pytest.MonkeyPatch) -> None:
-    """One plain and one augmented network: each is tried at its own size by `make bench`."""
+    """One plain and one augmented network: `make bench` measures all."""
     for setting in ("nin_cifar100", "densenet40_cifar100"):
         monkeypatch.delitem(NETWORKS, setting)
 
@@ -226,7 +228,9 @@ def test_a_packed_run_answers(plan: Plan, monkeypatch: pytest.MonkeyPatch, capsy
     assert float(rate) > 0
 
 
-def test_a_row_that_fails_spoils_no_other(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_failed_row_does_not_stop_the_others(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
     def good(plan: Plan) -> Iterator[Line]:
         yield Line(1, "fine", "")
 

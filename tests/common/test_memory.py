@@ -48,7 +48,7 @@ def test_load_asks_for_its_own_size(monkeypatch):
     assert len(load(DataConfig(name="digits", subset=1436), CPU).train) == 1436
 
 
-def test_a_device_that_fills_up_meanwhile_is_a_sentence(monkeypatch):
+def test_a_device_that_fills_up_during_loading_is_an_error(monkeypatch):
     def full(*_):
         raise torch.OutOfMemoryError("tried to allocate")
 

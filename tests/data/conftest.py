@@ -1,5 +1,4 @@
-"""Small archives in the official formats of CIFAR-10, CIFAR-100 and STL-10, and a server for
-them."""
+"""Small archives in the official formats of CIFAR-10, CIFAR-100 and STL-10, and their server."""
 
 import hashlib
 import pickle
@@ -27,11 +26,11 @@ Arrays = dict[str, np.ndarray]
 def arrays(train: int, test: int, classes: int, size: int) -> Arrays:
     """Images (N, 3, H, W) and labels from 0."""
     rng = np.random.default_rng(0)
-    found = {}
+    content = {}
     for split, count in (("train", train), ("test", test)):
-        found[f"x_{split}"] = rng.integers(0, 256, (count, 3, size, size), dtype=np.uint8)
-        found[f"y_{split}"] = rng.permutation(np.arange(count) % classes)
-    return found
+        content[f"x_{split}"] = rng.integers(0, 256, (count, 3, size, size), dtype=np.uint8)
+        content[f"y_{split}"] = rng.permutation(np.arange(count) % classes)
+    return content
 
 
 def write_pickle(path: Path, content: dict[str, Any]) -> None:
@@ -67,8 +66,7 @@ def write_stl10(folder: Path, content: Arrays) -> None:
 
 @dataclass(frozen=True)
 class Official:
-    """A data set as its makers publish it: unpacked at `folder` below `root`, packed at `tar`,
-    where its URL leads."""
+    """A published data set: unpacked at `folder` below `root`, packed at `tar` behind its URL."""
 
     name: str
     kind: Any
@@ -78,11 +76,11 @@ class Official:
     content: Arrays
 
     def read(self, download: bool = False, root: Path | None = None) -> Dataset:
-        """The set as training sees it, but for contrast normalization."""
+        """The set as training sees it, without contrast normalization."""
         return load(DataConfig(name=self.name, root=str(root or self.root), download=download, gcn="none"), CPU)
 
     def check(self, data: Dataset) -> None:
-        """Asserts that `data` is pixel for pixel what was published."""
+        """Asserts that `data` is pixel for pixel the published set."""
         for images, split in ((data.train, "train"), (data.test, "test")):
             assert torch.equal((images.x * 255).round().byte(), torch.from_numpy(self.content[f"x_{split}"]))
             assert torch.equal(images.y, torch.from_numpy(self.content[f"y_{split}"]))
@@ -104,11 +102,11 @@ class Official:
         return sorted(path for path in self.folder.iterdir() if path.name != "class_names.txt")
 
     def repack(self, tar: Path) -> None:
-        """Packs the folder as it is now to `tar`."""
+        """Packs the present folder to `tar`."""
         pack(self.folder, tar)
 
     def visible(self) -> list[str]:
-        """What lies in the cache, less lock files."""
+        """The files in the cache, without lock files."""
         return sorted(path.name for path in self.root.iterdir() if not path.name.endswith(".lock"))
 
 
@@ -120,14 +118,14 @@ FORMATS: dict[str, tuple[str, Callable[[Path, Arrays], None], tuple[int, int, in
 
 
 class Publisher:
-    """Writes a data set and makes torchvision take it for the official one."""
+    """Writes a data set and makes torchvision accept it as the official one."""
 
     def __init__(self, tmp_path: Path, url: str, monkeypatch: pytest.MonkeyPatch) -> None:
         self._root, self._server, self._url, self._patch = tmp_path / "root", tmp_path / "server", url, monkeypatch
 
     def publish(self, name: str, write: Callable[[Path, Arrays], None] | None = None) -> Official:
         """The data set `name`, its files made by `write`."""
-        from torchvision import datasets  # here, because its import takes seconds that most tests need not wait
+        from torchvision import datasets  # here: its import takes seconds
 
         title, usual, shape = FORMATS[name]
         kind = getattr(datasets, title)
@@ -144,7 +142,7 @@ class Publisher:
         return official
 
     def recompute(self, official: Official) -> None:
-        """Takes the files as they are now for the official ones."""
+        """Makes torchvision accept the present files as the official ones."""
         kind, folder = official.kind, official.folder
         for key in ("train_list", "test_list"):
             names = [name for name, _ in getattr(kind, key)]
@@ -154,7 +152,7 @@ class Publisher:
             self._patch.setattr(kind, "meta", kind.meta | {"md5": md5(folder / kind.meta["filename"])})
 
     def recompute_packed(self, official: Official, tar: Path) -> None:
-        """Takes `tar` for the official archive."""
+        """Makes torchvision accept `tar` as the official archive."""
         self._patch.setattr(official.kind, "tgz_md5", md5(tar))
 
 

@@ -1,5 +1,4 @@
-"""The three data sets from official files, through torchvision's own classes; damaged ones
-refused."""
+"""The three data sets from official files, through torchvision's classes; damaged ones refused."""
 
 import pickle
 
@@ -35,7 +34,7 @@ def test_every_damaged_file_is_named(official, how):
         else:
             path.write_bytes({"flipped": good[:-1] + bytes([good[-1] ^ 1]), "cut": good[:-7], "empty": b""}[how])
         fault = "is missing from the data set" if how == "missing" else "is damaged"
-        for download in (False, True):  # never mended silently over what somebody may have put there
+        for download in (False, True):  # never replaced silently: the file may be a user's own
             text = official.refused(f"{fault}.*; delete .* and run again with data.download=true", download)
             assert text.startswith(f"{path} ")
         path.write_bytes(good)

@@ -35,21 +35,21 @@ def test_window_equals_the_loop_at_every_offset():
     assert torch.equal(window(x, padding, top, left, mirrored), loop(x, padding, top, left, mirrored))
 
 
-def found(x, out, padding):
-    """For each image the (top, left, mirrored) that explains it."""
+def placements(x, out, padding):
+    """For each image the only (top, left, mirrored) that gives its crop."""
     places = [(t, s, m) for t in range(2 * padding + 1) for s in range(2 * padding + 1) for m in (False, True)]
-    result = []
+    drawn = []
     for i in range(len(x)):
         one = x[i : i + 1]
         fits = [p for p in places if torch.equal(loop(one, padding, *([v] for v in p))[0], out[i])]
         assert len(fits) == 1, f"image {i} is no unique crop"
-        result.append(fits[0])
-    return result
+        drawn.append(fits[0])
+    return drawn
 
 
 def test_every_offset_and_both_sides_come_up_independently():
     x = images(300, 1, 3, 4)
-    drawn = found(x, crop_and_flip(x, 1, True, stream()), 1)
+    drawn = placements(x, crop_and_flip(x, 1, True, stream()), 1)
     assert set(drawn) == {(t, s, m) for t in range(3) for s in range(3) for m in (False, True)}
     # 300 draws over 3 (2) values: five standard deviations around 100 (150)
     for axis in (0, 1):
@@ -62,15 +62,15 @@ def test_flip_only_keeps_images_or_mirrors_them():
     x = images(64)
     out = crop_and_flip(x, 0, True, stream())
     mirrored = [torch.equal(out[i], x[i].flip(-1)) for i in range(64)]
-    kept = [torch.equal(out[i], x[i]) for i in range(64)]
-    assert all(a != b for a, b in zip(mirrored, kept, strict=True))
+    same = [torch.equal(out[i], x[i]) for i in range(64)]
+    assert all(a != b for a, b in zip(mirrored, same, strict=True))
     assert any(mirrored)
-    assert any(kept)
+    assert any(same)
 
 
 def test_crop_only_never_mirrors():
     x = images(40, 1, 3, 4)
-    assert not any(mirrored for _, _, mirrored in found(x, crop_and_flip(x, 2, False, stream()), 2))
+    assert not any(mirrored for _, _, mirrored in placements(x, crop_and_flip(x, 2, False, stream()), 2))
 
 
 def test_nothing_to_do_returns_the_same_tensor_and_draws_nothing():
@@ -98,8 +98,7 @@ def test_strided_input():
 
 @pytest.mark.parametrize("side", [5, 8])
 def test_copies_and_index_agree_to_the_bit(side: int):
-    """Every offset of padding 3, mirrored and not: images smaller than twice the padding
-    included."""
+    """Every offset of padding 3, mirrored or not; also images smaller than twice the padding."""
     offsets = torch.cartesian_prod(torch.arange(7), torch.arange(7), torch.arange(2))
     x = torch.randn(len(offsets), 2, side, side, generator=stream())
     arguments = (x, 3, offsets[:, 0], offsets[:, 1], offsets[:, 2].bool())

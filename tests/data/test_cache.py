@@ -1,4 +1,4 @@
-"""How archives come into a cache that many runs share: whole or not at all."""
+"""Archives enter a cache that many runs share: whole or not at all."""
 
 import contextlib
 import shutil
@@ -40,7 +40,7 @@ def test_missing_with_download_off(official):
 
 def test_no_network(cifar, monkeypatch):
     shutil.rmtree(cifar.folder)
-    monkeypatch.setattr(cifar.kind, "url", "https://127.0.0.1:9/cifar-10-python.tar.gz")  # nobody listens there
+    monkeypatch.setattr(cifar.kind, "url", "https://127.0.0.1:9/cifar-10-python.tar.gz")  # no server is there
     cifar.refused("could not be downloaded .*refused.*; connect to the network, or put cifar-10-python", download=True)
     assert cifar.visible() == []
 
@@ -71,7 +71,7 @@ def test_an_interrupted_download_leaves_nothing(cifar, monkeypatch):
     assert cifar.visible() == []
 
 
-def test_what_a_killed_download_left_is_swept(cifar):
+def test_scratch_files_of_a_killed_download_are_removed(cifar):
     shutil.rmtree(cifar.folder)
     left = cifar.root / ".cifar-10-batches-py.abc.tmp"
     left.mkdir()
@@ -126,13 +126,13 @@ def test_runs_that_start_together_share_one_cache(cifar, locks, monkeypatch):
     shutil.rmtree(cifar.folder)
     if not locks:
         monkeypatch.setattr(cache, "fcntl", None)
-    monkeypatch.setattr(archives, "download_timeout", contextlib.nullcontext)  # it is for the whole process
+    monkeypatch.setattr(archives, "download_timeout", contextlib.nullcontext)  # it changes the whole process
     downloads: list[int] = []
     start = threading.Barrier(4)
     fetch, download = archives._fetch, archives._download
 
     def together(*arguments):
-        start.wait(timeout=60)  # all have seen that the folder is not there
+        start.wait(timeout=60)  # all have seen that the folder is missing
         fetch(*arguments)
 
     def counted(*arguments):
@@ -151,11 +151,11 @@ def test_runs_that_start_together_share_one_cache(cifar, locks, monkeypatch):
     assert cifar.visible() == ["cifar-10-batches-py"]
 
 
-def test_a_server_that_never_answers_is_given_up(cifar, monkeypatch):
+def test_a_server_that_never_answers_ends_the_download(cifar, monkeypatch):
     shutil.rmtree(cifar.folder)
     monkeypatch.setattr(archives, "download_timeout", partial(cache.download_timeout, 0.2))
     with socket.create_server(("127.0.0.1", 0)) as silent:
         monkeypatch.setattr(cifar.kind, "url", f"http://127.0.0.1:{silent.getsockname()[1]}/cifar-10-python.tar.gz")
         cifar.refused("could not be downloaded .*timed out", download=True)
     assert cifar.visible() == []
-    assert socket.getdefaulttimeout() is None  # nobody else's connections are touched
+    assert socket.getdefaulttimeout() is None  # other connections are unchanged

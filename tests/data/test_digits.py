@@ -29,7 +29,7 @@ def test_grey_levels_are_the_ones_of_scikit_learn_times_15():
     )
 
 
-def test_everything_is_where_training_wants_it():
+def test_types_and_device_are_those_of_training():
     data = load(DataConfig(name="digits"), CPU)
     for images in (data.train, data.test):
         assert (images.x.dtype, images.y.dtype) == (torch.float32, torch.int64)

@@ -1,4 +1,4 @@
-"""Anybody's images, and everything that can be wrong with them."""
+"""A user's images, and everything that can be wrong with them."""
 
 import numpy as np
 import pytest
@@ -146,7 +146,7 @@ def test_a_pickle_is_never_run(file, tmp_path):
 
 def test_memory_is_checked_before_reading(file, monkeypatch):
     np.savez_compressed(file, **(arrays() | {"x_train": np.zeros((12, 200, 200, 3), dtype=np.uint8)}))
-    assert file.stat().st_size < 1_000_000  # it is the size unpacked that counts
+    assert file.stat().st_size < 1_000_000  # the unpacked size counts
     monkeypatch.setattr(memory, "available_host_bytes", lambda: 2_000_000)
     monkeypatch.setattr(np, "load", lambda *_, **__: pytest.fail("read although it does not fit"))
     with pytest.raises(DataError, match=r"needs 0\.00288 GB of host memory"):
@@ -154,7 +154,7 @@ def test_memory_is_checked_before_reading(file, monkeypatch):
 
 
 @pytest.mark.parametrize("key", ["subset", "test_subset"])
-def test_more_images_than_there_are(file, key):
+def test_a_subset_larger_than_the_set_is_refused(file, key):
     np.savez(file, **arrays())
     with pytest.raises(DataError, match=rf"^data\.{key}=13 is more than the (12|8) images of .*; choose fewer"):
         read(file, **{key: 13})
@@ -174,7 +174,7 @@ def test_subsets_are_balanced_in_order_and_apart(file):
     assert read(file, subset=3).classes == 4  # as many classes as the file holds
 
 
-def test_fingerprint_tells_images_labels_and_subsets_apart(file):
+def test_fingerprint_differs_for_images_labels_and_subsets(file):
     content = arrays()
     np.savez(file, **content)
     seen = {read(file).fingerprint, read(file, subset=11).fingerprint, read(file, test_subset=7).fingerprint}

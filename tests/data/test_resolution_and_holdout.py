@@ -17,8 +17,7 @@ CLASSES, TRAIN, TEST = 5, 60, 20
 
 @pytest.fixture
 def file(tmp_path: Path) -> Path:
-    """Images of 8x8 whose first two bytes number them, training from 0 and test from 200, so that
-    they can be told apart."""
+    """8x8 images whose first two bytes are their number: training from 0, test from 200."""
     rng = np.random.default_rng(4)
     x = rng.integers(0, 256, (TRAIN + TEST, 8, 8, 3), dtype=np.uint8)
     x[:, 0, 0, 0] = [*range(TRAIN), *range(200, 200 + TEST)]

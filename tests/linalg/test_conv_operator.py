@@ -82,8 +82,7 @@ def test_groups_and_dilation() -> None:
 
 
 def circulant(weight: Tensor, size: tuple[int, int]) -> Tensor:
-    """The doubly block-circulant matrix, tap by tap: what each tap does is a cyclic shift of the
-    image."""
+    """The doubly block-circulant matrix: each tap is a cyclic shift of the image."""
     columns = torch.zeros(weight.shape[1] * size[0] * size[1], weight.shape[0], *size, dtype=torch.float64)
     basis = identity(weight.shape[1], size)
     for i in range(weight.shape[2]):
@@ -124,7 +123,7 @@ def test_zero_and_broken_weights() -> None:
     assert math.isnan(circular_operator_norm(weight, (8, 8)))
 
 
-def test_without_convergence_the_norm_is_missing_and_a_warning_says_so() -> None:
+def test_without_convergence_the_norm_is_nan_with_a_warning() -> None:
     with pytest.warns(UserWarning, match="left out"):
         assert math.isnan(operator_norm(kernel((12, 12, 3, 3)), (12, 12), 1, 1, tolerance=1e-15, iterations=1))
 
@@ -134,7 +133,7 @@ def test_kernel_larger_than_the_padded_input_is_refused() -> None:
         operator_norm(kernel((4, 3, 5, 5)), (4, 4), 1, 0)
 
 
-def test_start_comes_from_the_generator_and_leaves_the_global_stream_alone() -> None:
+def test_start_comes_from_the_generator_not_the_global_stream() -> None:
     weight, before = kernel((12, 12, 3, 3)), torch.get_rng_state()
     other = operator_norm(weight, (12, 12), 1, 1, generator=torch.Generator().manual_seed(5))
     assert_close(operator_norm(weight, (12, 12), 1, 1), other, rtol=1e-7, atol=0)

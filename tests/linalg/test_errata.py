@@ -1,5 +1,4 @@
-"""The demonstrations of the errata show what they are said to; their digits:
-tests/test_reproduction_doc.py."""
+"""The demonstrations of the errata; tests/test_reproduction_doc.py checks their digits."""
 
 import pytest
 
@@ -7,7 +6,7 @@ from sns.linalg import errata
 
 
 @pytest.mark.parametrize("sigma_1", [1.30, 0.67])
-def test_algorithm_1_as_printed_leaves_for_the_inverse_and_grows_or_vanishes(sigma_1: float) -> None:
+def test_algorithm_1_as_printed_tends_to_the_inverse_and_explodes_or_vanishes(sigma_1: float) -> None:
     rows = errata.algorithm_1(sigma_1, 10)
     assert rows[-1].printed_sigma == pytest.approx(1 / sigma_1, rel=1e-3)
     assert rows[-1].corrected_excess == pytest.approx(1, rel=1e-3)
@@ -20,8 +19,7 @@ def test_only_half_of_lambda_gives_the_gradients_of_the_text() -> None:
 
 
 def test_both_reshapes_hold_the_same_numbers() -> None:
-    """Right norm: about 1 + sqrt(out / (9 in)). Wrong one: the root of a third of the sum of
-    squares, about."""
+    """About 1 + sqrt(out / (9 in)), and the root of a third of the sum of squares."""
     right, wrong = errata.reshaped_norms(64, 32)
     assert right == pytest.approx(1 + (64 / 288) ** 0.5, rel=0.05)
     assert wrong == pytest.approx((64 / 3) ** 0.5, rel=0.05)
@@ -39,19 +37,19 @@ def test_reshaped_norms_do_not_bound_and_true_ones_do() -> None:
 
 
 def test_the_pre_activation_gives_the_jacobian_and_the_input_does_not() -> None:
-    found = errata.piecewise_jacobians()
-    assert found.by_preactivation == found.true != found.by_input
+    jacobians = errata.piecewise_jacobians()
+    assert jacobians.by_preactivation == jacobians.true != jacobians.by_input
 
 
 def test_steps_have_the_lengths_of_their_definitions() -> None:
-    found = errata.adversarial_steps(images=4)
-    assert found.l2 == pytest.approx(1)
-    assert found.sign == pytest.approx(3072**0.5)
-    assert found.image == pytest.approx(3072**0.5)
-    assert found.loss < found.loss_sign_shortened < found.loss_l2 < found.loss_sign
+    steps = errata.adversarial_steps(images=4)
+    assert steps.l2 == pytest.approx(1)
+    assert steps.sign == pytest.approx(3072**0.5)
+    assert steps.image == pytest.approx(3072**0.5)
+    assert steps.loss < steps.loss_sign_shortened < steps.loss_l2 < steps.loss_sign
 
 
-def test_a_persistent_iteration_falls_short_the_more_the_harder_it_pushes() -> None:
+def test_a_persistent_iteration_underestimates_more_at_a_higher_rate() -> None:
     slow, fast = (errata.persistent_iteration(rate, updates=400) for rate in (1e-3, 1e-2))
     assert 0 < slow.short < fast.short < 0.3
     assert slow.rank_before < slow.rank_after < 64

@@ -21,8 +21,7 @@ def draw(*shape: int, seed: int = 0) -> Tensor:
 
 
 def network() -> nn.Module:
-    """Convolution, batch norm with running statistics unlike its defaults, max pool, linear: 67
-    parameters."""
+    """Convolution, batch norm with unusual running statistics, max pool, linear: 67 parameters."""
     model = nn.Sequential(
         nn.Conv2d(1, 3, 3, padding=1),
         nn.BatchNorm2d(3),
@@ -50,8 +49,7 @@ def batched(model: nn.Module, size: int, sign: float = 1.0) -> BatchLosses:
 
 
 def explicit_hessian(model: nn.Module) -> Tensor:
-    """All second derivatives of the mean loss over all images at once, by torch's own functional
-    interface."""
+    """All second derivatives of the mean loss over all images, by torch.autograd.functional."""
     names, shapes = zip(*((name, p.shape) for name, p in model.named_parameters()), strict=True)
 
     def loss(flat: Tensor) -> Tensor:
@@ -64,8 +62,7 @@ def explicit_hessian(model: nn.Module) -> Tensor:
 
 
 def quadratic(eigenvalues: Sequence[float]) -> tuple[BatchLosses, list[Tensor]]:
-    """A loss with this Hessian spectrum in a random basis, as two unequal batches, its parameter in
-    two parts."""
+    """A loss with this Hessian spectrum in a random basis: two unequal batches, two parameters."""
     n = len(eigenvalues)
     basis = torch.linalg.qr(draw(n, n)).Q
     matrix = basis @ torch.diag(torch.tensor(eigenvalues, dtype=torch.float64)) @ basis.mT
@@ -105,7 +102,7 @@ def test_products_work_inside_no_grad_and_leave_no_gradients() -> None:
     assert all(parameter.grad is None for parameter in model.parameters())
 
 
-def test_one_batch_graph_is_alive_at_a_time() -> None:
+def test_one_batch_graph_is_in_memory_at_a_time() -> None:
     weight, alive, most = nn.Parameter(draw(3)), [0], [0]
 
     class Tracked(torch.autograd.Function):
@@ -137,8 +134,7 @@ def test_one_batch_graph_is_alive_at_a_time() -> None:
 
 @pytest.mark.parametrize("sign", [1.0, -1.0])
 def test_largest_eigenvalue_of_a_network_is_numpys(sign: float) -> None:
-    """With the sign turned, the eigenvalue of largest modulus is negative and the largest one is a
-    small one."""
+    """With sign -1 the eigenvalue of largest modulus is negative, and the largest one small."""
     model = network()
     spectrum = np.linalg.eigvalsh(sign * explicit_hessian(model).numpy())
     result = top(batched(model, 15, sign), list(model.parameters()), N, lanczos=True)
@@ -164,7 +160,7 @@ def test_largest_eigenvalue_of_a_network_is_numpys(sign: float) -> None:
         (-1.0, -2.0, -3.0),
     ],
 )
-def test_largest_algebraic_eigenvalue_whatever_the_signs(eigenvalues: tuple[float, ...]) -> None:
+def test_largest_algebraic_eigenvalue_for_any_signs(eigenvalues: tuple[float, ...]) -> None:
     losses, parameters = quadratic(eigenvalues)
     result = top(losses, parameters, 2, iterations=200)
     assert result.converged
@@ -207,9 +203,8 @@ def test_cap_on_iterations_is_reported() -> None:
 
 
 @pytest.mark.parametrize("t", [0.15, 0.7])
-def test_a_quotient_at_rest_between_two_eigenvalues_has_not_converged(t: float) -> None:
-    """It stays at 3 cos 2t for eigenvalues 3 and -3 from this start; only the residual tells; a
-    second pass helps."""
+def test_a_stalled_quotient_between_two_eigenvalues_has_not_converged(t: float) -> None:
+    """It stays at 3 cos 2t for eigenvalues 3 and -3; only the residual shows that it is none."""
     start = torch.randn(3, generator=torch.Generator().manual_seed(0)).double()
     basis = torch.linalg.qr(torch.cat([start[:, None], draw(3, 2)], dim=1)).Q
     angle = torch.tensor(t, dtype=torch.float64)

@@ -1,5 +1,4 @@
-"""Power iteration against the SVD in float64, and the printed algorithm against the corrected
-one."""
+"""Power iteration against the SVD in float64; the printed algorithm against the corrected one."""
 
 import pytest
 import torch
@@ -73,8 +72,7 @@ def test_less_than_one_iteration_is_refused() -> None:
 
 @pytest.mark.parametrize("top", [1.30, 0.67])
 def test_algorithm_1_as_printed_differs(top: float) -> None:
-    """Its sigma tends to 1 / sigma_1, and its rank-one term grows like sigma_1^(4n) instead of
-    staying at sigma_1."""
+    """Its sigma tends to 1 / sigma_1, and its rank-one term grows like sigma_1^(4n)."""
     w = matrix((64, 576))
     w *= top / torch.linalg.svdvals(w)[0]
     v0 = torch.randn(576, generator=torch.Generator().manual_seed(2), dtype=torch.float64)

@@ -14,8 +14,7 @@ def draw(*shape: int, seed: int = 0) -> Tensor:
 
 
 class Parts(nn.Module):
-    """Strided convolution, batch norm, dropout, in-place ReLU, concatenation, overlapping max pool,
-    linear."""
+    """Strided convolution, batch norm, dropout, in-place ReLU, concatenation, max pool, linear."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -32,8 +31,7 @@ class Parts(nn.Module):
 
 @pytest.fixture
 def model() -> nn.Module:
-    """A `Parts` in float64 for (2, 8, 8) images, in training mode, whose running statistics differ
-    from any batch's."""
+    """A float64 `Parts` for (2, 8, 8) images in training mode, with unusual running statistics."""
     parts = Parts().double()
     for seed, tensor in enumerate([*parts.parameters(), parts.stem[1].running_mean]):
         tensor.data = 0.5 * draw(*tensor.shape, seed=seed)

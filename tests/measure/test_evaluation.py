@@ -59,8 +59,7 @@ def test_evaluation_works_inside_no_grad(model: nn.Module, x: Tensor, y: Tensor)
 
 @pytest.mark.parametrize("batch_size", [1, 5_000])
 def test_sums_of_many_small_numbers_keep_their_digits(batch_size: int) -> None:
-    """One loss of 2^30 and then 20s: a float32 sum, within a batch or over batches, would drop or
-    round the 20s."""
+    """One loss of 2^30 and then 20s, which a float32 sum would drop or round."""
     model = nn.Sequential(nn.Flatten(), nn.Linear(1, 1, bias=False), Margin())
     nn.init.ones_(model[1].weight)
     x = torch.full((4_000, 1, 1, 1), 20.0)

@@ -13,7 +13,7 @@ from torch.testing import assert_close
 from sns.common.seed import generator
 from sns.config.schema import MeasureConfig
 from sns.measure.evaluation import probe_indices
-from sns.measure.hessian import hessian_eigenvalue, hessian_summary
+from sns.measure.hessian import hessian_eigenvalue, hessian_split
 
 
 def config(**options: object) -> MeasureConfig:
@@ -21,8 +21,7 @@ def config(**options: object) -> MeasureConfig:
 
 
 def largest(model: nn.Module, x: Tensor, y: Tensor) -> float:
-    """By numpy from all second derivatives in evaluation mode, with no weight decay and no
-    dropout."""
+    """By numpy from all second derivatives, in evaluation mode, without weight decay."""
     model.eval()
     names, shapes = zip(*((name, p.shape) for name, p in model.named_parameters() if p.requires_grad), strict=True)
 
@@ -37,17 +36,15 @@ def largest(model: nn.Module, x: Tensor, y: Tensor) -> float:
     return float(np.linalg.eigvalsh(hessian.numpy())[-1])
 
 
-def test_eigenvalues_of_both_splits(model: nn.Module, x: Tensor, y: Tensor) -> None:
-    summary = hessian_summary(model, x[:14], y[:14], x[14:], y[14:], config(lanczos=True))
-    assert list(summary) == ["train", "test"]
-    for split, images, labels in (("train", x[:14], y[:14]), ("test", x[14:], y[14:])):
-        measured = summary[split]
+def test_eigenvalue_is_that_of_the_whole_hessian(model: nn.Module, x: Tensor, y: Tensor) -> None:
+    for images, labels in ((x[:14], y[:14]), (x[14:], y[14:])):
+        measured = hessian_split(model, images, labels, config(lanczos=True))
         expected = largest(model, images, labels)
         assert measured["converged"]
         assert measured["samples"] == len(images)
         assert_close(measured["eigenvalue"], expected, rtol=1e-8, atol=0)
         assert_close(measured["lanczos_eigenvalue"], expected, rtol=1e-8, atol=0)
-    assert json.loads(json.dumps(summary)) == summary
+        assert json.loads(json.dumps(measured)) == measured
 
 
 @pytest.mark.parametrize("batch_size", [4, 28, 4000])
@@ -61,15 +58,15 @@ def test_batches_of_any_size_give_one_hessian(batch_size: int, model: nn.Module,
 
 def test_samples_are_the_probe_and_repeat(model: nn.Module, x: Tensor, y: Tensor) -> None:
     options = config(hessian_samples=9)
-    summary = hessian_summary(model, x, y, x[:5], y[:5], options)
+    measured, few = (hessian_split(model, x[:n], y[:n], options) for n in (len(x), 5))
     chosen = probe_indices(len(x), 9)
-    assert_close(summary["train"]["eigenvalue"], largest(model, x[chosen], y[chosen]), rtol=1e-8, atol=0)
-    assert (summary["train"]["samples"], summary["test"]["samples"]) == (9, 5)
-    assert hessian_summary(model, x, y, x[:5], y[:5], options) == summary
+    assert_close(measured["eigenvalue"], largest(model, x[chosen], y[chosen]), rtol=1e-8, atol=0)
+    assert (measured["samples"], few["samples"]) == (9, 5)
+    assert hessian_split(model, x, y, options) == measured
 
 
 def test_lanczos_fields_only_where_asked(model: nn.Module, x: Tensor, y: Tensor) -> None:
-    plain = hessian_summary(model, x, y, x, y, config(hessian_iterations=2))["train"]
+    plain = hessian_split(model, x, y, config(hessian_iterations=2))
     assert set(plain) == {"eigenvalue", "residual", "iterations", "converged", "largest_magnitude", "samples"}
 
 

@@ -1,5 +1,4 @@
-"""Jacobian norms against torch's own Jacobian, and both products against what they bound and do not
-bound."""
+"""Jacobian norms against torch's own, and both products against the bounds they are."""
 
 import math
 
@@ -45,8 +44,7 @@ def test_summary_holds_products_and_statistics(model: nn.Module, x: Tensor) -> N
 
 
 def test_for_a_chain_the_operator_norms_bound_the_jacobian_and_the_reshaped_ones_do_not() -> None:
-    """Erratum 4, with two blurs and a mean: on a bright image each layer's gain exceeds its
-    reshaped norm."""
+    """Erratum 4: two blurs and a mean, whose gain on a bright image exceeds the reshaped norm."""
     model = nn.Sequential(
         nn.Conv2d(1, 1, 3, padding=1, bias=False),
         nn.ReLU(),

@@ -100,8 +100,7 @@ def test_layer_rows_fit_the_schema_and_each_layers_own_input_size(model: nn.Modu
 
 
 def test_circular_norm_takes_the_layers_input_size() -> None:
-    """A kernel of alternating signs resonates with a 4 x 4 checkerboard, which a 3 x 3 torus cannot
-    hold."""
+    """A kernel of alternating signs resonates on a 4 x 4 torus, but not on 3 x 3."""
     signs = torch.tensor([[1.0, -1.0, 1.0], [-1.0, 1.0, -1.0], [1.0, -1.0, 1.0]])
     model = nn.Sequential(nn.Conv2d(1, 1, 3, padding=1, bias=False))
     model[0].weight.data = signs.view(1, 1, 3, 3)

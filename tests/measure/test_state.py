@@ -6,20 +6,21 @@ from collections.abc import Callable
 import numpy as np
 import pytest
 import torch
+from state_hash import state_hash
 from torch import Tensor, nn
 
 from sns.config.schema import MeasureConfig
 from sns.measure.evaluation import evaluate, gradient_norms, probe_indices
-from sns.measure.hessian import hessian_summary
+from sns.measure.hessian import hessian_split
 from sns.measure.lipschitz import lipschitz_summary
 from sns.measure.spectrum import layer_table, sigma_and_frobenius, spectra_table, weight_matrices
-from sns.measure.state import state_hash, unchanged
+from sns.measure.state import unchanged
 
 SHORT = MeasureConfig(hessian_samples=10, hessian_iterations=3, lanczos=True, batch_size=8)
 MEASUREMENTS: dict[str, Callable[[nn.Module, Tensor, Tensor], object]] = {
     "evaluate": lambda model, x, y: evaluate(model, x, y, 5, probe_indices(len(x), 7)),
     "gradient_norms": lambda model, x, y: gradient_norms(model, x, y, 5),
-    "hessian_summary": lambda model, x, y: hessian_summary(model, x, y, x[:9], y[:9], SHORT),
+    "hessian_split": lambda model, x, y: hessian_split(model, x, y, SHORT),
     "weight_matrices": lambda model, x, y: weight_matrices(model),
     "sigma_and_frobenius": lambda model, x, y: sigma_and_frobenius(model),
     "layer_table": lambda model, x, y: layer_table(model, tuple(x.shape[1:])),

@@ -1,4 +1,4 @@
-"""No test may find the credentials of whoever runs it, or inherit a mirror."""
+"""Tests do not see the user's credentials, nor share a mirror."""
 
 import os
 from collections.abc import Iterator
@@ -9,11 +9,11 @@ from sns.track import client
 
 
 @pytest.fixture(autouse=True)
-def nobody(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+def no_account(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     for name in [name for name in os.environ if name.startswith("WANDB_")]:
         monkeypatch.delenv(name)
     monkeypatch.setenv("NETRC", "/nonexistent")
     monkeypatch.setattr(client, "_mirror", None)
-    monkeypatch.setattr(client, "_told", set())
+    monkeypatch.setattr(client, "_printed", set())
     yield
-    client.leave(0.0)
+    client.close_mirror(0.0)

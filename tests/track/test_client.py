@@ -1,4 +1,4 @@
-"""The run's side of tracking: which mode, and that no mirror, however ill, reaches the run."""
+"""The run's side of tracking: the mode, and no fault of a mirror reaches the run."""
 
 import os
 import signal
@@ -14,7 +14,7 @@ from sns.config.schema import Config, TrackConfig
 from sns.record import store
 from sns.track import client
 from sns.track.client import Mirror, Tracker
-from sns.track.credentials import choose
+from sns.track.credentials import choose_mode
 from sns.train.run import run
 
 Make = Callable[..., Config]
@@ -24,76 +24,76 @@ RUDE = (sys.executable, "-c", "import sys; print('no room'); sys.stdin.readline(
 
 
 def test_offline_without_credentials_and_online_with_them(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    assert choose(TrackConfig()) == ("offline", choose(TrackConfig())[1])
-    assert "wandb login" in choose(TrackConfig())[1]
-    assert choose(TrackConfig(mode="online"))[0] == "offline"  # asked for, but nobody to be
+    assert choose_mode(TrackConfig()) == ("offline", choose_mode(TrackConfig())[1])
+    assert "wandb login" in choose_mode(TrackConfig())[1]
+    assert choose_mode(TrackConfig(mode="online"))[0] == "offline"  # but no credentials
     netrc = tmp_path / "netrc"
     netrc.write_text("machine api.wandb.ai login user password " + "a" * 40 + "\n")
     netrc.chmod(0o600)
     monkeypatch.setenv("NETRC", str(netrc))
-    assert choose(TrackConfig()) == ("online", f"credentials in {netrc}")
+    assert choose_mode(TrackConfig()) == ("online", f"credentials in {netrc}")
     monkeypatch.setenv("WANDB_BASE_URL", "https://elsewhere.example")
-    assert choose(TrackConfig())[0] == "offline"
+    assert choose_mode(TrackConfig())[0] == "offline"
     monkeypatch.setenv("WANDB_API_KEY", "a" * 40)
-    assert choose(TrackConfig()) == ("online", "credentials in WANDB_API_KEY")
-    assert choose(TrackConfig(mode="offline"))[0] == "offline"
-    assert choose(TrackConfig(mode="disabled"))[0] == "disabled"
+    assert choose_mode(TrackConfig()) == ("online", "credentials in WANDB_API_KEY")
+    assert choose_mode(TrackConfig(mode="offline"))[0] == "offline"
+    assert choose_mode(TrackConfig(mode="disabled"))[0] == "disabled"
     monkeypatch.setenv("WANDB_MODE", "disabled")
-    assert choose(TrackConfig()) == ("disabled", "WANDB_MODE=disabled")
-    assert choose(TrackConfig(mode="online"))[0] == "online"
+    assert choose_mode(TrackConfig()) == ("disabled", "WANDB_MODE=disabled")
+    assert choose_mode(TrackConfig(mode="online"))[0] == "online"
 
 
-def test_the_mode_is_told_once_and_disabled_starts_nothing(tiny: Make) -> None:
-    told: list[str] = []
+def test_the_mode_is_printed_once_and_disabled_starts_nothing(tiny: Make) -> None:
+    lines: list[str] = []
     for seed in (0, 1):
-        with Tracker(tiny(f"seed={seed}"), [], told.append, here=True) as tracker:
+        with Tracker(tiny(f"seed={seed}"), [], lines.append, here=True) as tracker:
             tracker.update()
-    assert told == ["Weights & Biases: disabled (track.mode=disabled)"]
+    assert lines == ["Weights & Biases: disabled (track.mode=disabled)"]
     assert client._mirror is None
 
 
 def test_only_the_first_process_tracks(tiny: Make, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(Mirror, "COMMAND", IDLE)
-    told: list[str] = []
-    with Tracker(tiny("track=offline"), [], told.append, here=False) as tracker:
+    lines: list[str] = []
+    with Tracker(tiny("track=offline"), [], lines.append, here=False) as tracker:
         tracker.update()
-    assert (told, client._mirror) == ([], None)
+    assert (lines, client._mirror) == ([], None)
 
 
 def test_a_mirror_that_never_reads_is_not_waited_for(tiny: Make, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The pipe fills, the mirror is given up, and the process ends although the mirror does not."""
+    """The pipe fills, tracking stops, and the process ends although the mirror does not."""
     monkeypatch.setattr(Mirror, "COMMAND", IDLE)
-    told: list[str] = []
-    with Tracker(tiny("track=offline"), [], told.append, here=True) as tracker:
+    lines: list[str] = []
+    with Tracker(tiny("track=offline"), [], lines.append, here=True) as tracker:
         child = client._mirror.child
         for _ in range(10_000):
             tracker.update()
-    assert [line for line in told if "gone" in line] == told[1:]
-    assert len(told) == 2
+    assert [line for line in lines if "has ended" in line] == lines[1:]
+    assert len(lines) == 2
     assert not client._mirror.close(0.01)
     os.kill(child.pid, signal.SIGKILL)
 
 
-@pytest.mark.parametrize(("command", "says"), [(DEAD, "gone"), (RUDE, "no room")])
-def test_a_mirror_that_dies_is_told_once(
-    tiny: Make, monkeypatch: pytest.MonkeyPatch, command: tuple[str, ...], says: str
+@pytest.mark.parametrize(("command", "message"), [(DEAD, "has ended"), (RUDE, "no room")])
+def test_a_mirror_that_dies_is_reported_once(
+    tiny: Make, monkeypatch: pytest.MonkeyPatch, command: tuple[str, ...], message: str
 ) -> None:
     monkeypatch.setattr(Mirror, "COMMAND", command)
-    told: list[str] = []
-    with Tracker(tiny("track=offline"), [], told.append, here=True) as tracker:
+    lines: list[str] = []
+    with Tracker(tiny("track=offline"), [], lines.append, here=True) as tracker:
         client._mirror.child.wait()
         for _ in range(3):
             tracker.update()
-    assert len(told) == 2
-    assert says in told[1]
+    assert len(lines) == 2
+    assert message in lines[1]
 
 
-def test_a_mirror_that_cannot_be_started_is_told(tiny: Make, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_mirror_that_cannot_be_started_is_reported(tiny: Make, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(Mirror, "COMMAND", ("/nonexistent/python",))
-    told: list[str] = []
-    with Tracker(tiny("track=offline"), [], told.append, here=True) as tracker:
+    lines: list[str] = []
+    with Tracker(tiny("track=offline"), [], lines.append, here=True) as tracker:
         tracker.update()
-    assert "cannot be started" in told[1]
+    assert "cannot be started" in lines[1]
 
 
 def test_a_new_run_gets_a_new_mirror(tiny: Make, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -106,7 +106,7 @@ def test_a_new_run_gets_a_new_mirror(tiny: Make, monkeypatch: pytest.MonkeyPatch
     assert len(children) == 2
 
 
-def test_the_record_is_the_same_whatever_becomes_of_the_mirror(tiny: Make, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_dead_mirror_does_not_change_the_record(tiny: Make, monkeypatch: pytest.MonkeyPatch) -> None:
     plain = tiny()
     run(plain)
     quiet = store.read_history(plain.directory)
@@ -116,7 +116,7 @@ def test_the_record_is_the_same_whatever_becomes_of_the_mirror(tiny: Make, monke
     monkeypatch.setattr(Mirror, "COMMAND", DEAD)
     run(tiny("track=offline"))  # the same run_id
     assert [row["test_loss"] for row in store.read_history(plain.directory)] == [row["test_loss"] for row in quiet]
-    assert "gone" in (plain.directory / "train.log").read_text()
+    assert "has ended" in (plain.directory / "train.log").read_text()
 
 
 def test_tracking_is_no_part_of_the_identity(tiny: Make) -> None:
@@ -124,7 +124,7 @@ def test_tracking_is_no_part_of_the_identity(tiny: Make) -> None:
 
 
 def test_an_interrupt_is_for_the_run_and_not_for_the_mirror(tmp_path: Path) -> None:
-    """The mirror is in a session of its own, and the training process never imports wandb."""
+    """The mirror has its own session, and the training process never imports wandb."""
     program = (
         "import sys, os; sys.path.insert(0, 'tests')\n"
         "from conftest import compose_tree\n"

@@ -1,4 +1,4 @@
-"""The shared view of a grid, as the JSON that would go to the server."""
+"""The shared view of an experiment, as the JSON that would be sent to the server."""
 
 import json
 import subprocess
@@ -84,16 +84,16 @@ def test_table_1_is_a_table_of_runs(views: dict[str, Any]) -> None:
     assert "summary:final.test_accuracy" in table["runFeed"]["columnOrder"]
 
 
-def test_it_belongs_to_whom_it_is_for_and_is_the_same_each_time(views: dict[str, Any]) -> None:
+def test_it_belongs_to_the_team_and_is_the_same_each_time(views: dict[str, Any]) -> None:
     from sns.track import dashboard
 
     assert (views["workspace"]["entity"], views["workspace"]["project"]) == ("team", "ours")
     assert views["report"]["project"]["entityName"] == "team"
-    for name, build in (("workspace", dashboard.workspace), ("report", dashboard.report)):
-        assert json.loads(dashboard.as_json(build("team", "ours", "table1"))) == views[name]
+    for name, build in (("workspace", dashboard.build_workspace), ("report", dashboard.build_report)):
+        assert json.loads(dashboard.to_json(build("team", "ours", "table1"))) == views[name]
 
 
-def test_saving_without_credentials_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_saving_without_credentials_is_an_error(monkeypatch: pytest.MonkeyPatch) -> None:
     command = [sys.executable, str(ROOT / "scripts/wandb_dashboard.py")]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     assert (done.returncode, done.stdout) == (1, "")

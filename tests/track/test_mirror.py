@@ -1,8 +1,11 @@
-"""What Weights & Biases is shown equals the record: W&B's own files of a small sweep, read back by
-W&B's own tool."""
+"""Weights & Biases shows what the records hold.
+
+W&B's own tool reads back its files of a small sweep.
+"""
 
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -19,7 +22,7 @@ from sns.config.schema import TrackConfig
 from sns.record import store
 from sns.record.schema import HISTORY
 from sns.track import sync
-from sns.track.client import Mirror, opening
+from sns.track.client import Mirror, open_message
 from sns.track.wandb_run import WandbRun
 
 pytest.importorskip("wandb")
@@ -36,10 +39,10 @@ PATIENCE = 300.0
 
 def wait_for(condition: Callable[[], Any]) -> Any:
     end = time.monotonic() + PATIENCE
-    while not (found := condition()):
+    while not (value := condition()):
         assert time.monotonic() < end, "it never came"
         time.sleep(0.05)
-    return found
+    return value
 
 
 def train(results: Path, arguments: list[str]) -> subprocess.Popen[bytes]:
@@ -84,10 +87,10 @@ def results(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-def sessions(results: Path, grid: str) -> list[tuple[Path, list[Path]]]:
+def sessions(results: Path, experiment: str) -> list[tuple[Path, list[Path]]]:
     """Run directories and W&B's folders of their sessions."""
-    known = sync.folders(results / "wandb")
-    return [(path, known[path.name]) for path in store.run_directories(results / "runs" / grid)]
+    folders = sync.closed_sessions(results / "wandb")
+    return [(path, folders[path.name]) for path in store.run_directories(results / "runs" / experiment)]
 
 
 def check_equal(directory: Path, folder: Path) -> Shown:
@@ -104,7 +107,7 @@ def check_equal(directory: Path, folder: Path) -> Shown:
     return shown
 
 
-def test_a_sweep_is_shown_as_its_records_have_it(results: Path) -> None:
+def test_a_sweep_is_shown_as_recorded(results: Path) -> None:
     for directory, (folder,) in sessions(results, "sweep"):
         shown, result = check_equal(directory, folder), store.read(directory).result
         assert shown.run["run_group"] == "digits_vgg b16"
@@ -130,11 +133,10 @@ def test_spectra_and_a_figure_come_at_the_end_and_weights_do_not(results: Path) 
         assert shown.of("artifact") == []
 
 
-def test_a_killed_run_goes_on_where_it_was_and_ends_with_its_whole_history(results: Path) -> None:
-    """Each session shows the history from its first row on; what was measured before the kill is
-    there as well."""
+def test_a_killed_run_resumes_and_ends_with_its_whole_history(results: Path) -> None:
+    """Each session shows the history from its first row, measurements before the kill included."""
     ((directory, folders),) = sessions(results, "killed")
-    assert [(folder / "closed").read_text().strip() for folder in folders] == ["stopped", "over"]
+    assert [(folder / "closed").read_text().strip() for folder in folders] == ["stopped", "finished"]
     check_equal(directory, folders[-1])
     whole = [row["test_loss"] for row in store.read_history(directory)]
     shown = Shown(folders[0])
@@ -144,42 +146,56 @@ def test_a_killed_run_goes_on_where_it_was_and_ends_with_its_whole_history(resul
     assert shown.of("exit")[0]["exit_code"] == 1
 
 
-def test_what_was_not_tracked_is_written_before_the_upload(results: Path, tmp_path: Path) -> None:
+def test_untracked_runs_are_written_before_the_upload(results: Path, tmp_path: Path) -> None:
     runs, wandb = results / "runs/sweep", tmp_path / "wandb"
-    missing = sync.unwritten(runs, wandb)
+    missing = sync.without_mirror(runs, wandb)
     assert missing == store.run_directories(runs)
-    assert sync.unwritten(runs, results / "wandb") == []
-    told: list[str] = []
-    sync.write(missing[:1], tmp_path, told.append)
-    assert told == []
-    check_equal(missing[0], sync.folders(wandb)[missing[0].name][0])
-    assert sync.unwritten(runs, wandb) == missing[1:]
+    assert sync.without_mirror(runs, results / "wandb") == []
+    lines: list[str] = []
+    sync.write_offline(missing[:1], tmp_path, lines.append)
+    assert lines == []
+    check_equal(missing[0], sync.closed_sessions(wandb)[missing[0].name][0])
+    assert sync.without_mirror(runs, wandb) == missing[1:]
 
 
-class Heard:
+def test_an_older_record_names_its_experiment_grid(results: Path, tmp_path: Path) -> None:
+    recorded = store.run_directories(results / "runs/sweep")[0]
+    directory = Path(shutil.copytree(recorded, tmp_path / "runs/sweep" / recorded.name))
+    config = yaml.safe_load((directory / store.CONFIG).read_text())
+    (directory / store.CONFIG).write_text(yaml.safe_dump(config | {"grid": config.pop("experiment")["name"]}))
+    sync.write_offline([directory], tmp_path, lambda line: None)
+    shown = Shown(sync.closed_sessions(tmp_path / "wandb")[directory.name][0])
+    assert shown.run["tags"] == ["sweep"]
+    assert shown.run["config"]["update"]["experiment"] == {"name": "sweep"}
+
+
+class FakeRun:
     """Stands for an open run of W&B."""
 
     def __init__(self) -> None:
         self.rows: list[tuple[int, dict[str, float]]] = []
+        self.metrics: list[str] = []
+
+    def define_metric(self, name: str, **options: Any) -> None:
+        self.metrics.append(name)
 
     def log(self, values: dict[str, float], step: int, commit: bool) -> None:
-        assert commit  # else the newest row would not be seen before the next
+        assert commit  # else the newest row would appear only with the next
         self.rows.append((step, values))
 
 
-def test_only_rows_that_hold_are_logged_each_once_and_without_gaps(tmp_path: Path) -> None:
-    """history.csv may have rows beyond, of a session that was killed; an empty cell is no
-    number."""
+def test_only_valid_rows_are_logged_once_each_and_without_gaps(tmp_path: Path) -> None:
+    """history.csv may have later rows of a killed session; an empty cell is no number."""
     (tmp_path / store.HISTORY_CSV).write_text("epoch,step,penalty\n1,10,\n2,20,0.5\n3,30,0.25\n")
     run = object.__new__(WandbRun)
-    run.directory, run.run, run.logged, run.last_step = tmp_path, Heard(), 0, -1
+    run.directory, run.run, run.logged, run.last_step = tmp_path, FakeRun(), 0, -1
     run.log(1)
     assert run.run.rows == [(10, {"epoch": 1.0, "step": 10.0})]
     run.log(1)
     run.log(5)
     assert [step for step, _ in run.run.rows] == [10, 20, 30]
     assert run.run.rows[2][1] == {"epoch": 3.0, "step": 30.0, "penalty": 0.25}
-    assert (run.logged, run.last_step) == (3, 30)
+    assert (run.logged, run.last_step, run.run.metrics) == (3, 30, ["step", "penalty"])
 
 
 def core_of(parent: int) -> int | None:
@@ -195,27 +211,27 @@ def core_of(parent: int) -> int | None:
 
 
 @pytest.mark.skipif(not Path("/proc/self/stat").exists(), reason="finds W&B's process in /proc")
-def test_the_death_of_the_service_is_a_line(results: Path, tmp_path: Path) -> None:
+def test_the_death_of_the_service_is_one_line(results: Path, tmp_path: Path) -> None:
     directory = store.run_directories(results / "runs/sweep")[0]
     mirror = Mirror()
-    assert mirror.send(opening(directory, 1, "offline", tmp_path, TrackConfig()))
+    assert mirror.send(open_message(directory, 1, "offline", tmp_path, TrackConfig()))
     service = wait_for(lambda: core_of(mirror.child.pid))
     wait_for(lambda: list(tmp_path.glob("wandb/offline-run-*/*.wandb")))
     os.kill(service, signal.SIGKILL)
-    mirror.send({"do": "close", "rows": 2, "over": True})
+    mirror.send({"do": "close", "rows": 2, "finished": True})
     assert mirror.child.wait(PATIENCE) == 1
-    assert ["given up" in line and directory.name in line for line in mirror.heard()] == [True]
+    assert ["tracking of" in line and directory.name in line for line in mirror.notices()] == [True]
     assert not list(tmp_path.glob("wandb/*/closed"))
 
 
-def test_a_full_disk_is_a_line(results: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_full_disk_is_one_line(results: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     limited = ("bash", "-c", f"ulimit -f 8; exec {' '.join(Mirror.COMMAND)}")  # KiB: writing more fails
     monkeypatch.setattr(Mirror, "COMMAND", limited)
     mirror = Mirror()
-    mirror.send(opening(store.run_directories(results / "runs/sweep")[0], 2, "offline", tmp_path, TrackConfig()))
-    mirror.send({"do": "close", "rows": 2, "over": True})
+    mirror.send(open_message(store.run_directories(results / "runs/sweep")[0], 2, "offline", tmp_path, TrackConfig()))
+    mirror.send({"do": "close", "rows": 2, "finished": True})
     assert mirror.child.wait(PATIENCE) == 1
-    assert ["given up" in line for line in mirror.heard()] == [True]
+    assert ["tracking of" in line for line in mirror.notices()] == [True]
     assert not list(tmp_path.glob("wandb/*/closed"))
 
 
@@ -223,12 +239,12 @@ def test_offline_where_no_server_answers_and_weights_on_request(
     results: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("WANDB_API_KEY", "a" * 40)
-    monkeypatch.setenv("WANDB_BASE_URL", "http://127.0.0.1:9")  # discard: nobody there
+    monkeypatch.setenv("WANDB_BASE_URL", "http://127.0.0.1:9")  # no server there
     directory = store.run_directories(results / "runs/sweep")[0]
     mirror = Mirror()
-    mirror.send(opening(directory, 2, "online", tmp_path, TrackConfig(artifacts=True)))
-    mirror.send({"do": "close", "rows": 2, "over": True})
+    mirror.send(open_message(directory, 2, "online", tmp_path, TrackConfig(artifacts=True)))
+    mirror.send({"do": "close", "rows": 2, "finished": True})
     assert mirror.close(PATIENCE)
-    assert ["cannot be reached" in line and "offline instead" in line for line in mirror.heard()] == [True]
-    shown = check_equal(directory, sync.folders(tmp_path / "wandb")[directory.name][0])
+    assert ["cannot be reached" in line and "offline instead" in line for line in mirror.notices()] == [True]
+    shown = check_equal(directory, sync.closed_sessions(tmp_path / "wandb")[directory.name][0])
     assert [artifact["name"] for artifact in shown.of("artifact")] == [f"{directory.name}-weights"]

@@ -1,4 +1,4 @@
-"""Uploading: what waits, in which order, how often, and what is said where it cannot be done."""
+"""Uploading: which sessions, how often, and the message where it fails."""
 
 import socket
 import sys
@@ -11,7 +11,7 @@ from synthetic import write_run
 from sns.common.errors import UserError
 from sns.track import sync
 
-LISTENING = 'import sys, pathlib; pathlib.Path(sys.argv[1], "run.wandb.synced").touch()'
+SYNCED = 'import sys, pathlib; pathlib.Path(sys.argv[1], "run.wandb.synced").touch()'
 
 
 def session(wandb: Path, name: str, state: str | None, synced: bool = False) -> Path:
@@ -24,40 +24,40 @@ def session(wandb: Path, name: str, state: str | None, synced: bool = False) -> 
     return folder
 
 
-def test_the_newest_whole_session_of_a_run_waits(tmp_path: Path) -> None:
+def test_the_newest_whole_session_of_a_run_is_pending(tmp_path: Path) -> None:
     session(tmp_path, "offline-run-20260101_000000-a-b__c", "stopped")
-    last = session(tmp_path, "offline-run-20260102_000000-a-b__c", "over")
+    last = session(tmp_path, "offline-run-20260102_000000-a-b__c", "finished")
     session(tmp_path, "offline-run-20260103_000000-a-b__c", None)  # killed with its mirror
-    session(tmp_path, "offline-run-20260101_000000-d", "over", synced=True)
-    session(tmp_path, "run-20260101_000000-e", "over")  # was online
+    session(tmp_path, "offline-run-20260101_000000-d", "finished", synced=True)
+    session(tmp_path, "run-20260101_000000-e", "finished")  # was online
     running = session(tmp_path, "offline-run-20260101_000000-f", "stopped")
-    assert sync.waiting(tmp_path) == [last, running]
-    sync.upload(last, 60, (sys.executable, "-c", LISTENING))
-    assert sync.waiting(tmp_path) == [running]
+    assert sync.pending(tmp_path) == [last, running]
+    sync.upload(last, 60, (sys.executable, "-c", SYNCED))
+    assert sync.pending(tmp_path) == [running]
 
 
 def test_only_finished_runs_without_a_whole_session_are_written_again(tmp_path: Path) -> None:
-    runs = tmp_path / "runs/grid"
+    runs = tmp_path / "runs/demo"
     done, untracked = (
         write_run(runs, "digits_vgg", method, "small", 0, epochs=1) for method in ("vanilla", "spectral")
     )
     unfinished = write_run(runs, "digits_vgg", "decay", "small", 0, epochs=1)
     (unfinished / "result.json").unlink()
-    session(tmp_path / "wandb", f"offline-run-20260101_000000-{done.name}", "over")
+    session(tmp_path / "wandb", f"offline-run-20260101_000000-{done.name}", "finished")
     session(tmp_path / "wandb", f"offline-run-20260101_000000-{untracked.name}", "stopped")
-    assert sync.unwritten(runs, tmp_path / "wandb") == [untracked]
+    assert sync.without_mirror(runs, tmp_path / "wandb") == [untracked]
 
 
 def test_a_failed_upload_names_the_run_and_the_reason(tmp_path: Path) -> None:
-    folder = session(tmp_path, "offline-run-20260101_000000-a", "over")
+    folder = session(tmp_path, "offline-run-20260101_000000-a", "finished")
     with pytest.raises(UserError, match=r"a was not uploaded: permission denied"):
         sync.upload(folder, 60, (sys.executable, "-c", "import sys; sys.exit('error\\npermission denied')"))
-    with pytest.raises(UserError, match=r"within 0\.1 seconds: repeat"):
+    with pytest.raises(UserError, match=r"within 0\.1 seconds; repeat"):
         sync.upload(folder, 0.1, (sys.executable, "-c", "import time; time.sleep(60)"))
-    assert sync.waiting(tmp_path) == [folder]
+    assert sync.pending(tmp_path) == [folder]
 
 
-def test_without_credentials_or_network_it_says_so(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_missing_credentials_or_network_are_reported(monkeypatch: pytest.MonkeyPatch) -> None:
     with pytest.raises(UserError, match="run `wandb login`, or set WANDB_API_KEY"):
         sync.require_server()
     monkeypatch.setenv("WANDB_API_KEY", "a" * 40)

@@ -15,12 +15,12 @@ import pytest
 import torch
 import yaml
 from conftest import ROOT, TINY
+from state_hash import state_hash
 from synthetic import HISTORY
 from torch import Tensor
 
 from sns.common.errors import UserError
 from sns.config.schema import Config
-from sns.measure.state import state_hash
 from sns.method import METHODS, Method, register
 from sns.record import store
 from sns.train import checkpoint

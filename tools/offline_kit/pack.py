@@ -1,16 +1,18 @@
-"""Archives of images as a few smaller files of bounded size, to carry where there is no network;
-restored to the byte.
+"""Packs an archive of images into a few small files, and restores it to the byte.
 
-A pack of cifar10.npz is cifar10.npz.pack.001, .002, ... and cifar10.npz.pack.json, which says what
-they hold. Images are found in the archive as they lie there and compressed as images
-(sns/data/pixels.py), all between them by lzma.
+python -m tools.offline_kit.pack PACKS --out FOLDER  # data.path=FOLDER/cifar10.npz
+
+The pack of cifar10.npz is cifar10.npz.pack.001, .002, ... and the manifest cifar10.npz.pack.json,
+which lists their contents. Images are compressed as images, the bytes between them by lzma.
 """
 
+import argparse
 import hashlib
 import io
 import json
 import lzma
 import shutil
+import sys
 import zlib
 from collections.abc import Iterator
 from pathlib import Path, PurePosixPath
@@ -19,51 +21,47 @@ from typing import Any
 import numpy as np
 
 from sns.common.errors import DataError, first_line
-from sns.data import blocks, pixels
-from sns.data.blocks import Block
+from sns.common.files import write_text
 from sns.data.cache import install, locked, scratch, sweep
+from tools.offline_kit import pixels
+from tools.offline_kit.pixels import Block
 
 MIB = 1 << 20
 FORMAT = 1
 MANIFEST = ".pack.json"
-UNREAD = {"unlabeled_X.bin"}  # of STL-10: 2.6 GB that no loader here opens
+UNREAD = {"unlabeled_X.bin"}  # of STL-10: 2.6 GB that the project does not read
 DAMAGE = (lzma.LZMAError, zlib.error, ValueError, KeyError, TypeError, AttributeError, IndexError)
 
 
 def pack(source: Path, out: Path, part_bytes: int) -> Path:
-    """Packs `source`, an .npz file or a folder in an official format, into parts of at most
-    `part_bytes` in `out`.
+    """Packs `source` into parts of at most `part_bytes` in the folder `out`; returns the manifest.
 
-    Returns the manifest, which is written last. DataError if `source` is neither, is damaged, or
-    `out` has no room.
+    `source` is an .npz file or the unpacked folder of CIFAR-10, CIFAR-100 or STL-10. The manifest
+    is written last. DataError if `source` is neither, is damaged, or `out` cannot be written.
     """
     manifest = out / f"{source.name}{MANIFEST}"
     stream, files = io.BytesIO(), []
     for name, path in _sources(source):
         data = _read(path)
-        pieces = [_packed(data, piece, stream) for piece in blocks.pieces(data, blocks.find(path, data))]
+        pieces = [_packed(data, piece, stream) for piece in pixels.pieces(data, pixels.blocks(path, data))]
         files.append({"path": name, "bytes": len(data), "sha256": sha256(data), "pieces": pieces})
     try:
         out.mkdir(parents=True, exist_ok=True)
-        manifest.unlink(missing_ok=True)  # what it stood for is gone from here on
+        manifest.unlink(missing_ok=True)  # before its parts, so that it never describes others
         for old in out.glob(f"{source.name}.pack.[0-9][0-9][0-9]"):
             old.unlink()
         parts = list(_write_parts(stream.getbuffer(), out / f"{source.name}.pack", part_bytes))
         content = {"format": FORMAT, "name": source.name, "parts": parts, "files": files}
-        aside = manifest.with_suffix(".tmp")
-        aside.write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")
-        aside.replace(manifest)
+        write_text(manifest, json.dumps(content, indent=1) + "\n")
     except OSError as error:
         raise DataError(f"{out} cannot be written ({first_line(error)}); free space there or choose another") from None
     return manifest
 
 
 def unpack(manifest: Path, out: Path) -> bool:
-    """Restores in `out` what `manifest` stands for, whole or not at all; False if it is there
-    already.
+    """Restores the packed archive in `out`, whole or not at all; False if it is there already.
 
-    DataError if a part is missing or damaged, if something else has the place, or if there is no
-    room.
+    DataError if a part is missing or damaged, if another file has its name, or if space is short.
     """
     content = load(manifest)
     place, size = out / content["name"], sum(file["bytes"] for file in content["files"])
@@ -92,7 +90,7 @@ def unpack(manifest: Path, out: Path) -> bool:
 
 
 def load(manifest: Path) -> dict[str, Any]:
-    """The checked content of `manifest`; DataError if it is missing or no manifest."""
+    """The checked content of `manifest`; DataError if it is missing or not a manifest."""
     try:
         content: dict[str, Any] = json.loads(manifest.read_text(encoding="utf-8"))
         if content["format"] != FORMAT:
@@ -101,9 +99,9 @@ def load(manifest: Path) -> dict[str, Any]:
         paths = [PurePosixPath(file["path"]) for file in content["files"]]
         sizes = [int(entry["bytes"]) for entry in (*content["parts"], *content["files"])]
         if any(PurePosixPath(name).name != name or name in ("", "..") for name in names) or min(sizes) < 0:
-            raise ValueError("a name with folders in it")
+            raise ValueError("a name contains a folder")
         if any(path.is_absolute() or ".." in path.parts for path in paths):
-            raise ValueError("a path that leads elsewhere")
+            raise ValueError("a path leads out of the folder")
     except OSError as error:
         raise DataError(f"{manifest} cannot be read ({first_line(error)}); copy it again") from None
     except DAMAGE as error:
@@ -117,7 +115,7 @@ def sha256(data: Any) -> str:
 
 
 def _sources(source: Path) -> list[tuple[str, Path]]:
-    """The files to pack, each with its path below the source, "" for a source that is a file."""
+    """The files to pack, each with its path below `source` ("" where `source` is the file)."""
     if source.suffix == ".npz" and source.is_file():
         return [("", source)]
     if not source.is_dir():
@@ -125,10 +123,10 @@ def _sources(source: Path) -> list[tuple[str, Path]]:
             f"{source} is neither an .npz file nor a folder of a data set's unpacked files; "
             "name one, as data.path does or as torchvision leaves it below data.root"
         )
-    found = [path for path in sorted(source.rglob("*")) if path.is_file() and path.name not in UNREAD]
-    if not found:
+    files = [path for path in sorted(source.rglob("*")) if path.is_file() and path.name not in UNREAD]
+    if not files:
         raise DataError(f"{source} holds no files; name the folder of a data set's unpacked files")
-    return [(path.relative_to(source).as_posix(), path) for path in found]
+    return [(path.relative_to(source).as_posix(), path) for path in files]
 
 
 def _read(path: Path) -> bytes:
@@ -141,26 +139,25 @@ def _read(path: Path) -> bytes:
 
 
 def _packed(data: bytes, piece: Block | slice, stream: io.BytesIO) -> dict[str, Any]:
-    """Appends the piece to `stream`, compressed; returns how to read it back."""
+    """Appends the compressed piece to `stream`; returns its entry in the manifest."""
     if isinstance(piece, slice):
         return {"kind": "bytes", "packed": stream.write(lzma.compress(data[piece]))}
-    images = np.frombuffer(data, np.uint8, piece.end - piece.start, piece.start).reshape(piece.shape)
-    size = stream.write(pixels.encode(images.transpose(0, 2, 3, 1) if piece.planes else images))
+    block = np.frombuffer(data, np.uint8, piece.end - piece.start, piece.start).reshape(piece.shape)
+    size = stream.write(pixels.encode(block.transpose(0, 2, 3, 1) if piece.planes else block))
     return {"kind": "images", "packed": size, "shape": list(piece.shape), "planes": piece.planes}
 
 
 def _unpacked(piece: dict[str, Any], data: bytes) -> bytes:
     if piece["kind"] == "bytes":
         return lzma.decompress(data)
-    n, *rest = (int(side) for side in piece["shape"])
-    a, b, c = rest
+    n, a, b, c = (int(side) for side in piece["shape"])
     if not piece["planes"]:
         return pixels.decode(data, (n, a, b, c)).tobytes()
     return pixels.decode(data, (n, b, c, a)).transpose(0, 3, 1, 2).tobytes()
 
 
 def _write_parts(data: memoryview, stem: Path, limit: int) -> Iterator[dict[str, Any]]:
-    """Files of one size, at most `limit` bytes each."""
+    """Files of equal size, at most `limit` bytes each."""
     count = -(-len(data) // limit)
     size = -(-len(data) // count)
     for number in range(count):
@@ -181,7 +178,7 @@ def _part(manifest: Path, part: dict[str, Any]) -> bytes:
 
 
 def _in_place(place: Path, content: dict[str, Any]) -> bool:
-    """Whether the content is at `place` to the byte; DataError if something else is."""
+    """Whether the archive is at `place`, to the byte; DataError if something else is."""
     if not place.exists():
         return False
     for file in content["files"]:
@@ -205,3 +202,26 @@ def _restore(file: dict[str, Any], stream: io.BytesIO, path: Path, manifest: Pat
             target.write(data)
     if digest.hexdigest() != file["sha256"]:
         raise DataError(f"{path.name} from {manifest} is not what was packed; copy the pack again")
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Restores every pack of a folder: 0, or 1 with one line on stderr."""
+    parser = argparse.ArgumentParser(description="Restore packed images.")
+    parser.add_argument("packs", type=Path, help="folder with packs")
+    parser.add_argument("--out", type=Path, required=True, help="folder for the images")
+    options = parser.parse_args(arguments)
+    try:
+        manifests = sorted(options.packs.glob(f"*{MANIFEST}"))
+        if not manifests:
+            raise DataError(f"{options.packs} holds no *{MANIFEST}; name the folder that holds the packs")
+        for manifest in manifests:
+            state = "unpacked" if unpack(manifest, options.out) else "there already, checked"
+            print(f"{options.out / load(manifest)['name']}: {state}", flush=True)
+    except DataError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 1
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,32 +1,24 @@
-"""Packs of images: what comes back is the same to the byte, and whatever is wrong with them is told
-in a sentence."""
+"""Packs of images come back to the byte, and what is wrong with one is reported in a sentence."""
 
 import json
 import lzma
 import pickle
 import shutil
-import sys
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
-from conftest import ROOT
 
 from sns.common.errors import DataError
 from sns.config.schema import DataConfig
-from sns.data import blocks, pack, pixels
 from sns.data.dataset import load
-
-sys.path.insert(0, str(ROOT / "scripts"))
-import pack_data
+from tools.offline_kit import pack, pixels
 
 RNG = np.random.default_rng(0)
 GREY = RNG.integers(-3, 4, (40, 32, 1, 1)).cumsum(1) + RNG.integers(-3, 4, (40, 1, 32, 1)).cumsum(2) + 128
 GREY = GREY + RNG.integers(0, 12, (40, 32, 32, 1))
-SMOOTH = (GREY + RNG.integers(0, 3, (40, 32, 32, 3))).astype(
-    np.uint8
-)  # neighbours and colours alike, as in photographs
+SMOOTH = (GREY + RNG.integers(0, 3, (40, 32, 32, 3))).astype(np.uint8)  # neighbours and colours are alike
 KINDS = ["npz", "npz compressed", "npz grey", "cifar10", "cifar100", "cifar100 of Python 2", "stl10"]
 PART = 20_000
 
@@ -53,8 +45,7 @@ def write(kind: str, root: Path) -> Path:
 
 
 def python2(planes: np.ndarray) -> bytes:
-    """A pickle of protocol 2 whose bytes lie there as Python 2 wrote them, as in the official
-    files."""
+    """A pickle of protocol 2 with the bytes as Python 2 wrote them in the official files."""
     data = planes.tobytes()
     return b"\x80\x02}U\x04dataT" + len(data).to_bytes(4, "little") + data + b"s."
 
@@ -97,15 +88,15 @@ def test_round_trip_to_the_byte(kind: str, tmp_path: Path) -> None:
     assert pack.unpack(manifest, tmp_path / "out")
     before = {name: data for name, data in contents(source).items() if name not in pack.UNREAD}
     assert contents(tmp_path / "out" / source.name) == before
-    if kind != "npz compressed":  # which is left as it is
+    if kind != "npz compressed":  # whose images are not recompressed
         pieces = [piece for file in pack.load(manifest)["files"] for piece in file["pieces"]]
-        found = sum(int(np.prod(piece["shape"])) for piece in pieces if piece["kind"] == "images")
-        assert found > 0.9 * sum(len(data) for data in before.values())
-        assert sum(part.stat().st_size for part in parts) < 0.75 * found
+        image_bytes = sum(int(np.prod(piece["shape"])) for piece in pieces if piece["kind"] == "images")
+        assert image_bytes > 0.9 * sum(len(data) for data in before.values())
+        assert sum(part.stat().st_size for part in parts) < 0.75 * image_bytes
 
 
 def test_images_of_an_official_set_are_read_from_the_pack(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(blocks, "PIECE", 7 * 3072)  # several pieces, the last one smaller
+    monkeypatch.setattr(pixels, "PIECE", 7 * 3072)  # several pieces, the last one smaller
     manifest = pack.pack(write("npz", tmp_path), tmp_path / "packed", PART)
     assert sum(piece["kind"] == "images" for piece in pack.load(manifest)["files"][0]["pieces"]) == 5 + 2
     pack.unpack(manifest, tmp_path / "out")
@@ -118,14 +109,14 @@ def test_images_of_an_official_set_are_read_from_the_pack(tmp_path: Path, monkey
 
 
 @pytest.mark.parametrize("shape", [(3, 1, 1, 3), (1, 4, 5, 1), (2, 5, 4, 4), (5, 8, 8, 3)])
-def test_any_bytes_survive(shape: tuple[int, int, int, int]) -> None:
+def test_any_images_survive(shape: tuple[int, int, int, int]) -> None:
     for images in (RNG.integers(0, 256, shape, np.uint8), np.full(shape, 255, np.uint8), np.zeros(shape, np.uint8)):
         again = pixels.decode(pixels.encode(images), shape)
         assert again.dtype == np.uint8
         assert np.array_equal(again, images)
 
 
-def test_neighbours_and_colours_are_made_use_of() -> None:
+def test_similar_neighbours_and_colours_compress_better() -> None:
     packed = len(pixels.encode(SMOOTH))
     assert packed < 0.95 * len(lzma.compress(SMOOTH.tobytes()))
     assert packed < 0.9 * sum(len(pixels.encode(SMOOTH[..., [channel]])) for channel in range(3))
@@ -140,7 +131,7 @@ def test_many_images_lie_in_few_pictures() -> None:
         assert np.array_equal(pixels.decode(pixels.encode(images), images.shape), images)
 
 
-def test_there_already_is_left_and_anything_else_there_too(packed: Path, tmp_path: Path) -> None:
+def test_an_existing_file_is_not_overwritten(packed: Path, tmp_path: Path) -> None:
     out = tmp_path / "out"
     assert pack.unpack(packed, out)
     place, before = out / "cifar10.npz", (out / "cifar10.npz").stat().st_mtime_ns
@@ -214,21 +205,21 @@ def test_an_interrupted_unpacking_leaves_nothing(packed: Path, tmp_path: Path, m
     assert sorted(path.name for path in out.iterdir()) == [".cifar10.npz.lock", "cifar10.npz"]
 
 
-def test_no_room_is_told_before_anything_is_written(
+def test_no_room_is_reported_before_anything_is_written(
     packed: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(shutil, "disk_usage", lambda _: type("Usage", (), {"free": 1000}))
     refused(packed, tmp_path / "out", "needs 0 MB but 0 MB are free; make room")
 
 
-def test_a_place_that_cannot_be_written_is_told(packed: Path, tmp_path: Path) -> None:
+def test_a_place_that_cannot_be_written_is_reported(packed: Path, tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
     refused(packed, tmp_path / "file" / "out", "cannot be written")
     with pytest.raises(DataError, match="cannot be written"):
         pack.pack(tmp_path / "cifar10.npz", tmp_path / "file" / "out", PART)
 
 
-def test_what_is_no_archive_is_refused(tmp_path: Path) -> None:
+def test_a_wrong_source_is_refused(tmp_path: Path) -> None:
     (tmp_path / "empty").mkdir()
     (tmp_path / "images.tar.gz").write_bytes(b"x")
     (tmp_path / "broken.npz").write_bytes(b"PK")
@@ -253,16 +244,15 @@ def test_packing_again_leaves_no_part_of_before(packed: Path, tmp_path: Path) ->
     assert pack.unpack(packed, tmp_path / "out")
 
 
-def test_the_script_says_what_it_did(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    source, packs, out = write("npz", tmp_path), tmp_path / "packed", tmp_path / "out"
-    assert pack_data.main(["pack", str(source), "--out", str(packs), "--part-mib", "0.02"]) == 0
-    assert "part(s) of at most 0.0 MiB" in capsys.readouterr().out
-    assert pack_data.main(["unpack", str(packs), "--out", str(out)]) == 0
-    assert pack_data.main(["unpack", str(packs / "cifar10.npz.pack.json"), "--out", str(out)]) == 0
-    said = capsys.readouterr().out.splitlines()
-    assert [line.split(": ")[1].split(",")[0] for line in said] == ["unpacked", "there already"]
-    for wrong in (["pack", str(source), "--part-mib", "0"], ["unpack", str(out)], ["unpack", str(out / "nothing")]):
-        assert pack_data.main([*wrong, "--out", str(out)]) == 1
+def test_the_script_restores_a_folder_of_packs(
+    packed: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    out = tmp_path / "out"
+    for state in ("unpacked", "there already, checked"):
+        assert pack.main([str(packed.parent), "--out", str(out)]) == 0
+        assert capsys.readouterr().out == f"{out / 'cifar10.npz'}: {state}\n"
+    for wrong in (out, out / "nothing"):
+        assert pack.main([str(wrong), "--out", str(out)]) == 1
         text = capsys.readouterr().err
         assert text.startswith("error: ")
         assert text.count("\n") == 1

@@ -1,14 +1,14 @@
 #!/usr/bin/env bash
 # Runs this code on a machine that has Python, torch and perhaps a GPU but no network, from the folder this file is in.
 #
-#   ./run.sh [-m] [Hydra overrides]   scripts/train.py with the kit's images; the same command goes on after a stop
+#   ./run.sh [-m] [Hydra overrides]   scripts/train.py with the kit's images; the same command resumes after a stop
 #   ./run.sh setup                    only unpack, install and check
 #   ./run.sh test-gpu [pytest ...]    the tests that need a CUDA device
 #   ./run.sh bench [bench/run.py ...] the benchmark on this device
-#   ./run.sh python FILE ...          anything else: Python with the kit's packages, in the kit's copy of the code
+#   ./run.sh python FILE ...          Python with the kit's packages, in the kit's copy of the code
 #
-# PYTHON3: the Python that has torch (python3). RESULTS: folder of the records (results beside this file).
-# The first call takes a minute, later ones find everything in work/; a call that was killed is simply repeated.
+# PYTHON3: the Python that has torch (python3). RESULTS: folder of the records (results next to this file).
+# The first call takes a minute and fills work/. Repeat a call that was killed.
 set -euo pipefail
 
 kit=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
@@ -19,28 +19,28 @@ die() { echo "error: $*" >&2; exit 1; }
 
 check_base() {
     [[ -f $base/SHA256SUMS ]] || die "$base/SHA256SUMS is missing; copy the whole folder base of the kit"
-    local told
-    told=$(cd "$base" && LC_ALL=C sha256sum --check --quiet SHA256SUMS 2>/dev/null) ||
-        die "missing or damaged in $base: $(sed -n 's/: FAILED.*//p' <<<"$told" | paste -sd' '); copy the kit again"
+    local report
+    report=$(cd "$base" && LC_ALL=C sha256sum --check --quiet SHA256SUMS 2>/dev/null) ||
+        die "missing or damaged in $base: $(sed -n 's/: FAILED.*//p' <<<"$report" | paste -sd' '); copy the kit again"
 }
 
-make_venv() { # what the machine's Python has, and before it what the kit brings
-    local theirs wanted has
+make_venv() { # the packages of the machine's Python; those of the kit take precedence
+    local folders wanted has
     wanted=$(<"$base/python") python3=${PYTHON3:-python3}
     has=$("$python3" -c 'import sys; print("%d.%d" % sys.version_info[:2])' 2>/dev/null) || die "no $python3; set PYTHON3=..."
     [[ $has == "$wanted" ]] || die "$python3 is Python $has, this kit is for $wanted; set PYTHON3=... or build another"
     rm -rf "$work/venv"
-    # Not --system-site-packages: where that Python is a virtual environment itself, it would lead past it.
+    # Not --system-site-packages: where that Python is a virtual environment, it would skip its packages.
     "$python3" -m venv --without-pip "$work/venv"
-    theirs=$(cd / && "$python3" -c 'import sys; print(*(p for p in sys.path if p.endswith("-packages")), sep="\n")')
+    folders=$(cd / && "$python3" -c 'import sys; print(*(p for p in sys.path if p.endswith("-packages")), sep="\n")')
     {
         echo "$work/source"
-        while read -r folder; do [[ -z $folder ]] || echo "import site; site.addsitedir('$folder')"; done <<<"$theirs"
+        while read -r folder; do [[ -z $folder ]] || echo "import site; site.addsitedir('$folder')"; done <<<"$folders"
     } >"$("$python" -c 'import sysconfig; print(sysconfig.get_path("purelib"))')/kit.pth"
     "$python" -m pip --version >/dev/null 2>&1 || "$python" -m ensurepip >/dev/null
     "$python" -m pip install --quiet --disable-pip-version-check --no-cache-dir --no-index \
         --find-links "$base/wheels" -r "$base/requirements.txt" ||
-        die "what $python3 has and what the kit brings do not make a whole; build the kit with --full or another --has"
+        die "the packages of $python3 and of the kit do not satisfy base/requirements.txt; build the kit with another --has"
 }
 
 install() {
@@ -53,17 +53,17 @@ install() {
         mkdir "$work/source"
         tar -xzf "$base/source.tar.gz" -C "$work/source"
         make_venv
-        cp "$base/SHA256SUMS" "$work/installed" # last: it says that all of the above is done
+        cp "$base/SHA256SUMS" "$work/installed" # last: it marks all of the above as done
     fi
     exec 9>&-
 }
 
 unpack() {
     compgen -G "$images/*.pack.json" >/dev/null || return 0
-    "$python" "$work/source/scripts/pack_data.py" unpack "$images" --out "$work/data"
+    (cd "$work/source" && "$python" -m tools.offline_kit.pack "$images" --out "$work/data")
 }
 
-given() { # pattern: whether one of the overrides fits it
+given() { # pattern: whether one of the overrides matches it
     local word
     for word in "${overrides[@]}"; do [[ $word != $1 ]] || return 0; done
     return 1
@@ -85,22 +85,22 @@ train() {
 test_gpu() {
     cd "$work/source"
     local files
-    mapfile -t files < <(grep -rlE 'mark\.gpu\>' tests --include='test_*.py') # others may import what is not here
+    mapfile -t files < <(grep -rlE 'mark\.gpu\>' tests --include='test_*.py') # others may import missing packages
     exec "$python" -m pytest -m gpu "${files[@]}" "$@"
 }
 
-where() { # what will be used, and from where
+versions() { # of the packages, and where they are
     (cd "$work/source" && "$python" -) <<'END'
 from importlib.util import find_spec
 import torch
 from sns.record.commit import commit
 
 for name in ("sns", "hydra", "omegaconf", "antlr4", "wandb", "torch"):
-    found = find_spec(name)
-    print(f"{name:10} {found.origin if found else 'not here'}")
-stated = commit()
+    spec = find_spec(name)
+    print(f"{name:10} {spec.origin if spec else 'not installed'}")
+code = commit()
 device = torch.cuda.get_device_name() if torch.cuda.is_available() else "no CUDA device"
-print(f"commit {stated['commit']}{' (changed)' if stated['dirty'] else ''}, torch {torch.__version__}, {device}")
+print(f"commit {code['commit']}{' (changed)' if code['dirty'] else ''}, torch {torch.__version__}, {device}")
 END
 }
 
@@ -112,7 +112,7 @@ case $verb in
 esac
 install
 case $verb in
-    setup) unpack; where ;;
+    setup) unpack; versions ;;
     test-gpu) test_gpu "$@" ;;
     bench) cd "$work/source"; exec "$python" bench/run.py --device cuda "$@" ;;
     python) cd "$work/source"; exec "$python" "$@" ;;

@@ -1,5 +1,4 @@
-"""The folder for a machine without network: what is in it, that it works alone, and that damage is
-told."""
+"""The kit for a machine without network works alone, and reports damage."""
 
 import argparse
 import hashlib
@@ -17,9 +16,7 @@ from conftest import ROOT
 
 from sns.common.errors import UserError
 from sns.record.commit import commit
-
-sys.path.insert(0, str(ROOT / "scripts"))
-import gpu_kit
+from tools.offline_kit import build
 
 needs_git = pytest.mark.skipif(not (ROOT / ".git").exists(), reason="a kit is built in a git checkout")
 PYTHON = f"{sys.version_info.major}.{sys.version_info.minor}"
@@ -34,7 +31,7 @@ def kit(tmp_path_factory: pytest.TempPathFactory) -> Path:
     np.savez(folder / "cifar10.npz", x_train=IMAGES, y_train=y, x_test=IMAGES, y_test=y, not_exact=np.arange(3))
     built = folder / "a kit"
     arguments = ["--images", str(folder / "cifar10.npz"), "--no-wheels", "--python", PYTHON, "--part-mib", "0.01"]
-    assert gpu_kit.main(["--out", str(built), *arguments]) == 0
+    assert build.main(["--out", str(built), *arguments]) == 0
     return built
 
 
@@ -51,9 +48,9 @@ def call(kit: Path, *arguments: str, **environment: str) -> subprocess.Completed
     return subprocess.run(command, capture_output=True, text=True, check=False, env=bare | environment, cwd="/")
 
 
-def refused(done: subprocess.CompletedProcess[str], says: str) -> None:
+def refused(done: subprocess.CompletedProcess[str], message: str) -> None:
     assert done.returncode == 1
-    assert says in done.stderr
+    assert message in done.stderr
     assert done.stderr.startswith("error: ")
     assert done.stderr.count("\n") == 1
 
@@ -75,7 +72,7 @@ def test_the_kit_trains_alone(moved: Path) -> None:
 
 
 @needs_git
-def test_what_is_missing_or_damaged_is_told(moved: Path) -> None:
+def test_missing_or_damaged_files_are_reported(moved: Path) -> None:
     refused(call(moved, PYTHON3="/nowhere/python3"), "no /nowhere/python3; set PYTHON3")
     (moved / "base" / "python").write_text("2.7\n")
     refused(call(moved), f"missing or damaged in {moved}/base: python; copy the kit again")
@@ -101,12 +98,12 @@ def test_a_copy_without_git_states_its_commit_and_whether_it_was_changed(kit: Pa
         archive.extractall(tmp_path, filter="data")
     head = subprocess.run(["git", "-C", str(ROOT), "rev-parse", "HEAD"], capture_output=True, text=True, check=True)
     tracked = subprocess.run(["git", "-C", str(ROOT), "ls-files"], capture_output=True, text=True, check=True)
-    found = {path.relative_to(tmp_path).as_posix() for path in tmp_path.rglob("*") if not path.is_dir()}
-    assert found == {*tracked.stdout.splitlines(), "COMMIT"} or commit(ROOT)["dirty"]
+    extracted = {path.relative_to(tmp_path).as_posix() for path in tmp_path.rglob("*") if not path.is_dir()}
+    assert extracted == {*tracked.stdout.splitlines(), "COMMIT"} or commit(ROOT)["dirty"]
     assert commit(tmp_path) == {"commit": head.stdout.strip(), "dirty": False}
     (tmp_path / "README.md").write_text("changed")  # no code
     assert commit(tmp_path)["dirty"] is False
-    file = tmp_path / "sns" / "seed.py"
+    file = tmp_path / "sns" / "__init__.py"
     text = file.read_text()
     file.write_text(text + "\n")
     assert commit(tmp_path) == {"commit": head.stdout.strip(), "dirty": True}
@@ -121,7 +118,7 @@ def test_a_copy_without_git_states_its_commit_and_whether_it_was_changed(kit: Pa
 
 
 @needs_git
-def test_git_is_asked_first_where_there_is_a_checkout(tmp_path: Path) -> None:
+def test_a_checkout_takes_precedence_over_the_stated_commit(tmp_path: Path) -> None:
     (tmp_path / "sns").mkdir()
     (tmp_path / "COMMIT").write_text("stated\n")
     assert commit(tmp_path)["commit"] == "stated"
@@ -130,56 +127,51 @@ def test_git_is_asked_first_where_there_is_a_checkout(tmp_path: Path) -> None:
 
 
 def test_the_kit_brings_what_the_machine_lacks() -> None:
-    wanted, brought = gpu_kit.requirements(gpu_kit.HAS, ("wandb",))
-    names = {gpu_kit._name(line) for line in brought}
+    wanted, brought = build.requirements(build.HAS, ("wandb",))
+    names = {build._name(line) for line in brought}
     assert {"hydra-core", "omegaconf", "plotly", "pytest"} <= names
     assert not names & {"torch", "torchvision", "numpy", "wandb"}
-    assert {gpu_kit._name(line) for line in wanted} >= {"torch", "numpy", *names}
-    assert "numpy>=1.26" in gpu_kit.requirements(gpu_kit.TORCH, ())[1]
+    assert {build._name(line) for line in wanted} >= {"torch", "numpy", *names}
+    assert "numpy>=1.26" in build.requirements(build.HAS[:2], ())[1]
     with pytest.raises(UserError, match="--without wandbb is no dependency"):
-        gpu_kit.requirements(gpu_kit.HAS, ("wandbb",))
+        build.requirements(build.HAS, ("wandbb",))
 
 
-def test_transfers_hold_everything_once_below_the_limit(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_transfers_hold_everything_once_below_the_limit(tmp_path: Path) -> None:
     sizes = {"run.sh": 10, "base/a": 300, "images/p.001": 500, "images/p.002": 500, "images/p.json": 100}
     for name, kib in sizes.items():
         (tmp_path / "kit" / name).parent.mkdir(parents=True, exist_ok=True)
         (tmp_path / "kit" / name).write_bytes(bytes(1024 * kib))
-    groups = gpu_kit.transfers(tmp_path / "kit", 1.0)
-    assert [list(group) for group in groups] == [
-        ["run.sh", "base", "images/p.001", "images/p.json"],
-        ["images/p.002"],
-    ]
-    said = list(gpu_kit.told(groups, 1.0))
-    assert said[0] == "transfer 1 of 2: 0.9 MiB"
-    assert said[-1] == "total: 1.4 MiB"
-    assert any(line.startswith("warning: more than 0.1 MiB") for line in gpu_kit.told(groups, 0.1))
-    folder = gpu_kit.split(tmp_path / "kit", groups)
+    folder = tmp_path / "kit-transfers"
+    assert list(build.split(tmp_path / "kit", 1.0)) == [f"{folder}/1: 0.9 MiB", f"{folder}/2: 0.5 MiB"]
+    assert [path.name for path in (folder / "2").rglob("*") if path.is_file()] == ["p.002"]
     for number in ("1", "2"):
         shutil.copytree(folder / number, tmp_path / "joined", dirs_exist_ok=True)
     for name, kib in sizes.items():
         assert (tmp_path / "joined" / name).stat().st_size == 1024 * kib
+    lines = list(build.split(tmp_path / "kit", 0.1))
+    assert any(line.startswith("warning: more than 0.1 MiB") for line in lines)
 
 
 @needs_git
 def test_a_failed_build_leaves_the_old_kit(kit: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     out = Path(shutil.copytree(kit, tmp_path / "kit"))
     arguments = ["--no-wheels", "--out", str(out), "--images", str(tmp_path / "nothing.npz")]
-    assert gpu_kit.main(arguments) == 1
+    assert build.main(arguments) == 1
     assert capsys.readouterr().err.startswith("error: ")
     assert (out / "base" / "SHA256SUMS").is_file()
     (tmp_path / "other").mkdir()
-    assert gpu_kit.main(["--no-wheels", "--out", str(tmp_path / "other")]) == 1
-    assert "is there and is no kit" in capsys.readouterr().err
+    assert build.main(["--no-wheels", "--out", str(tmp_path / "other")]) == 1
+    assert "exists and is not a kit" in capsys.readouterr().err
     assert sorted(path.name for path in tmp_path.iterdir()) == ["kit", "other"]
 
 
 @needs_git
-def test_wheels_that_cannot_be_had_are_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_failed_download_of_wheels_is_reported(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(sys, "executable", "/bin/false")
-    with pytest.raises(UserError, match=r"the wheels cannot be had \(pip failed\)"):
-        gpu_kit.wheels(tmp_path, ["hydra-core"], "3.12")
-    options = argparse.Namespace(full=False, has=gpu_kit.HAS, without=[], python="3.12", no_wheels=False, images=[])
+    with pytest.raises(UserError, match=r"the wheels could not be downloaded \(pip failed\)"):
+        build.wheels(tmp_path, ["hydra-core"], "3.12")
+    options = argparse.Namespace(has=build.HAS, without=[], python="3.12", no_wheels=False, images=[])
     with pytest.raises(UserError):
-        list(gpu_kit.build(tmp_path / "kit", options))
+        list(build.build(tmp_path / "kit", options))
     assert list(tmp_path.iterdir()) == []

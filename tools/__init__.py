@@ -1,0 +1,1 @@
+"""What runs the project on unusual machines."""

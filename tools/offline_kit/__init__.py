@@ -1,0 +1,1 @@
+"""A folder with everything that a machine without network needs to train: docs/gpu.md."""
