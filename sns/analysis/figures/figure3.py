@@ -3,6 +3,7 @@ batch size."""
 
 from typing import Any
 
+import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
@@ -10,38 +11,39 @@ from matplotlib.lines import Line2D
 from matplotlib.patches import Patch
 
 from sns.analysis.cells import REGIMES, Results
-from sns.analysis.figures import plotted, style
+from sns.analysis.figures import plotted, style, traces
 from sns.analysis.stats import summarise
 from sns.common.errors import RecordError
 
-NUMBER = 3
+TITLE = "Largest Hessian eigenvalue"
 PARTS = ("train", "test")
 COLUMNS = [*plotted.KEYS, "part", "seed", "eigenvalue", "converged", "mean", "sd", "n"]
 WIDE = 20  # ratio of the largest to the smallest mean from which the axis is logarithmic
-TEXT = (
-    "Figure 3. Largest eigenvalue of the Hessian of the unregularised loss with respect to all parameters at the end "
-    "of training, on training and on test data: bars are means over seeds, points the seeds, hollow where the power "
-    "iteration did not converge. The axis is logarithmic where the means differ more than twentyfold."
+CAPTION = (
+    "Largest eigenvalue of the Hessian of the unregularised loss with respect to all parameters at the end of "
+    "training, on training and on test data. Bars: means over seeds, hatched for the large batch. Points: the seeds, "
+    "hollow where the power iteration did not converge. The axis is logarithmic where the means differ more than "
+    "twentyfold."
 )
 
 
-def compute(grid: Results, setting: str | None = None) -> pd.DataFrame:
+def compute(results: Results, setting: str | None = None) -> pd.DataFrame:
     """A row for each run and part: eigenvalue (nats per squared unit of the parameters) with the
     cell's mean, sd and n.
 
     Raises RecordError where no run of the setting measured it.
     """
-    name = plotted.main_setting(grid, setting)
+    name = plotted.main_setting(results, setting)
     rows: list[dict[str, Any]] = []
     without = 0
-    for cell in plotted.cells(grid, [name]):
+    for cell in plotted.cells(results, [name]):
         for part in PARTS:
-            found = {
+            entries = {
                 r.result.seed: entry for r in cell.finished if (entry := _entry(r.result.hessian, part)) is not None
             }
-            summary = summarise(entry["eigenvalue"] for entry in found.values())
-            without += len(cell.finished) - len(found) if part == "train" else 0
-            for seed, entry in found.items():
+            summary = summarise(entry["eigenvalue"] for entry in entries.values())
+            without += len(cell.finished) - len(entries) if part == "train" else 0
+            for seed, entry in entries.items():
                 numbers = {"eigenvalue": entry["eigenvalue"], "converged": entry.get("converged", True)}
                 spread = {"mean": summary.mean, "sd": summary.sd, "n": summary.n}
                 rows.append({**plotted.key(cell), "part": part, "seed": seed, **numbers, **spread})
@@ -51,7 +53,7 @@ def compute(grid: Results, setting: str | None = None) -> pd.DataFrame:
         )
     frame = pd.DataFrame(rows, columns=COLUMNS)
     faults = [f"{without} run(s) without this measurement"] if without else []
-    frame.attrs["caption"] = plotted.caption(TEXT + plotted.instead(name), grid, [name], faults)
+    frame.attrs["caption"] = plotted.caption(CAPTION + plotted.instead(name), results, [name], faults)
     return frame
 
 
@@ -60,26 +62,29 @@ def _entry(hessian: dict[str, Any] | None, part: str) -> dict[str, Any] | None:
     return entry if isinstance(entry, dict) and isinstance(entry.get("eigenvalue"), (int, float)) else None
 
 
+def _logarithmic(frame: pd.DataFrame) -> bool:
+    """Whether the means differ widely. A negative eigenvalue has no place on a logarithmic axis,
+    and is never dropped."""
+    return bool(frame["eigenvalue"].min() > 0 and frame["mean"].max() / frame["mean"].min() > WIDE)
+
+
 def draw(frame: pd.DataFrame) -> Figure:
-    """The figure from `compute`'s rows: a panel a part, a pair of bars a method."""
+    """A panel for each part, a pair of bars for each method."""
     figure = style.new(8.0, 4.0)
-    names = plotted.methods(frame)
-    setting = str(frame["setting"].iloc[0])
-    batch = plotted.sizes(frame, setting)
-    panels = figure.subplots(1, 2, sharey=True)
-    for axes, part in zip(panels, PARTS, strict=True):
-        _bars(axes, frame[frame["part"] == part], names, list(batch))
-        axes.set_title(f"{plotted.title(setting)}: {part} loss")
-    panels[0].set_ylabel("largest Hessian eigenvalue")
-    # A seed with a negative eigenvalue has no place on a logarithmic axis, and is never dropped.
-    if frame["eigenvalue"].min() > 0 and frame["mean"].max() / frame["mean"].min() > WIDE:
-        panels[0].set_yscale("log")
+    names, sizes = plotted.methods(frame), plotted.sizes(frame)
+    grid = figure.subplots(1, 2, sharey=True)
+    for axes, part in zip(grid, PARTS, strict=True):
+        _bars(axes, frame[frame["part"] == part], names, list(sizes))
+        axes.set_title(f"{plotted.title(str(frame['setting'].iloc[0]))}: {part} loss")
+    grid[0].set_ylabel("largest Hessian eigenvalue")
+    if _logarithmic(frame):
+        grid[0].set_yscale("log")
     handles: list[Any] = [
-        Patch(facecolor="#999999", edgecolor="black", hatch="" if regime == "small" else "///", label=batch[regime])
-        for regime in batch
+        Patch(facecolor="#999999", edgecolor="black", hatch="" if regime == "small" else "///", label=size)
+        for regime, size in sizes.items()
     ]
     handles.append(Line2D([], [], color="black", ls="", marker="o", ms=3, label="one seed"))
-    return style.finish(figure, handles, frame.attrs.get("caption", ""))
+    return style.finish(figure, handles, frame.attrs["caption"])
 
 
 def _bars(axes: Axes, part: pd.DataFrame, names: list[str], regimes: list[str]) -> None:
@@ -88,9 +93,8 @@ def _bars(axes: Axes, part: pd.DataFrame, names: list[str], regimes: list[str]) 
             rows = part[(part["method"] == method) & (part["regime"] == regime)]
             place = x + 0.4 * (REGIMES.index(regime) - 0.5)
             if rows.empty:
-                axes.text(
-                    place, 0.02, "no value", transform=axes.get_xaxis_transform(), rotation=90, ha="center", fontsize=7
-                )
+                above = axes.get_xaxis_transform()
+                axes.text(place, 0.02, "no value", transform=above, rotation=90, ha="center", fontsize=7)
                 continue
             colour, _ = style.look(method, names)
             hatch = "" if regime == "small" else "///"
@@ -102,3 +106,41 @@ def _bars(axes: Axes, part: pd.DataFrame, names: list[str], regimes: list[str]) 
                 axes.plot(place + offset, value, "o", ms=3.2, mfc=fill, mec="black", mew=0.6, zorder=3)
     axes.set_xticks(range(len(names)), names)
     axes.grid(visible=False, axis="x")
+
+
+def panels(frame: pd.DataFrame) -> list[traces.Panel]:
+    """A panel for each part, a bar for each method and batch size, a point for each seed."""
+    names, sizes = plotted.methods(frame), plotted.sizes(frame)
+    order = [f"{method}<br>{size}" for method in names for size in sizes.values()]
+    xaxis = {"categoryorder": "array", "categoryarray": order}
+    title = plotted.title(str(frame["setting"].iloc[0]))
+    made = []
+    for part, of_part in frame.groupby("part", sort=False):
+        bars: list[traces.Trace] = []
+        for (method, regime), rows in of_part.groupby(["method", "regime"], sort=False):
+            hatch = "" if regime == "small" else "/"
+            bars += _bar(rows, str(method), f"{method}<br>{sizes[str(regime)]}", hatch, names)
+        layout = {"xaxis": xaxis, "yaxis": _page_axis(frame), "hovermode": "closest"}
+        made.append(traces.panel(f"{title}, {part} loss", "", "largest eigenvalue", bars, **layout))
+    return made
+
+
+def _bar(rows: pd.DataFrame, method: str, place: str, hatch: str, names: list[str]) -> list[traces.Trace]:
+    bar = {"type": "bar", "x": [place], "y": traces.short(rows["mean"].iloc[:1]), "name": f"mean of {len(rows)}"}
+    face = {"color": style.look(method, names)[0], "pattern": {"shape": hatch}}
+    dots = {"x": [place] * len(rows), "y": traces.short(rows["eigenvalue"]), "mode": "markers", "name": ""}
+    runs = zip(rows["seed"], rows["converged"], strict=True)
+    labels = [f"seed {seed}{'' if converged else ', not converged'}" for seed, converged in runs]
+    marker = {"color": "#888888", "size": 6, "line": {"width": 1, "color": "#ffffff"}}
+    return [{**bar, "meta": method, "marker": face}, {**dots, "meta": method, "text": labels, "marker": marker}]
+
+
+def _page_axis(frame: pd.DataFrame) -> dict[str, Any]:
+    """The axis of the page's panels; a logarithmic one has ticks 1, 2, 5, 10, ..."""
+    if not _logarithmic(frame):
+        return {"type": "linear"}
+    ends = [float(np.log10(frame["eigenvalue"].min() / 1.6)), float(np.log10(frame["eigenvalue"].max() * 1.3))]
+    decades = range(int(np.floor(ends[0])), int(np.ceil(ends[1])) + 1)
+    ticks = [float(f"{digit}e{decade}") for decade in decades for digit in (1, 2, 5)]
+    title = {"text": "largest eigenvalue (log scale)"}
+    return {"type": "log", "range": ends, "tickvals": ticks, "ticktext": [f"{t:g}" for t in ticks], "title": title}

@@ -7,7 +7,7 @@ import pandas as pd
 
 from sns.analysis.cells import METHODS, REGIMES, Cell, Results
 from sns.analysis.figures import plotted
-from sns.analysis.report.panels import short, thin
+from sns.analysis.figures.traces import short, thin
 from sns.analysis.table1 import reproduction as verdict
 from sns.analysis.table1 import text as table1_text
 from sns.analysis.table1.table import is_given

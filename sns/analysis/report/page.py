@@ -13,59 +13,61 @@ from plotly.offline import get_plotlyjs
 from sns.analysis.cells import PAPER, PAPER_SETTINGS, REGIMES, Results
 from sns.analysis.claims import text as claims_text
 from sns.analysis.claims import verdicts as claims
+from sns.analysis.figures import traces
 from sns.analysis.report import bound as report_bound
 from sns.analysis.report import data as report_data
 from sns.analysis.report import figures as report_figures
-from sns.analysis.report import panels as report_panels
+from sns.analysis.report.finding import finding
 from sns.analysis.table1 import table as table1
 from sns.common.files import write_text
 
 
-def build(grid: Results, title: str) -> str:
+def build(results: Results, title: str) -> str:
     """The page as HTML. `title` names the experiment; whatever comes from records is escaped.
 
-    UserError where the grid holds no finished run.
+    UserError where there is no finished run.
     """
-    verdicts = claims.compute(grid)
+    verdicts = claims.compute(results)
     environments = report_data.Environments()
-    cells = report_data.cells(grid, environments)
-    table = report_data.table(table1.compute(grid))
-    figures = report_figures.build(grid)
+    cells = report_data.cells(results, environments)
+    table = report_data.table(table1.compute(results))
+    figures = report_figures.build(results)
+    in_script = {
+        "cells": cells,
+        "figures": {figure["id"]: figure["panels"] for figure in figures.values()},
+        "environments": environments.listed,
+        "dark": traces.DARK,
+    }
     return (
         _templates()
         .get_template("report.html.j2")
         .render(
             title=title,
-            summary=_summary(grid),
-            ours=not any(name in PAPER_SETTINGS for name in grid.settings),
+            counts=_counts(results),
+            ours=not any(name in PAPER_SETTINGS for name in results.settings),
+            finding=finding(results),
             table=table,
-            figures=[{key: entry[key] for key in entry if key != "panels"} for entry in figures],
-            methods={name: report_panels.look(name, grid.methods) for name in grid.methods},
+            summary=figures.pop("summary"),  # on top of the page
+            figures=list(figures.values()),
+            methods={name: traces.look(name, results.methods) for name in results.methods},
             claims=[
                 {**asdict(v), "interval": claims_text.interval(v), "printed": claims_text.paper(v)} for v in verdicts
             ],
             claims_scope=f"{claims_text.scope_note(verdicts)} {claims_text.counts(verdicts).capitalize()}.",
-            bound=report_bound.bound(grid),
+            bound=report_bound.bound(results),
             departures=yaml.safe_load((PAPER / "departures.yaml").read_text(encoding="utf-8")),
             environments=environments.listed,
-            missing=report_data.missing(grid, _expected(grid)),
-            warnings=grid.warnings,
-            data=_json(
-                {
-                    "cells": cells,
-                    "figures": {figure["id"]: figure["panels"] for figure in figures},
-                    "environments": environments.listed,
-                    "dark": report_panels.DARK,
-                }
-            ),
+            missing=report_data.missing(results, _expected(results)),
+            warnings=results.warnings,
+            data=_json(in_script),
             plotly=get_plotlyjs(),
         )
     )
 
 
-def write(grid: Results, title: str, path: Path) -> int:
+def write(results: Results, title: str, path: Path) -> int:
     """Writes the page to `path` atomically and returns its size in bytes."""
-    page = build(grid, title)
+    page = build(results, title)
     path.parent.mkdir(parents=True, exist_ok=True)
     write_text(path, page)
     return len(page.encode())
@@ -95,21 +97,22 @@ def _finite(value: Any) -> Any:
     return value
 
 
-def _expected(grid: Results) -> list[str]:
-    """The settings a reader would look for: the paper's where the grid has any of them, and all it
-    has."""
-    ours = list(grid.settings)
+def _expected(results: Results) -> list[str]:
+    """The settings a reader would look for: those with records, and the paper's where one of these
+    has records."""
+    ours = list(results.settings)
     return [*PAPER_SETTINGS, *(s for s in ours if s not in PAPER_SETTINGS)] if set(ours) & set(PAPER_SETTINGS) else ours
 
 
-def _summary(grid: Results) -> str:
-    records = [record.result for cell in grid.cells for record in cell.records]
-    ended = [result.status for result in records]
-    lost = ", ".join(f"{ended.count(name)} {name}" for name in ("diverged", "failed") if name in ended)
-    seeds = sorted({result.seed for result in records})
-    places = len(_expected(grid)) * len(grid.methods) * len(REGIMES)
+def _counts(results: Results) -> str:
+    """How many runs, cells and seeds the page is computed from."""
+    records = [record.result for cell in results.cells for record in cell.records]
+    statuses = [result.status for result in records]
+    lost = ", ".join(f"{statuses.count(name)} {name}" for name in ("diverged", "failed") if name in statuses)
+    places = len(_expected(results)) * len(results.methods) * len(REGIMES)
     runs = _count(len(records), "run") + (f" ({lost})" if lost else "")
-    return f"{runs} in {len(grid.cells)} of {places} cells; {_count(len(seeds), 'seed')}."
+    seeds = _count(len({result.seed for result in records}), "seed")
+    return f"{runs} in {len(results.cells)} of {places} cells; {seeds}."
 
 
 def _count(number: int, noun: str) -> str:
