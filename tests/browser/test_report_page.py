@@ -125,10 +125,10 @@ def test_every_plot_is_drawn_without_a_console_message(browser: "webdriver.Chrom
     draw_all(browser)
     shoot(browser, "light")
     titles = browser.execute_script("return [...document.querySelectorAll('.panels h4')].map(e => e.textContent)")
-    assert len(titles) == 2 + 5 + 2 + 1 + 2 + 5  # figures 1 to 6 with one setting in 1 to 4 and one in 5 and 6
+    assert len(titles) == 2 + 2 + 5 + 2 + 1 + 2 + 5  # summary; figures 1 to 4 and 5 and 6 with one setting each
     lines = browser.execute_script("return document.querySelectorAll('#fig1 .plot .scatterlayer .trace').length")
     assert lines == 2 * 4 * 3 * 2  # regimes, methods, curves; a line and a band each
-    assert browser.find_elements(By.CSS_SELECTOR, "figure .note") == []
+    assert [note.text[:9] for note in browser.find_elements(By.CSS_SELECTOR, "figure .note")] == ["no method"]  # dose
     assert errors(browser) == []
 
 
@@ -235,6 +235,18 @@ def test_dark_mode_reaches_the_plots(browser: "webdriver.Chrome", page: Path) ->
         "Emulation.setEmulatedMedia", {"features": [{"name": "prefers-color-scheme", "value": "light"}]}
     )
     wait_for(browser, "return document.querySelector('#fig1 .plot .main-svg').style.background == 'rgb(255, 255, 255)'")
+
+
+def test_the_first_screen_shows_the_finding_and_the_table_fits(browser: "webdriver.Chrome", page: Path) -> None:
+    open_page(browser, page, 1280, 800)
+    wait_for(browser, "return document.querySelectorAll('#figsummary .main-svg').length > 1")
+    shoot(browser, "first_screen", whole=False)
+    bottom = "return document.querySelector('#figsummary .panels').getBoundingClientRect().bottom"
+    assert browser.execute_script(bottom) <= 800
+    assert "spectral +5.0 points (higher in 4 of 4 cells)" in browser.find_element(By.ID, "finding").text
+    table = "const box = document.querySelector('#table1 .scroll'); return [box.scrollWidth, box.clientWidth]"
+    needed, given = browser.execute_script(table)
+    assert 0 < needed <= given
 
 
 @pytest.mark.parametrize("width", [320, 390])

@@ -102,7 +102,7 @@ def regime_handles(sizes: dict[str, str]) -> list[Line2D]:
 def finish(figure: Figure, handles: list[Any], caption: str) -> Figure:
     """Adds a legend above and the caption, wrapped to the width, below; constrained layout makes
     room for both."""
-    figure.legend(handles=handles, loc="outside upper center", ncols=min(8, len(handles)))
+    figure.legend(handles=handles, loc="outside upper center", ncols=min(8, max(1, len(handles))))
     width = int(figure.get_figwidth() * 21)
     wrapped = "\n".join(textwrap.fill(line, width) for line in caption.splitlines())
     figure.supxlabel(wrapped, x=0.01, ha="left", fontsize=6.5, color="#333333", linespacing=1.25)

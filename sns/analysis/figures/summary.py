@@ -34,7 +34,7 @@ def compute(results: Results, setting: str | None = None) -> pd.DataFrame:
     rows = [row for cell in plotted.cells(results, settings) for row in _rows(results, cell)]
     if not rows:
         raise RecordError("no run trained to the end: there is nothing to summarise")
-    frame = pd.DataFrame(rows, columns=COLUMNS)
+    frame = pd.DataFrame(rows, columns=COLUMNS).astype({name: float for name in ("sd", "difference", "low", "high")})
     frame.attrs["caption"] = plotted.caption(CAPTION, results, settings)
     return frame
 

@@ -28,11 +28,16 @@ def finding(results: Results) -> list[tuple[str, str]]:
         return []
     accuracy, gap = (frame[frame["quantity"] == quantity] for quantity in ("test_accuracy", "gap"))
     texts = [
-        (f"Test accuracy against {summary.BASE}, mean over cells:", f"{_compared(accuracy, 'higher', 'lower')}. {CELL}"),
+        (
+            f"Test accuracy against {summary.BASE}, mean over cells:",
+            f"{_compared(accuracy, 'higher', 'lower')}. {CELL}",
+        ),
         ("Training minus test accuracy, likewise:", f"{_compared(gap, 'lower', 'higher')}."),
     ]
     if by_batch := ", ".join(_by_batch(results, accuracy)):
-        texts.append(("With the large instead of the small batch", f"the difference in test accuracy goes {by_batch}. {DOSE}"))
+        texts.append(
+            ("With the large instead of the small batch", f"the difference in test accuracy goes {by_batch}. {DOSE}")
+        )
     return texts
 
 

@@ -28,14 +28,13 @@ def build(results: Results, title: str) -> str:
     UserError where there is no finished run.
     """
     verdicts = claims.compute(results)
-    environments = report_data.Environments()
-    cells = report_data.cells(results, environments)
+    cells, environments = report_data.cells(results)
     table = report_data.table(table1.compute(results))
     figures = report_figures.build(results)
     in_script = {
         "cells": cells,
         "figures": {figure["id"]: figure["panels"] for figure in figures.values()},
-        "environments": environments.listed,
+        "environments": environments,
         "dark": traces.DARK,
     }
     return (
@@ -56,7 +55,7 @@ def build(results: Results, title: str) -> str:
             claims_scope=f"{claims_text.scope_note(verdicts)} {claims_text.counts(verdicts).capitalize()}.",
             bound=report_bound.bound(results),
             departures=yaml.safe_load((PAPER / "departures.yaml").read_text(encoding="utf-8")),
-            environments=environments.listed,
+            environments=environments,
             missing=report_data.missing(results, _expected(results)),
             warnings=results.warnings,
             data=_json(in_script),
