@@ -71,9 +71,7 @@ def draw(frame: pd.DataFrame) -> Figure:
     names = plotted.methods(frame)
     grid = figure.subplots(2, math.ceil(len(QUANTITIES) / 2))
     for axes, (quantity, label) in zip(grid.flat, QUANTITIES.items(), strict=True):
-        for (_, regime), rows in frame[frame["quantity"] == quantity].groupby(["method", "regime"], sort=False):
-            face = {} if regime == "small" else {"mfc": "white"}
-            style.curve(axes, rows, "scale", names, style.REGIME_LINES[str(regime)], ms=4, **face)
+        style.curves(axes, frame[frame["quantity"] == quantity], "scale", names, ms=4)
         axes.set_xscale("symlog" if frame["scale"].min() == 0 else "log")
         axes.set_title(label)
     for axes in grid[-1]:

@@ -1,7 +1,8 @@
 """Figure 2: input-gradient norms against the generalization gap, on training and on test data
 (section 4.2)."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
+from itertools import product
 from typing import Any
 
 import pandas as pd
@@ -96,20 +97,17 @@ def _paths(axes: Axes, part: pd.DataFrame, column: str, names: list[str]) -> Non
         axes.plot(wide[column].iloc[-1:], wide["gap"].iloc[-1:], color=colour, marker=marker, ms=6, mfc=face, zorder=4)
 
 
-def _rhos(part: pd.DataFrame, names: list[str]) -> Iterator[tuple[str, dict[str, Any]]]:
-    """Label and row of each split, method and batch size; `mean` is NaN where there is no rho."""
-    rows = {(row["quantity"], row["method"], row["regime"]): row for row in part.to_dict("records")}
-    for split in SPLITS:
-        for method in names:
-            for regime, size in plotted.sizes(part).items():
-                row = rows.get((f"rho_{split}", method, regime), {"mean": float("nan")})
-                yield f"{split}, {method}, {size}", {str(name): value for name, value in row.items()}
+def _rhos(part: pd.DataFrame, names: list[str]) -> dict[str, dict[str, Any]]:
+    """The rows of rho by label, in the order of splits, methods and batch sizes."""
+    rows: dict[Any, Any] = {(row["quantity"], row["method"], row["regime"]): row for row in part.to_dict("records")}
+    places = product(SPLITS, names, plotted.sizes(part).items())
+    keys = {f"{split}, {name}, {size}": (f"rho_{split}", name, regime) for split, name, (regime, size) in places}
+    return {label: rows[key] for label, key in keys.items() if key in rows}
 
 
 def _intervals(axes: Axes, part: pd.DataFrame, names: list[str]) -> None:
-    labels = []
-    for y, (label, row) in enumerate(_rhos(part, names)):
-        labels.append(label)
+    rhos = _rhos(part, names)
+    for y, row in enumerate(rhos.values()):
         if pd.isna(row["mean"]):
             axes.text(0, y, "none", ha="center", va="center", color="#777777", fontsize=6)
             continue
@@ -118,7 +116,7 @@ def _intervals(axes: Axes, part: pd.DataFrame, names: list[str]) -> None:
         face = colour if row["regime"] == "small" else "white"
         axes.plot([row["mean"]], [y], color=colour, marker=marker, mfc=face, ms=5)
     axes.axvline(0, color="#999999", lw=0.8)
-    axes.set_yticks(range(len(labels)), labels, fontsize=6.5)
+    axes.set_yticks(range(len(rhos)), list(rhos), fontsize=6.5)
     axes.invert_yaxis()
     axes.set(xlim=(-1.05, 1.05), xlabel="Spearman's rho of norm and gap", title="rank correlation over epochs")
     axes.grid(visible=False, axis="y")
@@ -145,24 +143,20 @@ def _trace(rows: pd.DataFrame, column: str, names: list[str], sizes: dict[str, s
     method, regime = str(rows["method"].iloc[0]), str(rows["regime"].iloc[0])
     wide = _wide(rows)
     wide = wide.iloc[traces.thin(len(wide))]
-    chosen = traces.look(method, names)
+    chosen, dash = traces.look(method, names), traces.DASHES[style.REGIME_LINES[regime]]
     diameters = [3] * (len(wide) - 1) + [9]  # the last evaluation is larger
-    return {
-        "x": traces.short(wide[column]),
-        "y": traces.short(wide["gap"]),
-        "text": [f"epoch {epoch:g}" for epoch in wide.index],
-        "name": f"{method}, {sizes[regime]}",
-        "meta": method,
-        "mode": "lines+markers",
-        "line": {"color": chosen["colour"], "dash": traces.DASHES[style.REGIME_LINES[regime]], "width": 0.8},
-        "marker": {"color": chosen["colour"], "symbol": chosen["symbol"], "size": diameters},
-    }
+    line = {"color": chosen["colour"], "dash": dash, "width": 0.8}
+    marker = {"color": chosen["colour"], "symbol": chosen["symbol"], "size": diameters}
+    looks = {"mode": "lines+markers", "line": line, "marker": marker, "meta": method}
+    points = {"x": traces.short(wide[column]), "y": traces.short(wide["gap"])}
+    texts = {"name": f"{method}, {sizes[regime]}", "text": [f"epoch {epoch:g}" for epoch in wide.index]}
+    return {**points, **looks, **texts}
 
 
 def _correlation_panel(part: pd.DataFrame, names: list[str], title: str) -> traces.Panel:
     points = [
         {**traces.interval("x", row, names), "y": [label], "name": f"{row['n']} run(s)"}
-        for label, row in _rhos(part, names)
+        for label, row in _rhos(part, names).items()
         if pd.notna(row["mean"])
     ]
     layout: dict[str, Any] = {"hovermode": "closest", "height": 420, "shapes": [traces.rule("x", 0)]}

@@ -23,18 +23,21 @@ CAPTION = (
 )
 
 
-def compute(results: Results, setting: str | None = None, layer: str | None = None) -> pd.DataFrame:
+def compute(results: Results, setting: str | None = None) -> pd.DataFrame:
     """A row for each cell, weight matrix and index: mean, least and greatest singular value over
-    the n runs.
+    the n runs. The middle convolution is shown first.
 
-    `layer` is the one drawn large, by default the middle convolution. Raises RecordError where no
-    run of the setting measured its spectra or `layer` is not among them.
+    Raises RecordError where no run of the setting measured its spectra.
     """
     name = plotted.main_setting(results, setting)
     frames, faults = [], []
     for cell in plotted.cells(results, [name]):
-        tables, unread = plotted.readable(cell, _values)
-        faults += unread
+        tables: list[pd.DataFrame] = []
+        for record in cell.finished:
+            try:
+                tables += _values(record)
+            except RecordError as error:
+                faults.append(str(error))
         if tables:
             groups = pd.concat(tables).groupby(["layer", "kind", "index"], sort=False)["singular_value"]
             numbers = groups.agg(mean="mean", low="min", high="max", n="count").reset_index()
@@ -46,20 +49,18 @@ def compute(results: Results, setting: str | None = None, layer: str | None = No
     frame = pd.concat(frames, ignore_index=True)
     layers = list(dict.fromkeys(frame["layer"]))
     convolutions = list(dict.fromkeys(frame[frame["kind"] == "conv"]["layer"])) or layers
-    chosen = convolutions[len(convolutions) // 2] if layer is None else layer
-    if chosen not in layers:
-        raise RecordError(f"{name} has no weight matrix {chosen}; there are: {', '.join(layers)}")
-    text = CAPTION.format(layer=chosen, shown=len(_spread(layers)), total=len(layers)) + plotted.instead(name)
-    frame.attrs.update(first_panel=chosen, caption=plotted.caption(text, results, [name], faults))
+    first = convolutions[len(convolutions) // 2]
+    text = CAPTION.format(layer=first, shown=len(_spread(layers)), total=len(layers)) + plotted.instead(name)
+    frame.attrs.update(first_panel=first, caption=plotted.caption(text, results, [name], faults))
     return frame
 
 
-def _values(record: Record) -> pd.DataFrame | None:
-    """Spectra of a run with the kind of each layer."""
-    if record.spectra is None:
-        return None
+def _values(record: Record) -> list[pd.DataFrame]:
+    """The spectra of a run with the kind of each layer, [] where they were not measured."""
+    if record.spectra is None or record.spectra.empty:
+        return []
     kinds: dict[Any, Any] = {} if record.layers is None else dict(record.layers[["layer", "kind"]].to_numpy())
-    return record.spectra.assign(kind=record.spectra["layer"].map(kinds).fillna("unknown"))
+    return [record.spectra.assign(kind=record.spectra["layer"].map(kinds).fillna("unknown"))]
 
 
 def _spread(layers: list[str]) -> list[str]:
@@ -97,9 +98,5 @@ def _panel(axes: Axes, part: pd.DataFrame, names: list[str], **options: Any) -> 
 def panels(frame: pd.DataFrame) -> list[traces.Panel]:
     """A panel for each weight matrix."""
     names, sizes = plotted.methods(frame), plotted.sizes(frame)
-    return [
-        traces.panel(
-            str(layer), "index", "singular value", traces.curves(part, "index", names, sizes), hovermode="x unified"
-        )
-        for layer, part in frame.groupby("layer", sort=False)
-    ]
+    lines = {str(name): traces.curves(part, "index", names, sizes) for name, part in frame.groupby("layer", sort=False)}
+    return [traces.panel(name, "index", "singular value", lines[name], hovermode="x unified") for name in lines]

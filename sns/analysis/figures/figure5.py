@@ -4,11 +4,9 @@ import pandas as pd
 
 from sns.analysis.cells import Results
 from sns.analysis.figures import figure1, plotted
-from sns.analysis.figures.figure1 import draw, panels
-
-__all__ = ["TITLE", "compute", "draw", "panels"]
 
 TITLE = f"{figure1.TITLE}, other settings"
+draw, panels = figure1.draw, figure1.panels
 
 
 def compute(results: Results, setting: str | None = None) -> pd.DataFrame:

@@ -4,11 +4,9 @@ import pandas as pd
 
 from sns.analysis.cells import Results
 from sns.analysis.figures import figure2, plotted
-from sns.analysis.figures.figure2 import draw, panels
-
-__all__ = ["TITLE", "compute", "draw", "panels"]
 
 TITLE = f"{figure2.TITLE}, other settings"
+draw, panels = figure2.draw, figure2.panels
 
 
 def compute(results: Results, setting: str | None = None) -> pd.DataFrame:

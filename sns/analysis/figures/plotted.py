@@ -1,7 +1,7 @@
 """What the figures share: from cells to plotted numbers, and captions that name the runs and what
 is missing."""
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 import pandas as pd
@@ -85,21 +85,6 @@ def joined(frames: list[pd.DataFrame], text: str, results: Results, settings: Se
     frame.attrs["caption"] = caption(text, results, settings)
     frame.attrs["settings"] = [name for name in settings if (frame["setting"] == name).any()] or list(settings)
     return frame
-
-
-def readable(cell: Cell, table: Callable[[Record], pd.DataFrame | None]) -> tuple[list[pd.DataFrame], list[str]]:
-    """The `table` of each finished run that has it, and one sentence for each that cannot be
-    read."""
-    tables, faults = [], []
-    for record in cell.finished:
-        try:
-            frame = table(record)
-        except RecordError as error:
-            faults.append(str(error))
-            continue
-        if frame is not None and len(frame):
-            tables.append(frame)
-    return tables, faults
 
 
 def sizes(frame: pd.DataFrame, setting: str | None = None) -> dict[str, str]:

@@ -17,16 +17,13 @@ from sns.common.files import atomic, write_text
 
 
 class FigureModule(Protocol):
-    """What a figure's module must have. It may also have `TITLE`, a few words for the page, and
-    `panels(frame)`, a list of `traces.Panel`. A figure without panels is shown on the page as
-    drawn."""
+    """A figure's module. It may also have `TITLE`, a few words for the page, and `panels(frame)`, a
+    list of `traces.Panel`. A figure without panels is shown on the page as drawn."""
 
     def compute(self, results: Results, setting: str | None = None, /) -> pd.DataFrame:
-        """Every plotted number; the caption in attrs["caption"].
-
-        With attrs["first_panel"], the title of a panel, the page shows one panel at a time, that
-        one first. RecordError where the records hold nothing to draw.
-        """
+        """Every plotted number, the caption in attrs["caption"]; RecordError where the records hold
+        nothing to draw. With attrs["first_panel"], a panel's title, the page shows one panel at a
+        time, that one first."""
 
     def draw(self, frame: pd.DataFrame, /) -> Figure:
         """The figure from what `compute` returned."""

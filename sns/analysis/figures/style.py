@@ -3,17 +3,13 @@ dates."""
 
 import io
 import textwrap
-from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
+from collections.abc import Iterable
+from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any
 
-import matplotlib
-
-matplotlib.use("Agg")
-
+import matplotlib.style
 import pandas as pd
-from matplotlib import pyplot as plt
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
@@ -42,14 +38,9 @@ RC: dict[str, Any] = {
 }
 
 
-@contextmanager
-def context() -> Iterator[None]:
+def context() -> AbstractContextManager[None]:
     """The settings above for what is drawn inside, whatever the user's own matplotlibrc says."""
-    with matplotlib.rc_context():
-        matplotlib.rcdefaults()
-        matplotlib.use("Agg")
-        matplotlib.rcParams.update(RC)  # type: ignore[arg-type]
-        yield
+    return matplotlib.style.context(["default", RC])
 
 
 def look(method: str, methods: Iterable[str] = ()) -> tuple[str, str]:
@@ -117,12 +108,12 @@ def empty(axes: Axes, text: str) -> None:
 
 def new(width: float, height: float) -> Figure:
     """A figure of this size in inches with constrained layout."""
-    return plt.figure(figsize=(width, height), layout="constrained")
+    return Figure(figsize=(width, height), layout="constrained")
 
 
 def save(figure: Figure, stem: Path) -> list[Path]:
-    """Writes stem.png and stem.pdf and closes the figure. The same figure gives the same bytes: the
-    metadata hold no date and no version."""
+    """Writes stem.png and stem.pdf. The same figure gives the same bytes: the metadata hold no date
+    and no version."""
     if (engine := figure.get_layout_engine()) is not None:
         engine.execute(figure)  # once: it costs more than drawing and gives the same for both files
         figure.set_layout_engine(None)
@@ -133,8 +124,7 @@ def save(figure: Figure, stem: Path) -> list[Path]:
 
 
 def png(figure: Figure) -> bytes:
-    """The figure as the content of a PNG file; closes the figure."""
+    """The figure as the content of a PNG file."""
     file = io.BytesIO()
     figure.savefig(file, format="png", metadata={"Software": None})
-    plt.close(figure)
     return file.getvalue()

@@ -34,7 +34,7 @@ def compute(results: Results, setting: str | None = None) -> pd.DataFrame:
     rows = [row for cell in plotted.cells(results, settings) for row in _rows(results, cell)]
     if not rows:
         raise RecordError("no run trained to the end: there is nothing to summarise")
-    frame = pd.DataFrame(rows, columns=COLUMNS).astype({name: float for name in ("sd", "difference", "low", "high")})
+    frame = pd.DataFrame(rows, columns=COLUMNS).astype(dict.fromkeys(("sd", "difference", "low", "high"), float))
     frame.attrs["caption"] = plotted.caption(CAPTION, results, settings)
     return frame
 
@@ -94,8 +94,8 @@ def _panel(axes: Axes, part: pd.DataFrame, names: list[str]) -> None:
     places = _places(part)
     axes.set_xticks(range(len(places)), [f"B={size}" for *_, size in places])
     names_at = {setting: [i for i, place in enumerate(places) if place[0] == setting] for setting, *_ in places}
-    short = [_short(setting, "\n") for setting in names_at]
-    axes.set_xticks([sum(at) / len(at) for at in names_at.values()], short, minor=True)
+    middles = [sum(at) / len(at) for at in names_at.values()]
+    axes.set_xticks(middles, [_short(setting, "\n") for setting in names_at], minor=True)
     axes.tick_params(axis="x", which="minor", length=0, pad=14, labelsize=6.5)
     axes.grid(axis="x", visible=False, which="both")
 

@@ -14,6 +14,7 @@ COLUMNS = {
     "jacobian_norm_max": "largest input-Jacobian norm",
 }
 RATIO = "Π operator norm / Jacobian norm"
+SUPERSCRIPT = str.maketrans("-0123456789", "⁻⁰¹²³⁴⁵⁶⁷⁸⁹")
 
 
 def bound(results: Results) -> dict[str, Any]:
@@ -26,20 +27,14 @@ def bound(results: Results) -> dict[str, Any]:
     settings: dict[str, list[dict[str, Any]]] = {}
     images, without = set(), 0
     for cell in results.cells:
-        entries = [entry for record in cell.finished if (entry := _complete(record.result.lipschitz)) is not None]
+        measured = [record.result.lipschitz or {} for record in cell.finished]
+        # A number that was not finite is recorded as null.
+        entries = [entry for entry in measured if all(entry.get(key) is not None for key in COLUMNS)]
         without += len(cell.finished) - len(entries)
         if entries:
             settings.setdefault(plotted.title(cell.setting), []).append(_line(cell, entries))
             images |= {int(entry["samples"]) for entry in entries if entry.get("samples") is not None}
     return {"columns": [*COLUMNS.values(), RATIO], "settings": settings, "images": sorted(images), "without": without}
-
-
-def _complete(lipschitz: dict[str, float] | None) -> dict[str, float] | None:
-    """The measurement of a run, None where it is incomplete: a number that was not finite was
-    recorded as null."""
-    if lipschitz is None or any(lipschitz.get(key) is None for key in COLUMNS):
-        return None
-    return lipschitz
 
 
 def _line(cell: Cell, entries: list[dict[str, float]]) -> dict[str, Any]:
@@ -69,6 +64,3 @@ def scientific(value: float) -> str:
         return "–"
     digits, power = f"{value:.2e}".split("e")
     return f"{digits} × 10{str(int(power)).translate(SUPERSCRIPT)}"
-
-
-SUPERSCRIPT = str.maketrans("-0123456789", "⁻⁰¹²³⁴⁵⁶⁷⁸⁹")

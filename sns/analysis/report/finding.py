@@ -41,17 +41,16 @@ def finding(results: Results) -> list[tuple[str, str]]:
     return texts
 
 
-def _ordered(part: pd.DataFrame, good: str) -> list[str]:
-    """The methods, the one with the best mean difference first."""
-    means = {name: part[part["method"] == name]["difference"].mean() for name in plotted.methods(part)}
-    return sorted(means, key=lambda name: means[name], reverse=good == "higher")
+def _ordered(part: pd.DataFrame, good: str) -> list[tuple[str, pd.DataFrame]]:
+    """The methods with their rows, the one with the best mean difference first."""
+    groups = [(name, part[part["method"] == name]) for name in plotted.methods(part)]
+    return sorted(groups, key=lambda group: group[1]["difference"].mean(), reverse=good == "higher")
 
 
 def _compared(part: pd.DataFrame, good: str, bad: str) -> str:
     """For each method the mean difference over its cells, and how many cells are on either side."""
     texts = []
-    for method in _ordered(part, good):
-        rows = part[part["method"] == method]
+    for method, rows in _ordered(part, good):
         count = {"higher": int((rows["low"] > 0).sum()), "lower": int((rows["high"] < 0).sum())}
         sides = f"{good} in {count[good]}" + (f" and {bad} in {count[bad]}" if count[bad] else "")
         texts.append(f"{method} {_points(rows)} points ({sides} of {len(rows)} cells)")
@@ -63,19 +62,15 @@ def _points(rows: pd.DataFrame) -> str:
 
 
 def _by_batch(results: Results, accuracy: pd.DataFrame) -> Iterator[str]:
-    """For each method that has both batch sizes, its difference and its dose with the small and the
-    large one."""
-    for method in _ordered(accuracy, "higher"):
-        parts = [accuracy[(accuracy["method"] == method) & (accuracy["regime"] == regime)] for regime in REGIMES]
+    """For each method that has both batch sizes, its difference and its mean dose with the small
+    and the large one."""
+    for method, rows in _ordered(accuracy, "higher"):
+        parts = [rows[rows["regime"] == regime] for regime in REGIMES]
         if any(part.empty for part in parts):
             continue
-        small, large = map(_points, parts)
-        text = f"from {small} to {large} points for {method}"
-        doses = [_dose(results, method, regime) for regime in REGIMES]
-        yield text if None in doses else f"{text} (its dose from {doses[0]:.3g} to {doses[1]:.3g})"
-
-
-def _dose(results: Results, method: str, regime: str) -> float | None:
-    """The mean dose of a method's finished runs, in e-folds; None where no run has one."""
-    cells = [cell for cell in results.cells if (cell.method, cell.regime) == (method, regime)]
-    return summarise(record.result.dose.get("e_folds") for cell in cells for record in cell.finished).mean
+        cells = [[c for c in results.cells if (c.method, c.regime) == (method, regime)] for regime in REGIMES]
+        small, large = (
+            summarise(r.result.dose.get("e_folds") for c in each for r in c.finished).mean for each in cells
+        )
+        dose = "" if small is None or large is None else f" (its dose from {small:.3g} to {large:.3g})"
+        yield f"from {_points(parts[0])} to {_points(parts[1])} points for {method}{dose}"

@@ -1,7 +1,6 @@
 """The report: one self-contained HTML page computed from the records of a results folder."""
 
 import json
-import math
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -10,7 +9,7 @@ import jinja2
 import yaml
 from plotly.offline import get_plotlyjs
 
-from sns.analysis.cells import PAPER, PAPER_SETTINGS, REGIMES, Results
+from sns.analysis.cells import PAPER, PAPER_SETTINGS, Results
 from sns.analysis.claims import text as claims_text
 from sns.analysis.claims import verdicts as claims
 from sns.analysis.figures import traces
@@ -42,7 +41,6 @@ def build(results: Results, title: str) -> str:
         .get_template("report.html.j2")
         .render(
             title=title,
-            counts=_counts(results),
             ours=not any(name in PAPER_SETTINGS for name in results.settings),
             finding=finding(results),
             table=table,
@@ -82,18 +80,9 @@ def _templates() -> jinja2.Environment:
 def _json(value: Any) -> str:
     """JSON that may stand inside a script element: no markup can begin in it, and what is not
     finite is null."""
-    text = json.dumps(_finite(value), separators=(",", ":"), allow_nan=False)
+    finite = json.loads(json.dumps(value), parse_constant=lambda _: None)
+    text = json.dumps(finite, separators=(",", ":"), allow_nan=False)
     return text.replace("<", "\\u003c").replace(">", "\\u003e").replace("&", "\\u0026")
-
-
-def _finite(value: Any) -> Any:
-    if isinstance(value, float):
-        return value if math.isfinite(value) else None
-    if isinstance(value, dict):
-        return {str(key): _finite(entry) for key, entry in value.items()}
-    if isinstance(value, (list, tuple)):
-        return [_finite(entry) for entry in value]
-    return value
 
 
 def _expected(results: Results) -> list[str]:
@@ -101,18 +90,3 @@ def _expected(results: Results) -> list[str]:
     has records."""
     ours = list(results.settings)
     return [*PAPER_SETTINGS, *(s for s in ours if s not in PAPER_SETTINGS)] if set(ours) & set(PAPER_SETTINGS) else ours
-
-
-def _counts(results: Results) -> str:
-    """How many runs, cells and seeds the page is computed from."""
-    records = [record.result for cell in results.cells for record in cell.records]
-    statuses = [result.status for result in records]
-    lost = ", ".join(f"{statuses.count(name)} {name}" for name in ("diverged", "failed") if name in statuses)
-    places = len(_expected(results)) * len(results.methods) * len(REGIMES)
-    runs = _count(len(records), "run") + (f" ({lost})" if lost else "")
-    seeds = _count(len({result.seed for result in records}), "seed")
-    return f"{runs} in {len(results.cells)} of {places} cells; {seeds}."
-
-
-def _count(number: int, noun: str) -> str:
-    return f"{number} {noun}" + ("" if number == 1 else "s")
