@@ -1,4 +1,4 @@
-"""The figure over the factor on lambda, from records whose numbers are known."""
+"""The figure over the factor on lambda, from records with chosen numbers."""
 
 from pathlib import Path
 

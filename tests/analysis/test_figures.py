@@ -1,4 +1,5 @@
-"""Plotted numbers equal the records' numbers; partial grids are drawn and say what is missing."""
+"""Plotted numbers equal the records' numbers; partial experiments are drawn and say what is
+missing."""
 
 import runpy
 from pathlib import Path

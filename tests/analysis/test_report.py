@@ -32,9 +32,9 @@ ROOT = Path(__file__).resolve().parents[2]
 
 def embedded(page: str) -> dict[str, Any]:
     """The data that the page's script reads."""
-    found = re.search(r'<script type="application/json" id="data">(.*?)</script>', page, re.DOTALL)
-    assert found is not None
-    return json.loads(found[1])
+    script = re.search(r'<script type="application/json" id="data">(.*?)</script>', page, re.DOTALL)
+    assert script is not None
+    return json.loads(script[1])
 
 
 def without_scripts(page: str) -> str:
@@ -123,11 +123,11 @@ def test_a_cell_says_on_which_side_of_the_paper_it_lies(tmp_path: Path) -> None:
     write_run(tmp_path, method="spectral", test_accuracy=0.904 + 1e-7, gap=0.068)
     table = report_data.table(table1.compute(load(tmp_path)))
     line = table["lines"][0]
-    found = {entry["label"]: entry["side"] for entry in line["entries"]}
-    assert found["vanilla, test accuracy"] == "above"
-    assert found["decay, test accuracy"] == "below"
-    assert found["spectral, test accuracy"] == ""
-    assert found["adversarial, test accuracy"] == ""
+    sides = {entry["label"]: entry["side"] for entry in line["entries"]}
+    assert sides["vanilla, test accuracy"] == "above"
+    assert sides["decay, test accuracy"] == "below"
+    assert sides["spectral, test accuracy"] == ""
+    assert sides["adversarial, test accuracy"] == ""
     assert [entry["key"] for entry in line["entries"] if entry["label"].startswith("adversarial")] == [None, None]
 
 
@@ -181,11 +181,11 @@ def test_numbers_that_are_not_finite_become_null() -> None:
 
 @pytest.mark.parametrize(("count", "points"), [(0, 5), (1, 5), (5, 5), (301, 150)])
 def test_thinning_keeps_both_ends(count: int, points: int) -> None:
-    kept = traces.thin(count, points)
-    assert len(kept) == min(count, points)
-    assert list(kept[:1]) == list(range(count))[:1]
-    assert list(kept[-1:]) == list(range(count))[-1:]
-    assert np.all(np.diff(kept) > 0)
+    places = traces.thin(count, points)
+    assert len(places) == min(count, points)
+    assert list(places[:1]) == list(range(count))[:1]
+    assert list(places[-1:]) == list(range(count))[-1:]
+    assert np.all(np.diff(places) > 0)
 
 
 def test_figures_show_the_numbers_of_the_records(digits: Path) -> None:
@@ -245,9 +245,9 @@ def test_script_writes_one_small_file(digits: Path, tmp_path: Path, capsys: pyte
     assert str(path) in capsys.readouterr().out
     assert path.stat().st_size < 10e6
     assert main([str(tmp_path)]) == 1
-    said = capsys.readouterr().err
-    assert said.startswith("error: ")
-    assert said.count("\n") == 1
+    error = capsys.readouterr().err
+    assert error.startswith("error: ")
+    assert error.count("\n") == 1
 
 
 def test_analysis_never_imports_torch() -> None:

@@ -10,7 +10,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
-from sns.analysis.cells import Cell, Results
+from sns.analysis.cells import REGIMES, Cell, Results
 from sns.analysis.figures import plotted, style, traces
 from sns.analysis.stats import combine_correlations, spearman
 
@@ -146,7 +146,8 @@ def _trace(rows: pd.DataFrame, column: str, names: list[str], sizes: dict[str, s
     chosen, dash = traces.look(method, names), traces.DASHES[style.REGIME_LINES[regime]]
     diameters = [3] * (len(wide) - 1) + [9]  # the last evaluation is larger
     line = {"color": chosen["colour"], "dash": dash, "width": 0.8}
-    marker = {"color": chosen["colour"], "symbol": chosen["symbol"], "size": diameters}
+    symbol = chosen["symbol"] + ("" if regime == REGIMES[0] else "-open")
+    marker = {"color": chosen["colour"], "symbol": symbol, "size": diameters}
     looks = {"mode": "lines+markers", "line": line, "marker": marker, "meta": method}
     points = {"x": traces.short(wide[column]), "y": traces.short(wide["gap"])}
     texts = {"name": f"{method}, {sizes[regime]}", "text": [f"epoch {epoch:g}" for epoch in wide.index]}

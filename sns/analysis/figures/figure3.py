@@ -124,7 +124,8 @@ def _bar(rows: pd.DataFrame, method: str, place: str, hatch: str, names: list[st
     dots = {"x": [place] * len(rows), "y": traces.short(rows["eigenvalue"]), "mode": "markers", "name": ""}
     runs = zip(rows["seed"], rows["converged"], strict=True)
     labels = [f"seed {seed}{'' if converged else ', not converged'}" for seed, converged in runs]
-    marker = {"color": "#888888", "size": 6, "line": {"width": 1, "color": "#ffffff"}}
+    symbols = ["circle" if converged else "circle-open" for converged in rows["converged"]]
+    marker = {"color": "#888888", "size": 6, "symbol": symbols, "line": {"width": 1, "color": "#ffffff"}}
     return [{**bar, "meta": method, "marker": face}, {**dots, "meta": method, "text": labels, "marker": marker}]
 
 

@@ -10,6 +10,5 @@ draw, panels = figure1.draw, figure1.panels
 
 
 def compute(results: Results, setting: str | None = None) -> pd.DataFrame:
-    """The rows of Figure 1 for every setting but the main one; RecordError where there is no
-    other."""
+    """The rows of Figure 1 for all settings but the main one; RecordError where there is none."""
     return figure1.curves(results, plotted.other_settings(results, setting))

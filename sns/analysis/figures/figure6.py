@@ -10,6 +10,5 @@ draw, panels = figure2.draw, figure2.panels
 
 
 def compute(results: Results, setting: str | None = None) -> pd.DataFrame:
-    """The rows of Figure 2 for every setting but the main one; RecordError where there is no
-    other."""
+    """The rows of Figure 2 for all settings but the main one; RecordError where there is none."""
     return figure2.norms(results, plotted.other_settings(results, setting))

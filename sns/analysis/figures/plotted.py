@@ -38,8 +38,7 @@ def main_setting(results: Results, setting: str | None = None) -> str:
 
 
 def other_settings(results: Results, setting: str | None = None) -> list[str]:
-    """The settings of Figures 5 and 6: all but the main one. RecordError where there is no
-    other."""
+    """All settings but the main one, for Figures 5 and 6; RecordError where there is none."""
     main = main_setting(results, setting)
     others = [name for name in results.settings if name != main]
     if not others:

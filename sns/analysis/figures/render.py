@@ -42,8 +42,7 @@ FIGURES: dict[str, FigureModule] = {
 
 
 def resolve(name: str) -> str:
-    """`fig1`, `figure1` or `1` as `1`, and so on; UserError for a name that FIGURES does not
-    have."""
+    """The key of `fig1`, `figure1` or `1`; UserError for a name that FIGURES does not have."""
     key = name.lower().removeprefix("figure").removeprefix("fig")
     if key not in FIGURES:
         raise UserError(f"there is no figure {name}; choose from {', '.join(FIGURES)} or all")

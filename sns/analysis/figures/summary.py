@@ -115,7 +115,7 @@ def panels(frame: pd.DataFrame) -> list[traces.Panel]:
             hover = f"{where}<br>%{{y:+.2f}} points, {row['pairs']} seed(s)<extra></extra>"
             points.append({**traces.interval("y", row, names), "x": [round(x, 3)], "hovertemplate": hover})
         made.append(traces.panel(f"{label[0].upper()}{label[1:]}, against {BASE}", "", "points", points, **layout))
-    return made
+    return [panel for panel in made if panel["data"]]  # none without a run of vanilla
 
 
 def to_markdown(frame: pd.DataFrame) -> str:
