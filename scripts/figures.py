@@ -1,7 +1,7 @@
-"""Figures 1 to 6 from the records of a results folder, as PNG and PDF with their captions and
-plotted numbers.
+"""Figures from the records of a results folder, as PNG and PDF with their captions and plotted
+numbers.
 
-python scripts/figures.py [fig1 ... | dose | summary | all] [RESULTS] [--experiment NAME] [--setting NAME] [--out DIR]
+python scripts/figures.py [NAME ... | all] [RESULTS] [--experiment E] [--setting S] [--out FOLDER]
 """
 
 import argparse
@@ -9,7 +9,7 @@ import sys
 from pathlib import Path
 
 from sns.analysis import cli as command
-from sns.analysis.cells import load_experiment, output_folder
+from sns.analysis.cells import Results, load_experiment, output_folder
 from sns.analysis.figures.render import FIGURES, render, resolve
 from sns.common.errors import UserError
 
@@ -18,18 +18,18 @@ from sns.common.errors import UserError
 def main(arguments: list[str] | None = None) -> int:
     """Draws the figures and prints where they are; 1 if one that was asked for by name, or all,
     could not be drawn."""
-    parser = argparse.ArgumentParser(description="Figures 1 to 6 from records.")
-    parser.add_argument("what", nargs="*", help="fig1 ... fig6, dose, summary, or all six (default); results folder")
+    parser = argparse.ArgumentParser(description="Figures from records.")
+    parser.add_argument("what", nargs="*", help=f"of {', '.join(FIGURES)}, or all (default); results folder")
     parser.add_argument("--experiment", help="a folder under RESULTS/runs, needed where there are several")
     parser.add_argument("--setting", help="the setting of Figures 1 to 4; default densenet40_cifar100")
     parser.add_argument("--out", type=Path, help="where to write; default RESULTS/EXPERIMENT")
     options = parser.parse_args(arguments)
-    named, results = _split(options.what)
-    folder, grid = load_experiment(results, options.experiment)
+    named, folder = _split(options.what)
+    folder, results = load_experiment(folder, options.experiment)
     out = output_folder(folder) if options.out is None else options.out
-    for warning in grid.warnings:
+    for warning in results.warnings:
         print(f"left out: {warning}", file=sys.stderr)
-    missed = [name for name in named or FIGURES if not _draw(name, grid, out, options.setting)]
+    missed = [name for name in named or FIGURES if not _draw(name, results, out, options.setting)]
     return 1 if missed and (named or len(missed) == len(FIGURES)) else 0
 
 
@@ -43,9 +43,9 @@ def _split(words: list[str]) -> tuple[list[str], Path]:
     return [] if "all" in words else named, Path(folders[0] if folders else "results")
 
 
-def _draw(name: str, grid: object, out: Path, setting: str | None) -> bool:
+def _draw(name: str, results: Results, out: Path, setting: str | None) -> bool:
     try:
-        files = render(name, grid, out, setting)  # type: ignore[arg-type]
+        files = render(name, results, out, setting)
     except UserError as error:
         print(f"{name} not drawn: {error}", file=sys.stderr)
         return False

@@ -13,13 +13,13 @@ from sns.analysis.report import page as report
 
 @command.told
 def main(arguments: list[str] | None = None) -> int:
-    """Writes the page and prints where it is; 1 after an error that the user can put right."""
+    """Writes the page and prints where it is; 1 after an error that the user can fix."""
     parser = command.parser("One self-contained HTML page from records.")
     options = command.parse(parser, arguments, out="the file to write; default RESULTS/EXPERIMENT/report.html")
-    folder, grid = load_experiment(options.results, options.experiment)
+    folder, results = load_experiment(options.results, options.experiment)
     path = output_folder(folder) / "report.html" if options.out is None else options.out
-    size = report.write(grid, folder.name, path)
-    for warning in grid.warnings:
+    size = report.write(results, folder.name, path)
+    for warning in results.warnings:
         print(f"warning: {warning}", file=sys.stderr)
     print(f"written: {path} ({size / 1e6:.1f} MB); open it in a browser")
     return 0

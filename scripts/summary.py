@@ -1,5 +1,4 @@
-"""Each method against vanilla over the whole grid: a short table (summary.md) and a figure, from
-records.
+"""Each method against vanilla over a whole experiment: a short table (summary.md) and a figure.
 
 python scripts/summary.py [RESULTS] [--experiment NAME] [--out FOLDER]
 """
@@ -14,11 +13,11 @@ from sns.analysis.figures import summary
 @command.told
 def main(arguments: list[str] | None = None) -> int:
     """Writes the files and prints the table; 1 where there is nothing to summarise."""
-    options = command.parse(command.parser("The grid at a glance, from records."), arguments)
-    grid, out = command.load(options)
-    frame = summary.compute(grid)
+    options = command.parse(command.parser("Each method against vanilla, from records."), arguments)
+    results, out = command.load(options)
+    frame = summary.compute(results)
     written = command.save(out, "summary", {"md": summary.to_markdown}, frame)
-    files = figures.render("summary", grid, out)
+    files = figures.render("summary", results, out)
     print(f"{summary.to_markdown(frame)}\n{written}, {', '.join(str(file) for file in files)}")
     return 0
 

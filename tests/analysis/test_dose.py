@@ -1,4 +1,4 @@
-"""The figure over the factor on lambda, from records whose numbers are known."""
+"""The figure over the factor on lambda, from records with chosen numbers."""
 
 from pathlib import Path
 
@@ -60,8 +60,8 @@ def test_every_factor_has_its_mean_and_range(folder: Path) -> None:
 
 def test_the_figure_draws_a_line_for_each_method_and_batch(folder: Path, tmp_path: Path) -> None:
     write(folder, "spectral", "small", 0.0, 0)
-    grid = load(folder)
-    frame = dose.compute(grid)
+    results = load(folder)
+    frame = dose.compute(results)
     with style.context():
         figure = dose.draw(frame)
         assert [axes.get_title() for axes in figure.axes] == list(dose.QUANTITIES.values())
@@ -69,7 +69,7 @@ def test_the_figure_draws_a_line_for_each_method_and_batch(folder: Path, tmp_pat
         assert list(spectral.get_xdata()) == [0.0, *SCALES]
         assert list(spectral.get_ydata()) == pytest.approx([0.5, 0.506, 0.515, 0.605])
         plt.close(figure)
-    files = render("dose", grid, tmp_path)
+    files = render("dose", results, tmp_path)
     assert [file.name for file in files] == [f"figuredose.{kind}" for kind in ("png", "pdf", "csv", "txt")]
     assert pd.read_csv(files[2])["mean"].tolist() == pytest.approx(frame["mean"].tolist())
 
@@ -78,11 +78,12 @@ def test_the_caption_names_the_runs_and_what_is_not_shown(folder: Path) -> None:
     write(folder, "decay", "small", 1000.0, 0, status="diverged")
     caption = dose.compute(load(folder)).attrs["caption"]
     assert "experiment doses; vgg_pocket; 12 runs, seeds 0, 1, 3 epochs" in caption
-    assert caption.endswith("Not shown: 1 run(s) that did not end well.")
+    assert caption.endswith("Not shown: 1 run(s) that diverged or failed.")
 
 
-def test_one_factor_is_no_sweep(tmp_path: Path) -> None:
+def test_one_factor_for_each_method_is_no_sweep(tmp_path: Path) -> None:
     write(tmp_path, "decay", "small", 1.0, 0)
+    write(tmp_path, "spectral", "small", 10.0, 0)
     write_run(tmp_path, "vgg_pocket", "vanilla")
     with pytest.raises(RecordError, match=r"ran with several method\.scale: train experiment=pocket_dose"):
         dose.compute(load(tmp_path))

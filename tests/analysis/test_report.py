@@ -18,10 +18,12 @@ from synthetic import write_grid, write_run
 
 from sns.analysis.cells import PAPER, Results, load
 from sns.analysis.claims.claim import load_claims
+from sns.analysis.figures import traces
+from sns.analysis.figures.render import FIGURES
 from sns.analysis.report import data as report_data
 from sns.analysis.report import figures as report_figures
 from sns.analysis.report import page as report
-from sns.analysis.report import panels as report_panels
+from sns.analysis.report.finding import finding
 from sns.analysis.table1 import table as table1
 from sns.common.errors import UserError
 
@@ -30,9 +32,9 @@ ROOT = Path(__file__).resolve().parents[2]
 
 def embedded(page: str) -> dict[str, Any]:
     """The data that the page's script reads."""
-    found = re.search(r'<script type="application/json" id="data">(.*?)</script>', page, re.DOTALL)
-    assert found is not None
-    return json.loads(found[1])
+    script = re.search(r'<script type="application/json" id="data">(.*?)</script>', page, re.DOTALL)
+    assert script is not None
+    return json.loads(script[1])
 
 
 def without_scripts(page: str) -> str:
@@ -71,18 +73,8 @@ def test_the_page_is_well_formed_and_holds_every_part(digits: Path) -> None:
     tags.feed(page)
     assert tags.open == []
     assert len(tags.ids) == len(set(tags.ids))
-    wanted = {
-        "table1",
-        "figures",
-        "claims",
-        "bound",
-        "departures",
-        "errata",
-        "environment",
-        "missing",
-        *(f"fig{n}" for n in range(1, 7)),
-    }
-    assert wanted <= set(tags.ids)
+    sections = {"finding", "table1", "figures", "claims", "bound", "departures", "errata", "environment", "missing"}
+    assert sections | {f"fig{name}" for name in FIGURES} <= set(tags.ids)
     assert {f"claim-{claim.id}" for claim in load_claims()} <= set(tags.ids)
     assert "Not the paper's settings" in page
     assert "DenseNet, digits, small batch: not run: decay, adversarial." in page
@@ -107,9 +99,9 @@ def test_what_comes_from_records_stays_text(tmp_path: Path) -> None:
 
 
 def test_cells_carry_what_their_runs_recorded(digits: Path) -> None:
-    grid = load(digits)
-    data = embedded(report.build(grid, "demo"))
-    record = grid.cell("digits_vgg", "spectral", "large").records[0]
+    results = load(digits)
+    data = embedded(report.build(results, "demo"))
+    record = results.cell("digits_vgg", "spectral", "large").records[0]
     cell = data["cells"]["digits_vgg spectral large"]
     run = cell["runs"][0]
     assert (run["id"], run["seed"], run["command"]) == (record.result.run_id, 0, record.result.command)
@@ -131,11 +123,11 @@ def test_a_cell_says_on_which_side_of_the_paper_it_lies(tmp_path: Path) -> None:
     write_run(tmp_path, method="spectral", test_accuracy=0.904 + 1e-7, gap=0.068)
     table = report_data.table(table1.compute(load(tmp_path)))
     line = table["lines"][0]
-    found = {entry["label"]: entry["side"] for entry in line["entries"]}
-    assert found["vanilla, test accuracy"] == "above"
-    assert found["decay, test accuracy"] == "below"
-    assert found["spectral, test accuracy"] == ""
-    assert found["adversarial, test accuracy"] == ""
+    sides = {entry["label"]: entry["side"] for entry in line["entries"]}
+    assert sides["vanilla, test accuracy"] == "above"
+    assert sides["decay, test accuracy"] == "below"
+    assert sides["spectral, test accuracy"] == ""
+    assert sides["adversarial, test accuracy"] == ""
     assert [entry["key"] for entry in line["entries"] if entry["label"].startswith("adversarial")] == [None, None]
 
 
@@ -146,7 +138,6 @@ def test_one_run_alone_and_a_diverged_one_make_a_page(tmp_path: Path) -> None:
     assert "no run of digits_vgg measured its spectra" in page
     write_run(tmp_path / "lost", "digits_vgg", status="diverged")
     page = report.build(load(tmp_path / "lost"), "lost")
-    assert "1 run (1 diverged)" in page
     assert "diverged after 10 updates" in page
 
 
@@ -177,7 +168,7 @@ def test_every_option_named_on_the_page_exists() -> None:
         assert any(pattern.search(file.read_text()) for file in sources), f"{group}.{key}"
 
 
-def test_an_empty_grid_is_one_sentence() -> None:
+def test_no_records_are_one_sentence() -> None:
     with pytest.raises(UserError, match="no finished run"):
         report.build(Results((), ()), "empty")
 
@@ -190,32 +181,54 @@ def test_numbers_that_are_not_finite_become_null() -> None:
 
 @pytest.mark.parametrize(("count", "points"), [(0, 5), (1, 5), (5, 5), (301, 150)])
 def test_thinning_keeps_both_ends(count: int, points: int) -> None:
-    kept = report_panels.thin(count, points)
-    assert len(kept) == min(count, points)
-    assert list(kept[:1]) == list(range(count))[:1]
-    assert list(kept[-1:]) == list(range(count))[-1:]
-    assert np.all(np.diff(kept) > 0)
+    places = traces.thin(count, points)
+    assert len(places) == min(count, points)
+    assert list(places[:1]) == list(range(count))[:1]
+    assert list(places[-1:]) == list(range(count))[-1:]
+    assert np.all(np.diff(places) > 0)
 
 
 def test_figures_show_the_numbers_of_the_records(digits: Path) -> None:
-    grid = load(digits)
-    built = {figure["id"]: figure for figure in report_figures.build(grid)}
-    trace = next(t for t in built["fig1"]["panels"][0]["data"] if t["name"] == "spectral, test")
-    history = grid.cell("digits_densenet", "spectral", "small").records[0].history
+    results = load(digits)
+    built = report_figures.build(results)
+    trace = next(t for t in built["1"]["panels"][0]["data"] if t["name"] == "spectral, test")
+    history = results.cell("digits_densenet", "spectral", "small").records[0].history
     assert trace["y"] == pytest.approx(history["test_accuracy"].tolist(), rel=1e-3)
-    assert built["fig1"]["panels"][0]["title"].startswith("DenseNet, digits")
-    assert built["fig5"]["panels"][0]["title"].startswith("VGGNet, digits")
-    assert [len(figure["panels"]) for figure in built.values()] == [2, 5, 2, 5, 2, 5]
-    assert built["fig4"]["panels"][built["fig4"]["chosen"]]["title"].startswith("features.")
-    assert "The paper shows DenseNet-40" in built["fig1"]["caption"]
+    assert built["1"]["panels"][0]["title"].startswith("DenseNet, digits")
+    assert built["5"]["panels"][0]["title"].startswith("VGGNet, digits")
+    assert [len(built[name]["panels"]) for name in ("1", "2", "3", "4", "5", "6", "summary")] == [2, 5, 2, 5, 2, 5, 2]
+    assert built["4"]["panels"][built["4"]["first"]]["title"].startswith("features.")
+    for name in ("1", "6", "summary"):  # one caption, in the file and on the page
+        assert built[name]["caption"] == FIGURES[name].compute(results).attrs["caption"]
 
 
 @pytest.mark.parametrize(("smallest", "scale"), [(1.0, "log"), (10.0, "linear"), (-1.0, "linear")])
 def test_hessians_that_differ_widely_are_on_a_log_scale(tmp_path: Path, smallest: float, scale: str) -> None:
     write_run(tmp_path, "digits_densenet", "vanilla", hessian={"train": 100.0, "test": 100.0})
     write_run(tmp_path, "digits_densenet", "spectral", seed=0, hessian={"train": smallest, "test": 100.0})
-    panels = next(figure for figure in report_figures.build(load(tmp_path)) if figure["id"] == "fig3")["panels"]
+    panels = report_figures.build(load(tmp_path))["3"]["panels"]
     assert [panel["layout"]["yaxis"]["type"] for panel in panels] == [scale, scale]
+
+
+def test_the_page_opens_with_what_the_records_show(tmp_path: Path) -> None:
+    """Spectral is above vanilla by 2, 3 and 4 points with the small batch and by 1 on one seed with
+    the large; decay is below by 5, 5.1 and 5.2."""
+    for seed in range(3):
+        write_run(tmp_path, "digits_vgg", "vanilla", seed=seed, test_accuracy=0.5, gap=0.2)
+        write_run(tmp_path, "digits_vgg", "spectral", seed=seed, test_accuracy=0.52 + 0.01 * seed, gap=0.1)
+        write_run(tmp_path, "digits_vgg", "decay", seed=seed, test_accuracy=0.45 - 0.001 * seed, gap=0.2 + 0.01 * seed)
+    write_run(tmp_path, "digits_vgg", "vanilla", "large", test_accuracy=0.5, gap=0.2)
+    write_run(tmp_path, "digits_vgg", "spectral", "large", test_accuracy=0.51, gap=0.2)
+    (_, accuracy), (_, gap), (_, batch) = finding(load(tmp_path))
+    assert accuracy.startswith(
+        "spectral +2.0 points (higher in 1 of 2 cells), decay −5.1 points (higher in 0 and lower in 1 of 1 cells)."
+    )
+    assert gap == "spectral −5.0 points (lower in 1 of 2 cells), decay +1.0 points (lower in 0 of 1 cells)."
+    assert "goes from +3.0 to +1.0 points for spectral (its dose from 2.5 to 2.5)." in batch
+    assert "decay" not in batch
+    assert "spectral +2.0 points (higher in 1 of 2 cells)" in report.build(load(tmp_path), "x")
+    write_run(tmp_path / "alone", "digits_vgg", "spectral")
+    assert finding(load(tmp_path / "alone")) == []
 
 
 def test_a_method_the_paper_does_not_have_has_its_place(tmp_path: Path) -> None:
@@ -232,9 +245,9 @@ def test_script_writes_one_small_file(digits: Path, tmp_path: Path, capsys: pyte
     assert str(path) in capsys.readouterr().out
     assert path.stat().st_size < 10e6
     assert main([str(tmp_path)]) == 1
-    said = capsys.readouterr().err
-    assert said.startswith("error: ")
-    assert said.count("\n") == 1
+    error = capsys.readouterr().err
+    assert error.startswith("error: ")
+    assert error.count("\n") == 1
 
 
 def test_analysis_never_imports_torch() -> None:

@@ -22,13 +22,13 @@ def test_a_line_is_the_geometric_mean_of_its_seeds(tmp_path: Path) -> None:
     write_run(tmp_path, "digits_vgg", "spectral", seed=0, lipschitz=lipschitz(10.0, 1e3, 2.0))
     write_run(tmp_path, "digits_vgg", "spectral", seed=1, lipschitz=lipschitz(1000.0, 1e7, 8.0))
     write_run(tmp_path, "digits_vgg", "vanilla", "large", lipschitz=lipschitz(2.0, 0.5, 50.0))
-    found = report_bound.bound(load(tmp_path))
-    assert list(found["settings"]) == ["VGGNet, digits"]
-    spectral, vanilla = found["settings"]["VGGNet, digits"]
+    table = report_bound.bound(load(tmp_path))
+    assert list(table["settings"]) == ["VGGNet, digits"]
+    spectral, vanilla = table["settings"]["VGGNet, digits"]
     assert (spectral["batch"], spectral["method"], spectral["n"]) == (32, "spectral", 2)
     assert spectral["values"] == ["1.00 × 10²", "1.00 × 10⁵", "4.00 × 10⁰", "2.50 × 10⁴"]
     assert (vanilla["batch"], vanilla["values"][-1]) == (512, "1.00 × 10⁻²")
-    assert (found["images"], found["without"]) == ([128], 0)
+    assert (table["images"], table["without"]) == ([128], 0)
     page = report.build(load(tmp_path), "x")
     assert "<td>2.50 × 10⁴</td>" in page
     assert "over 128 test images" in page
@@ -39,9 +39,9 @@ def test_runs_without_the_measurement_are_counted_not_averaged(tmp_path: Path) -
     write_run(tmp_path, "digits_vgg", seed=1, spectra=False)
     write_run(tmp_path, "digits_vgg", seed=2, lipschitz=lipschitz(None, 1e3, 2.0))  # was not finite
     write_run(tmp_path, "digits_vgg", seed=3, status="diverged")
-    found = report_bound.bound(load(tmp_path))
-    assert [line["n"] for line in found["settings"]["VGGNet, digits"]] == [1]
-    assert found["without"] == 2
+    table = report_bound.bound(load(tmp_path))
+    assert [line["n"] for line in table["settings"]["VGGNet, digits"]] == [1]
+    assert table["without"] == 2
     assert "2 finished runs without this measurement" in report.build(load(tmp_path), "x")
 
 

@@ -12,7 +12,7 @@ from sns.common.errors import RecordError
 
 
 @pytest.fixture
-def grid(tmp_path: Path) -> Results:
+def results(tmp_path: Path) -> Results:
     """Spectral is ahead of vanilla by 2, 3 and 4 points on three seeds; decay has one run,
     adversarial diverged."""
     for seed, ahead in enumerate((0.02, 0.03, 0.04)):
@@ -30,8 +30,8 @@ def rows(frame: pd.DataFrame, method: str, quantity: str) -> dict[str, float]:
     return {str(key): value for key, value in part.iloc[0].items()}
 
 
-def test_differences_are_paired_by_seed(grid: Results) -> None:
-    frame = summary.compute(grid)
+def test_differences_are_paired_by_seed(results: Results) -> None:
+    frame = summary.compute(results)
     accuracy, gap = rows(frame, "spectral", "test_accuracy"), rows(frame, "spectral", "gap")
     half = 4.302653 * 0.01 / 3**0.5  # t(2) times the standard error
     assert accuracy["mean"] == pytest.approx(0.53)
@@ -45,16 +45,16 @@ def test_differences_are_paired_by_seed(grid: Results) -> None:
     assert "adversarial" not in set(frame["method"])
 
 
-def test_table(grid: Results) -> None:
-    head, _, line = summary.to_markdown(summary.compute(grid)).splitlines()
+def test_table(results: Results) -> None:
+    head, _, line = summary.to_markdown(summary.compute(results)).splitlines()
     assert head.endswith("| B | n | vanilla | decay | spectral |")
     cells = "50.0 ± 0.0 / 40.0 | **61.0** / 29.0 | 53.0 ± 1.0 / **27.0**"
     assert line == f"| small VGGNet, CIFAR-10 at 16x16 | 32 | 1-3 | {cells} |"
 
 
-def test_figure_has_a_point_for_each_difference(grid: Results) -> None:
+def test_figure_has_a_point_for_each_difference(results: Results) -> None:
     with style.context():
-        figure = summary.draw(summary.compute(grid))
+        figure = summary.draw(summary.compute(results))
     accuracy = figure.axes[0]
     points = [line for line in accuracy.lines if line.get_marker() == "D"]
     assert [float(line.get_ydata()[0]) for line in points] == [pytest.approx(3.0)]  # type: ignore[index]
@@ -63,5 +63,5 @@ def test_figure_has_a_point_for_each_difference(grid: Results) -> None:
 
 def test_nothing_to_summarise(tmp_path: Path) -> None:
     write_run(tmp_path, status="diverged")
-    with pytest.raises(RecordError, match="no run ended well"):
+    with pytest.raises(RecordError, match="no run trained to the end"):
         summary.compute(load(tmp_path))

@@ -52,14 +52,14 @@ def page(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The report of two settings with three seeds, a hole and a diverged run whose reason holds
     markup."""
     root = tmp_path_factory.mktemp("report")
-    folder = root / "results" / "runs" / "grid"
+    folder = root / "results" / "runs" / "demo"
     write_grid(folder, SETTINGS, seeds=range(3), epochs=12, realistic=True, effect=shifted)
     for directory in folder.glob("vgg_cifar10__decay__b4096__*"):
         shutil.rmtree(directory)
     reason = "</script><script>document.title='broken'</script>"
     write_run(folder, "vgg_cifar10", "adversarial", "large", 2, epochs=12, status="diverged", reason=reason)
     path = root / "report.html"
-    report.write(load(folder), "grid <b>one</b>", path)
+    report.write(load(folder), "demo <b>one</b>", path)
     return path
 
 
@@ -125,10 +125,10 @@ def test_every_plot_is_drawn_without_a_console_message(browser: "webdriver.Chrom
     draw_all(browser)
     shoot(browser, "light")
     titles = browser.execute_script("return [...document.querySelectorAll('.panels h4')].map(e => e.textContent)")
-    assert len(titles) == 2 + 5 + 2 + 1 + 2 + 5  # figures 1 to 6 with one setting in 1 to 4 and one in 5 and 6
+    assert len(titles) == 2 + 2 + 5 + 2 + 1 + 2 + 5  # summary; figures 1 to 4 and 5 and 6 with one setting each
     lines = browser.execute_script("return document.querySelectorAll('#fig1 .plot .scatterlayer .trace').length")
     assert lines == 2 * 4 * 3 * 2  # regimes, methods, curves; a line and a band each
-    assert browser.find_elements(By.CSS_SELECTOR, "figure .note") == []
+    assert [note.text[:9] for note in browser.find_elements(By.CSS_SELECTOR, "figure .note")] == ["no method"]  # dose
     assert errors(browser) == []
 
 
@@ -148,9 +148,9 @@ def test_a_column_sorts_by_value_with_empty_cells_last(browser: "webdriver.Chrom
     for direction, expected in (("ascending", values), ("descending", values[::-1])):
         head.find_element(By.TAG_NAME, "button").send_keys(Keys.ENTER)
         assert head.get_attribute("aria-sort") == direction
-        found = column(browser, decay)
-        assert [float(value) for value in found if value] == expected
-        assert found.index("") == len(values)
+        shown = column(browser, decay)
+        assert [float(value) for value in shown if value] == expected
+        assert shown.index("") == len(values)
     head.find_element(By.TAG_NAME, "button").click()
     assert head.get_attribute("aria-sort") == "none"
     assert column(browser, decay) == before
@@ -172,7 +172,7 @@ def test_a_cell_opens_by_keyboard_and_closes_by_escape(browser: "webdriver.Chrom
         ]
         for t in tables
     ]
-    assert [len(found) - 1 for found in rows] == [3, 3, 3, 6]
+    assert [len(table) - 1 for table in rows] == [3, 3, 3, 6]
     assert rows[1][1] == ["0", "12", "120", "1", "2.5"]
     assert rows[2][1] == ["0", "60 s", "5.0 s", "1000", "1", "2.00 GB", "1.00 GB", "1"]
     assert rows[3][0] == ["seed", "images", "5%", "25%", "50%", "75%", "95%", "largest"]
@@ -189,7 +189,7 @@ def test_a_cell_opens_by_keyboard_and_closes_by_escape(browser: "webdriver.Chrom
 
 def test_a_diverged_run_says_why_and_its_text_stays_text(browser: "webdriver.Chrome", page: Path) -> None:
     open_page(browser, page)
-    assert browser.title == "Spectral norm regularization: grid <b>one</b>"
+    assert browser.title == "Spectral norm regularization: demo <b>one</b>"
     browser.find_element(By.CSS_SELECTOR, "button.cell[data-cell='vgg_cifar10 adversarial large']").click()
     assert "</script><script>document.title='broken'</script>" in browser.find_element(By.ID, "runs").text
     assert "</script><script>document.title='broken'</script>" in browser.find_element(By.ID, "missing").text
@@ -235,6 +235,18 @@ def test_dark_mode_reaches_the_plots(browser: "webdriver.Chrome", page: Path) ->
         "Emulation.setEmulatedMedia", {"features": [{"name": "prefers-color-scheme", "value": "light"}]}
     )
     wait_for(browser, "return document.querySelector('#fig1 .plot .main-svg').style.background == 'rgb(255, 255, 255)'")
+
+
+def test_the_first_screen_shows_the_finding_and_the_table_fits(browser: "webdriver.Chrome", page: Path) -> None:
+    open_page(browser, page, 1280, 800)
+    wait_for(browser, "return document.querySelectorAll('#figsummary .main-svg').length > 1")
+    shoot(browser, "first_screen", whole=False)
+    bottom = "return document.querySelector('#figsummary .panels').getBoundingClientRect().bottom"
+    assert browser.execute_script(bottom) <= 800
+    assert "spectral +5.0 points (higher in 4 of 4 cells)" in browser.find_element(By.ID, "finding").text
+    table = "const box = document.querySelector('#table1 .scroll'); return [box.scrollWidth, box.clientWidth]"
+    needed, given = browser.execute_script(table)
+    assert 0 < needed <= given
 
 
 @pytest.mark.parametrize("width", [320, 390])

@@ -1,7 +1,9 @@
 """Figure 2: input-gradient norms against the generalization gap, on training and on test data
 (section 4.2)."""
 
-from typing import cast
+from collections.abc import Sequence
+from itertools import product
+from typing import Any
 
 import pandas as pd
 from matplotlib.axes import Axes
@@ -9,79 +11,85 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
 from sns.analysis.cells import REGIMES, Cell, Results
-from sns.analysis.figures import plotted, style
+from sns.analysis.figures import plotted, style, traces
 from sns.analysis.stats import combine_correlations, spearman
 
-NUMBER = 2
-PARTS = {"train": "train_gradient_norm", "test": "test_gradient_norm"}
+TITLE = "Input-gradient norm against gap"
+SPLITS = {"train": "train_gradient_norm", "test": "test_gradient_norm"}
 LAYOUT = [["train", "test", "rho"], ["train_series", "test_series", "rho"]]
-TEXT = (
-    "Mean L2 norm of the per-image input gradient against the generalization gap, (a) on training, (b) on test data: a "
-    "point an epoch, mean over seeds, the last one enlarged; solid small batch, dashed large. The paper's text leaves "
-    "the orientation open; here the gap is the vertical axis. Below: the norms by epoch, band from least to greatest "
-    "over seeds. Right: Spearman's rho of norm and gap over the epochs of a run; mean over seeds with a 95% t interval "
-    "on Fisher's scale; for one seed the interval of Bonett and Wright, too narrow because epochs are not independent."
+CAPTION = (
+    "Mean L2 norm of the input gradient of an image against the generalization gap, (a) on training, (b) on test "
+    "data. A point is an evaluation, mean over seeds; the last one is larger. Solid and filled: small batch; dashed "
+    "and open: large batch. The paper leaves open which axis is which; here the gap is the vertical one. Then the "
+    "norms by epoch; band: least to greatest over seeds. Last, Spearman's rho of norm and gap over the evaluations of "
+    "a run: mean over seeds with a 95% t interval on Fisher's scale. With one seed it is the interval of Bonett and "
+    "Wright, which is too narrow because it takes the evaluations as independent."
 )
 
 
-def compute(grid: Results, setting: str | None = None) -> pd.DataFrame:
-    """Rows `plotted.COLUMNS` of the main setting: gap and both gradient norms by epoch, and
-    `rho_train`, `rho_test`, whose low and high are the interval and whose n counts runs."""
-    name = plotted.main_setting(grid, setting)
-    return points(grid, [name], f"Figure {NUMBER}. {TEXT}{plotted.instead(name)}")
+def compute(results: Results, setting: str | None = None) -> pd.DataFrame:
+    """The rows of `norms` for the main setting."""
+    name = plotted.main_setting(results, setting)
+    return norms(results, [name], plotted.instead(name))
 
 
-def points(grid: Results, settings: list[str], text: str) -> pd.DataFrame:
-    """The same for several settings, with the caption in attrs."""
+def norms(results: Results, settings: Sequence[str], remark: str = "") -> pd.DataFrame:
+    """Rows `plotted.COLUMNS`: gap and both gradient norms by epoch, and `rho_train`, `rho_test`.
+
+    Low and high of a rho are its interval, its n counts runs. The caption ends with `remark`.
+    """
     frames = []
-    for cell in plotted.cells(grid, settings):
-        frames += [plotted.over_seeds(cell, ["gap", *PARTS.values()]), _correlations(cell)]
-    frame = pd.concat(frames, ignore_index=True) if frames else pd.DataFrame(columns=plotted.COLUMNS)
-    frame.attrs["caption"] = plotted.caption(text, grid, settings)
-    frame.attrs["settings"] = plotted.shown(frame, settings)
-    return frame
+    for cell in plotted.cells(results, settings):
+        frames += [plotted.over_seeds(cell, ["gap", *SPLITS.values()]), _correlations(cell)]
+    return plotted.joined(frames, CAPTION + remark, results, settings)
 
 
 def _correlations(cell: Cell) -> pd.DataFrame:
     rows = []
-    for part, column in PARTS.items():
+    for split, column in SPLITS.items():
         runs = [spearman(r.history[column].tolist(), r.history["gap"].tolist()) for r in cell.finished]
         rho = combine_correlations(runs)
         numbers = {"mean": rho.rho, "low": rho.low, "high": rho.high, "n": rho.n}
-        rows.append({**plotted.key(cell), "quantity": f"rho_{part}", "epoch": float("nan"), **numbers})
+        rows.append({**plotted.key(cell), "quantity": f"rho_{split}", "epoch": float("nan"), **numbers})
     return pd.DataFrame(rows, columns=plotted.COLUMNS).astype({"mean": float, "low": float, "high": float})
 
 
 def draw(frame: pd.DataFrame) -> Figure:
-    """The figure from `compute`'s rows: for each setting two panels of points, two of time series
-    and one of rho."""
-    settings = frame.attrs.get("settings", list(dict.fromkeys(frame["setting"])))
+    """For each setting two panels of points, two by epoch and one of rho."""
+    settings = frame.attrs["settings"]
     figure = style.new(9.5, 1.6 + 4.4 * len(settings))
     names = plotted.methods(frame)
     blocks = figure.subfigures(len(settings), 1, squeeze=False)[:, 0]
     for block, setting in zip(blocks, settings, strict=True):
-        batch = plotted.sizes(frame, setting)
-        block.suptitle(", ".join([plotted.title(setting), *batch.values()]), fontsize=9)
-        panels = block.subplot_mosaic(LAYOUT, width_ratios=[1, 1, 0.75])
+        block.suptitle(", ".join([plotted.title(setting), *plotted.sizes(frame, setting).values()]), fontsize=9)
+        grid = block.subplot_mosaic(LAYOUT, width_ratios=[1, 1, 0.75])
         part = frame[frame["setting"] == setting]
         if part.empty:
-            for axes in panels.values():
+            for axes in grid.values():
                 style.empty(axes, "no finished run")
             continue
-        for letter, (name, column) in zip("ab", PARTS.items(), strict=True):
-            _scatter(panels[name], part, column, names)
-            panels[name].set(title=f"({letter}) {name}", xlabel=f"{name} gradient norm", ylabel="generalization gap")
-            _series(panels[f"{name}_series"], part, column, names)
-            panels[f"{name}_series"].set(xlabel="epoch", ylabel=f"{name} gradient norm")
-        panels["train"].sharey(panels["test"])
-        _rho(panels["rho"], part, names)
+        for letter, (split, column) in zip("ab", SPLITS.items(), strict=True):
+            _paths(grid[split], part, column, names)
+            grid[split].set(title=f"({letter}) {split}", xlabel=f"{split} gradient norm", ylabel="generalization gap")
+            series = grid[f"{split}_series"]
+            style.curves(series, part[part["quantity"] == column], "epoch", names)
+            series.set(xlabel="epoch", ylabel=f"{split} gradient norm")
+            series.set_ylim(bottom=0)
+            series.xaxis.set_major_locator(MaxNLocator(integer=True))
+        grid["train"].sharey(grid["test"])
+        _intervals(grid["rho"], part, names)
     handles = style.method_handles(names) + style.line_handles({"small batch": "-", "large batch": "--"})
-    return style.finish(figure, handles, frame.attrs.get("caption", ""))
+    return style.finish(figure, handles, frame.attrs["caption"])
 
 
-def _scatter(axes: Axes, part: pd.DataFrame, column: str, names: list[str]) -> None:
+def _wide(rows: pd.DataFrame) -> pd.DataFrame:
+    """The means of one cell, a row for each epoch, a column for each quantity."""
+    return rows[rows["epoch"].notna()].pivot(index="epoch", columns="quantity", values="mean").sort_index()
+
+
+def _paths(axes: Axes, part: pd.DataFrame, column: str, names: list[str]) -> None:
     for (method, regime), rows in part.groupby(["method", "regime"], sort=False):
-        wide = rows[rows["epoch"].notna()].pivot(index="epoch", columns="quantity", values="mean").sort_index()
+        wide = _wide(rows)
         colour, marker = style.look(str(method), names)
         line = style.REGIME_LINES[str(regime)]
         axes.plot(wide[column], wide["gap"], color=colour, ls=line, lw=0.6, marker=".", ms=2, alpha=0.7)
@@ -89,37 +97,70 @@ def _scatter(axes: Axes, part: pd.DataFrame, column: str, names: list[str]) -> N
         axes.plot(wide[column].iloc[-1:], wide["gap"].iloc[-1:], color=colour, marker=marker, ms=6, mfc=face, zorder=4)
 
 
-def _series(axes: Axes, part: pd.DataFrame, column: str, names: list[str]) -> None:
-    for (method, regime), rows in part[part["quantity"] == column].groupby(["method", "regime"], sort=False):
-        colour, marker = style.look(str(method), names)
-        every = (names.index(str(method)) * len(rows) // 40, max(1, len(rows) // 8))
-        line = style.REGIME_LINES[str(regime)]
-        axes.plot(rows["epoch"], rows["mean"], color=colour, ls=line, marker=marker, markevery=every, ms=3)
-        if rows["n"].max() > 1:
-            axes.fill_between(rows["epoch"], rows["low"], rows["high"], color=colour, alpha=0.15, lw=0)
-    axes.set_ylim(bottom=0)
-    axes.xaxis.set_major_locator(MaxNLocator(integer=True))
+def _rhos(part: pd.DataFrame, names: list[str]) -> dict[str, dict[str, Any]]:
+    """The rows of rho by label, in the order of splits, methods and batch sizes."""
+    rows: dict[Any, Any] = {(row["quantity"], row["method"], row["regime"]): row for row in part.to_dict("records")}
+    places = product(SPLITS, names, plotted.sizes(part).items())
+    keys = {f"{split}, {name}, {size}": (f"rho_{split}", name, regime) for split, name, (regime, size) in places}
+    return {label: rows[key] for label, key in keys.items() if key in rows}
 
 
-def _rho(axes: Axes, part: pd.DataFrame, names: list[str]) -> None:
-    """A line for each method x regime x part: rho and its interval."""
-    batch = plotted.sizes(part, str(part["setting"].iloc[0]))
-    labels: list[tuple[int, str]] = []
-    for name in PARTS:
-        for method in names:
-            for regime in (regime for regime in REGIMES if regime in batch):
-                chosen = (part["method"] == method) & (part["regime"] == regime) & (part["quantity"] == f"rho_{name}")
-                y = -len(labels) - (1 if name == "test" else 0)
-                labels.append((y, f"{name} {method} {batch[regime].removeprefix('B=')}"))
-                if part[chosen].empty or pd.isna(part[chosen]["mean"].iloc[0]):
-                    axes.text(0, y, "none", ha="center", va="center", color="#777777", fontsize=6)
-                    continue
-                row = part[chosen].iloc[0]
-                low, high, rho = (cast(float, row[k]) for k in ("low", "high", "mean"))
-                colour, marker = style.look(method, names)
-                axes.plot([low, high], [y, y], color=colour, ls=style.REGIME_LINES[regime])
-                axes.plot([rho], [y], color=colour, marker=marker, mfc=colour if regime == "small" else "white", ms=5)
+def _intervals(axes: Axes, part: pd.DataFrame, names: list[str]) -> None:
+    rhos = _rhos(part, names)
+    for y, row in enumerate(rhos.values()):
+        if pd.isna(row["mean"]):
+            axes.text(0, y, "none", ha="center", va="center", color="#777777", fontsize=6)
+            continue
+        colour, marker = style.look(row["method"], names)
+        axes.plot([row["low"], row["high"]], [y, y], color=colour, ls=style.REGIME_LINES[row["regime"]])
+        face = colour if row["regime"] == "small" else "white"
+        axes.plot([row["mean"]], [y], color=colour, marker=marker, mfc=face, ms=5)
     axes.axvline(0, color="#999999", lw=0.8)
-    axes.set_yticks([y for y, _ in labels], [label for _, label in labels], fontsize=6.5)
+    axes.set_yticks(range(len(rhos)), list(rhos), fontsize=6.5)
+    axes.invert_yaxis()
     axes.set(xlim=(-1.05, 1.05), xlabel="Spearman's rho of norm and gap", title="rank correlation over epochs")
     axes.grid(visible=False, axis="y")
+
+
+def panels(frame: pd.DataFrame) -> list[traces.Panel]:
+    """For each setting the norm against the gap on both splits, both norms by epoch, and rho."""
+    names, made = plotted.methods(frame), []
+    for setting, part in frame.groupby("setting", sort=False):
+        sizes, title = plotted.sizes(part), plotted.title(str(setting))
+        paths, series = [], []
+        for letter, (split, column) in zip("ab", SPLITS.items(), strict=True):
+            norm = f"{split} gradient norm"
+            against = [_trace(rows, column, names, sizes) for _, rows in part.groupby(["method", "regime"], sort=False)]
+            heading = f"{title} ({letter}) {split}"
+            paths.append(traces.panel(heading, norm, "generalization gap", against, hovermode="closest"))
+            lines = traces.curves(part[part["quantity"] == column], "epoch", names, sizes)
+            series.append(traces.panel(f"{title}, {split} by epoch", "epoch", norm, lines))
+        made += [*paths, *series, _correlation_panel(part, names, title)]
+    return made
+
+
+def _trace(rows: pd.DataFrame, column: str, names: list[str], sizes: dict[str, str]) -> traces.Trace:
+    method, regime = str(rows["method"].iloc[0]), str(rows["regime"].iloc[0])
+    wide = _wide(rows)
+    wide = wide.iloc[traces.thin(len(wide))]
+    chosen, dash = traces.look(method, names), traces.DASHES[style.REGIME_LINES[regime]]
+    diameters = [3] * (len(wide) - 1) + [9]  # the last evaluation is larger
+    line = {"color": chosen["colour"], "dash": dash, "width": 0.8}
+    symbol = chosen["symbol"] + ("" if regime == REGIMES[0] else "-open")
+    marker = {"color": chosen["colour"], "symbol": symbol, "size": diameters}
+    looks = {"mode": "lines+markers", "line": line, "marker": marker, "meta": method}
+    points = {"x": traces.short(wide[column]), "y": traces.short(wide["gap"])}
+    texts = {"name": f"{method}, {sizes[regime]}", "text": [f"epoch {epoch:g}" for epoch in wide.index]}
+    return {**points, **looks, **texts}
+
+
+def _correlation_panel(part: pd.DataFrame, names: list[str], title: str) -> traces.Panel:
+    points = [
+        {**traces.interval("x", row, names), "y": [label], "name": f"{row['n']} run(s)"}
+        for label, row in _rhos(part, names).items()
+        if pd.notna(row["mean"])
+    ]
+    layout: dict[str, Any] = {"hovermode": "closest", "height": 420, "shapes": [traces.rule("x", 0)]}
+    layout["xaxis"] = {"range": [-1.05, 1.05]}
+    layout["yaxis"] = {"autorange": "reversed", "type": "category", "automargin": True}
+    return traces.panel(f"{title}, rank correlation with the gap", "Spearman's rho", "", points, **layout)

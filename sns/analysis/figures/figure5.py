@@ -4,14 +4,11 @@ import pandas as pd
 
 from sns.analysis.cells import Results
 from sns.analysis.figures import figure1, plotted
-from sns.analysis.figures.figure1 import draw
 
-__all__ = ["NUMBER", "compute", "draw"]
-
-NUMBER = 5
+TITLE = f"{figure1.TITLE}, other settings"
+draw, panels = figure1.draw, figure1.panels
 
 
-def compute(grid: Results, setting: str | None = None) -> pd.DataFrame:
-    """The rows of Figure 1 for every setting but the main one; RecordError where there is no
-    other."""
-    return figure1.curves(grid, plotted.other_settings(grid, setting), f"Figure {NUMBER}. {figure1.TEXT}")
+def compute(results: Results, setting: str | None = None) -> pd.DataFrame:
+    """The rows of Figure 1 for all settings but the main one; RecordError where there is none."""
+    return figure1.curves(results, plotted.other_settings(results, setting))

@@ -1,7 +1,7 @@
 """What the figures share: from cells to plotted numbers, and captions that name the runs and what
 is missing."""
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 import pandas as pd
@@ -22,26 +22,25 @@ OUTCOMES = {  # of a run's last evaluation: what studies compare
 }
 
 
-def main_setting(grid: Results, setting: str | None = None) -> str:
-    """The setting of Figures 1 to 4: the asked one, else the paper's, else a DenseNet, else the
-    first with records.
+def main_setting(results: Results, setting: str | None = None) -> str:
+    """The setting of Figures 1 to 4: `setting`, else the paper's, else a DenseNet, else the first
+    with records.
 
-    Raises RecordError where the asked one has no record.
+    Raises RecordError where `setting` has no record.
     """
     if setting is not None:
-        if setting not in grid.settings:
-            raise RecordError(f"there is no record of {setting}; settings with records: {', '.join(grid.settings)}")
+        if setting not in results.settings:
+            raise RecordError(f"there is no record of {setting}; settings with records: {', '.join(results.settings)}")
         return setting
-    if MAIN_SETTING in grid.settings:
+    if MAIN_SETTING in results.settings:
         return MAIN_SETTING
-    return next((name for name in grid.settings if "densenet" in name), grid.settings[0])
+    return next((name for name in results.settings if "densenet" in name), results.settings[0])
 
 
-def other_settings(grid: Results, setting: str | None = None) -> list[str]:
-    """The settings of Figures 5 and 6: all but the main one. RecordError where there is no
-    other."""
-    main = main_setting(grid, setting)
-    others = [name for name in grid.settings if name != main]
+def other_settings(results: Results, setting: str | None = None) -> list[str]:
+    """All settings but the main one, for Figures 5 and 6; RecordError where there is none."""
+    main = main_setting(results, setting)
+    others = [name for name in results.settings if name != main]
     if not others:
         raise RecordError(f"this figure shows the settings other than {main}, and there is no record of another")
     return others
@@ -52,20 +51,14 @@ def title(setting: str) -> str:
     return TITLES.get(setting, setting)
 
 
-def cells(grid: Results, settings: Sequence[str]) -> list[Cell]:
-    """The cells of these settings with at least one run that ended well."""
-    return [cell for cell in grid.cells if cell.setting in settings and cell.finished]
+def cells(results: Results, settings: Sequence[str]) -> list[Cell]:
+    """The cells of these settings with at least one run that trained to the end."""
+    return [cell for cell in results.cells if cell.setting in settings and cell.finished]
 
 
 def instead(setting: str) -> str:
     """The sentence that Figures 1 to 4 need where they show another setting than the paper's."""
     return "" if setting == MAIN_SETTING else f" The paper shows {title(MAIN_SETTING)} here."
-
-
-def shown(frame: pd.DataFrame, settings: Sequence[str]) -> list[str]:
-    """Those of `settings` that have something to plot; all of them where none has, so that a panel
-    can say so."""
-    return [name for name in settings if (frame["setting"] == name).any()] or list(settings)
 
 
 def key(cell: Cell) -> dict[str, Any]:
@@ -84,26 +77,20 @@ def over_seeds(cell: Cell, quantities: Sequence[str]) -> pd.DataFrame:
     return frame.assign(**key(cell))[COLUMNS]
 
 
-def readable(cell: Cell, table: Callable[[Record], pd.DataFrame | None]) -> tuple[list[pd.DataFrame], list[str]]:
-    """A table of each run that ended well and has it, and one sentence for each that cannot be
-    read."""
-    found, faults = [], []
-    for record in cell.finished:
-        try:
-            frame = table(record)
-        except RecordError as error:
-            faults.append(str(error))
-            continue
-        if frame is not None and len(frame):
-            found.append(frame)
-    return found, faults
+def joined(frames: list[pd.DataFrame], text: str, results: Results, settings: Sequence[str]) -> pd.DataFrame:
+    """`frames` of rows COLUMNS as one. In attrs the caption, and those of `settings` with something
+    to plot; all of them where none has, so that a panel can say so."""
+    frame = pd.concat(frames, ignore_index=True) if frames else pd.DataFrame(columns=COLUMNS)
+    frame.attrs["caption"] = caption(text, results, settings)
+    frame.attrs["settings"] = [name for name in settings if (frame["setting"] == name).any()] or list(settings)
+    return frame
 
 
-def sizes(frame: pd.DataFrame, setting: str) -> dict[str, str]:
-    """{regime: "B=64"} of a setting, the regimes that were plotted."""
-    part = frame[frame["setting"] == setting]
-    found = {str(name): sorted(set(rows["batch_size"])) for name, rows in part.groupby("regime", sort=False)}
-    return {name: "B=" + "/".join(map(str, found[name])) for name in REGIMES if name in found}
+def sizes(frame: pd.DataFrame, setting: str | None = None) -> dict[str, str]:
+    """{regime: "B=64"} of the regimes that were plotted, of one setting or of all."""
+    part = frame if setting is None else frame[frame["setting"] == setting]
+    batches = {str(name): sorted(set(rows["batch_size"])) for name, rows in part.groupby("regime", sort=False)}
+    return {name: "B=" + "/".join(map(str, batches[name])) for name in REGIMES if name in batches}
 
 
 def methods(frame: pd.DataFrame) -> list[str]:
@@ -112,30 +99,36 @@ def methods(frame: pd.DataFrame) -> list[str]:
     return [name for name in METHODS if name in seen] + [name for name in seen if name not in METHODS]
 
 
-def caption(text: str, grid: Results, settings: Sequence[str], faults: Iterable[str] = ()) -> str:
+def caption(text: str, results: Results, settings: Sequence[str], faults: Iterable[str] = ()) -> str:
     """`text`, then the runs by name, what is missing, and what could not be read."""
-    lines = [text]
-    shown = [cell for cell in grid.cells if cell.setting in settings]
-    results = [record.result for cell in shown for record in cell.finished]
-    counts = sorted({len(cell.finished) for cell in shown if cell.finished})
-    span = f"{counts[0]} to {counts[-1]}" if len(counts) > 1 else f"{counts[0]}" if counts else "0"
-    count = f"{len(results)} {'run' if len(results) == 1 else 'runs'}"
-    runs = (
-        f"Runs: experiment {_join(r.experiment for r in results)}; {_join(settings)}; {count}, "
-        f"{span} a cell, seeds {_join(sorted({r.seed for r in results}))}, {_join(f'{r.epochs:g}' for r in results)} "
-        f"epochs; commit {_join(_commit(r.environment) for r in results)}; "
+    cells = [cell for cell in results.cells if cell.setting in settings]
+    counts = sorted({len(cell.finished) for cell in cells if cell.finished})
+    records = [record for cell in cells for record in cell.finished]
+    runs = runs_shown(records, settings, counts)
+    return "\n".join([text, runs, *missing(results, settings), *(f"Left out: {fault}" for fault in faults)])
+
+
+def runs_shown(records: Sequence[Record], settings: Sequence[str], counts: Sequence[int] = ()) -> str:
+    """The line of a caption that names its runs; `counts` are the numbers of runs in a cell."""
+    results = [record.result for record in records]
+    if not results:
+        return "Runs: none that trained to the end."
+    span = f", {'-'.join(str(n) for n in (counts[0], *counts[1:][-1:]))} a cell" if counts else ""
+    return (
+        f"Runs: experiment {_join(r.experiment for r in results)}; {_join(settings)}; "
+        f"{len(results)} {'run' if len(results) == 1 else 'runs'}{span}, "
+        f"seeds {_join(sorted({r.seed for r in results}))}, {_join(f'{r.epochs:g}' for r in results)} epochs; "
+        f"commit {_join(_commit(r.environment) for r in results)}; "
         f"{_join(r.environment.get('device') for r in results)}."
     )
-    lines += [runs if results else "Runs: none that ended well.", *missing(grid, settings)]
-    return "\n".join([*lines, *(f"Left out: {fault}" for fault in faults)])
 
 
-def missing(grid: Results, settings: Sequence[str]) -> list[str]:
-    """`Not run: ...` and `Diverged: ...`, each where there is something to say."""
+def missing(results: Results, settings: Sequence[str]) -> list[str]:
+    """`Not run: ...` and `Not shown: ...`, each where there is something to say."""
     absent, lost = [], []
     for setting in settings:
         for regime in REGIMES:
-            row = [grid.cell(setting, method, regime) for method in grid.methods]
+            row = [results.cell(setting, method, regime) for method in results.methods]
             without = [cell.method for cell in row if not cell.records]
             if without:
                 absent.append(f"{setting} {regime} ({'all' if len(without) == len(row) else ', '.join(without)})")
@@ -144,12 +137,7 @@ def missing(grid: Results, settings: Sequence[str]) -> list[str]:
                     seeds = [str(r.result.seed) for r in cell.records if r.result.status == status]
                     if seeds:
                         lost.append(f"{setting} {regime} {cell.method} ({status}, seed {', '.join(seeds)})")
-    lines = []
-    if absent:
-        lines.append(f"Not run: {', '.join(absent)}.")
-    if lost:
-        lines.append(f"Not shown: {', '.join(lost)}.")
-    return lines
+    return [f"{name}: {', '.join(entries)}." for name, entries in (("Not run", absent), ("Not shown", lost)) if entries]
 
 
 def _commit(environment: dict[str, object]) -> str:
@@ -158,5 +146,4 @@ def _commit(environment: dict[str, object]) -> str:
 
 
 def _join(values: Iterable[object]) -> str:
-    known = list(dict.fromkeys("unknown" if value is None else str(value) for value in values))
-    return ", ".join(known) if known else "none"
+    return ", ".join(dict.fromkeys("unknown" if value is None else str(value) for value in values)) or "none"

@@ -1,58 +1,82 @@
-"""The six figures, and those beside them, by name, and their files: PNG, PDF, caption and plotted
-numbers."""
+"""The registry of figures, and the files of one: PNG, PDF, caption and plotted numbers.
+
+To add a figure, add its module and one line of FIGURES. The scripts, the report and the tests take
+every figure from there.
+"""
 
 from pathlib import Path
-from types import ModuleType
+from typing import Any, Protocol
 
 import pandas as pd
+from matplotlib.figure import Figure
 
 from sns.analysis.cells import Results
 from sns.analysis.figures import dose, figure1, figure2, figure3, figure4, figure5, figure6, style, summary
 from sns.common.errors import UserError
 from sns.common.files import atomic, write_text
 
-FIGURES: dict[str, ModuleType] = {
-    f"fig{module.NUMBER}": module for module in (figure1, figure2, figure3, figure4, figure5, figure6)
-}
+
+class FigureModule(Protocol):
+    """A figure's module. It may also have `TITLE`, a few words for the page, and `panels(frame)`, a
+    list of `traces.Panel`. A figure without panels is shown on the page as drawn."""
+
+    def compute(self, results: Results, setting: str | None = None, /) -> pd.DataFrame:
+        """Every plotted number, the caption in attrs["caption"]; RecordError where the records hold
+        nothing to draw. With attrs["first_panel"], a panel's title, the page shows one panel at a
+        time, that one first."""
+
+    def draw(self, frame: pd.DataFrame, /) -> Figure:
+        """The figure from what `compute` returned."""
 
 
-BESIDE: dict[str, ModuleType] = {  # not the paper's: drawn when asked for by name
-    "figdose": dose,
-    "figsummary": summary,
+FIGURES: dict[str, FigureModule] = {
+    "1": figure1,
+    "2": figure2,
+    "3": figure3,
+    "4": figure4,
+    "5": figure5,
+    "6": figure6,
+    "dose": dose,
+    "summary": summary,
 }
 
 
 def resolve(name: str) -> str:
-    """`fig1`, `figure1` or `1` as `fig1`, `dose` as `figdose`, `summary` likewise; UserError for
-    anything else."""
-    key = "fig" + name.lower().removeprefix("figure").removeprefix("fig")
-    if key not in FIGURES | BESIDE:
-        raise UserError(f"there is no figure {name}; choose from {', '.join(FIGURES)}, dose, summary or all")
+    """The key of `fig1`, `figure1` or `1`; UserError for a name that FIGURES does not have."""
+    key = name.lower().removeprefix("figure").removeprefix("fig")
+    if key not in FIGURES:
+        raise UserError(f"there is no figure {name}; choose from {', '.join(FIGURES)} or all")
     return key
 
 
-def numbers(name: str, grid: Results, out: Path, setting: str | None = None) -> pd.DataFrame:
-    """Writes figureN.csv (every plotted number) and figureN.txt (the caption) to `out`; the
+def title(name: str) -> str:
+    """The heading of a figure, such as `Figure 3. Largest Hessian eigenvalue`, or `Dose`."""
+    words: Any = getattr(FIGURES[name], "TITLE", name)
+    return f"Figure {name}. {words}" if name.isdigit() else str(words)
+
+
+def numbers(name: str, results: Results, out: Path, setting: str | None = None) -> pd.DataFrame:
+    """Writes figureN.csv (every plotted number) and figureN.txt (the caption) to `out`; returns the
     numbers, for drawing.
 
-    `setting` is the main setting: the one Figures 1 to 4 show and 5 and 6 leave out. Raises
+    `setting` is the main setting: Figures 1 to 4 show it, and 5 and 6 show the others. Raises
     RecordError where the records hold nothing to draw.
     """
-    module = (FIGURES | BESIDE)[resolve(name)]
-    frame: pd.DataFrame = module.compute(grid, setting)
+    name = resolve(name)
+    frame = FIGURES[name].compute(results, setting)
+    frame.attrs["caption"] = f"{title(name).partition('. ')[0]}. {frame.attrs.get('caption', '')}".rstrip()
     out.mkdir(parents=True, exist_ok=True)
-    stem = out / f"figure{module.NUMBER}"
-    with atomic(stem.with_suffix(".csv")) as aside:
+    with atomic(out / f"figure{name}.csv") as aside:
         frame.to_csv(aside, index=False)
-    write_text(stem.with_suffix(".txt"), frame.attrs["caption"] + "\n")
+    write_text(out / f"figure{name}.txt", frame.attrs["caption"] + "\n")
     return frame
 
 
-def render(name: str, grid: Results, out: Path, setting: str | None = None) -> list[Path]:
-    """Writes figureN.png and .pdf beside what `numbers` writes, and returns the four paths."""
-    module = (FIGURES | BESIDE)[resolve(name)]
-    frame = numbers(name, grid, out, setting)
-    stem = out / f"figure{module.NUMBER}"
+def render(name: str, results: Results, out: Path, setting: str | None = None) -> list[Path]:
+    """Writes figureN.png and .pdf as well, and returns the four paths."""
+    name = resolve(name)
+    frame = numbers(name, results, out, setting)
+    stem = out / f"figure{name}"
     with style.context():
-        files = style.save(module.draw(frame), stem)
+        files = style.save(FIGURES[name].draw(frame), stem)
     return [*files, stem.with_suffix(".csv"), stem.with_suffix(".txt")]

@@ -1,4 +1,4 @@
-"""One run at a glance, for whoever follows a grid: accuracies, input-gradient norms, spectra."""
+"""One run in a figure, for the trackers: accuracies, input-gradient norms, spectra."""
 
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
@@ -12,12 +12,10 @@ def draw(record: Record) -> Figure:
     """Figure 1's curves, Figure 2's gradient norms and section 4.4's spectra, of this run alone."""
     result, history = record.result, record.history
     figure = style.new(9.5, 2.8)
-    accuracy, gradient, spectrum = figure.subplots(1, 3)
+    *curves, spectrum = figure.subplots(1, 3)
     colour, _ = style.look(result.method)
-    for axes, column, label in (
-        (accuracy, "accuracy", "accuracy"),
-        (gradient, "gradient_norm", "L2 norm of the input gradient"),
-    ):
+    labels = {"accuracy": "accuracy", "gradient_norm": "L2 norm of the input gradient"}
+    for axes, (column, label) in zip(curves, labels.items(), strict=True):
         for part, line in (("train", "--"), ("test", "-")):
             axes.plot(history["epoch"], history[f"{part}_{column}"], color=colour, ls=line, label=part)
         axes.set(xlabel="epoch", ylabel=label)
@@ -25,9 +23,8 @@ def draw(record: Record) -> Figure:
         axes.legend()
     _spectra(spectrum, record, colour)
     status = "" if result.status == "ok" else f", {result.status}"
-    figure.suptitle(
-        f"{plotted.title(result.setting)}, {result.method}, B={result.batch_size}, seed {result.seed}{status}"
-    )
+    name = f"{plotted.title(result.setting)}, {result.method}, B={result.batch_size}"
+    figure.suptitle(f"{name}, seed {result.seed}{status}")
     return figure
 
 

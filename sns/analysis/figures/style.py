@@ -1,23 +1,21 @@
-"""How every figure looks: colours and markers of the methods, the paper's line styles, captions,
-undated files."""
+"""How every figure looks: colours and markers of the methods, line styles, captions, files without
+dates."""
 
+import io
 import textwrap
-from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
+from collections.abc import Iterable
+from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any
 
-import matplotlib
-
-matplotlib.use("Agg")
-
-from matplotlib import pyplot as plt
+import matplotlib.style
+import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
-# From Okabe and Ito's palette, which colour-blind readers can tell apart, chosen so that the
-# luminances differ in grey print too (0, 34, 47 and 62 %); markers repeat the distinction.
+# From Okabe and Ito's palette, which colour-blind readers can tell apart. The luminances differ in
+# grey print too (0, 34, 47 and 62 %), and the markers repeat the distinction.
 COLOURS = {"vanilla": "#000000", "spectral": "#0072B2", "decay": "#D55E00", "adversarial": "#56B4E9"}
 MARKERS = {"vanilla": "o", "decay": "s", "adversarial": "^", "spectral": "D"}
 SPARE = (("#CC79A7", "v"), ("#009E73", "P"), ("#E69F00", "X"), ("#777777", "*"))
@@ -40,23 +38,39 @@ RC: dict[str, Any] = {
 }
 
 
-@contextmanager
-def context() -> Iterator[None]:
-    """The settings above for what is drawn inside, whatever the reader's own matplotlibrc says."""
-    with matplotlib.rc_context():
-        matplotlib.rcdefaults()
-        matplotlib.use("Agg")
-        matplotlib.rcParams.update(RC)  # type: ignore[arg-type]
-        yield
+def context() -> AbstractContextManager[None]:
+    """The settings above for what is drawn inside, whatever the user's own matplotlibrc says."""
+    return matplotlib.style.context(["default", RC])
 
 
 def look(method: str, methods: Iterable[str] = ()) -> tuple[str, str]:
-    """Colour and marker of a method; one that the paper does not have takes a spare one by its
-    place in `methods`."""
+    """Colour and marker of a method. A method that the paper does not have takes a spare pair by
+    its place in `methods`."""
     if method in COLOURS:
         return COLOURS[method], MARKERS[method]
     others = sorted({*methods, method} - COLOURS.keys())
     return SPARE[others.index(method) % len(SPARE)]
+
+
+def curve(axes: Axes, rows: pd.DataFrame, x: str, names: list[str], line: str, **options: Any) -> None:
+    """One method's `mean` over column `x` as a line; a band from `low` to `high` where there are
+    several seeds.
+
+    `names` are all methods of the figure. Their markers are staggered, so that none hides another.
+    """
+    method = str(rows["method"].iloc[0])
+    colour, marker = look(method, names)
+    every = (names.index(method) * len(rows) // 40, max(1, len(rows) // 8))
+    options = {"marker": marker, "markevery": every, "ms": 3, **options}
+    axes.plot(rows[x], rows["mean"], color=colour, ls=line, **options)
+    if rows["n"].max() > 1:
+        axes.fill_between(rows[x], rows["low"], rows["high"], color=colour, alpha=0.15, lw=0)
+
+
+def curves(axes: Axes, part: pd.DataFrame, x: str, names: list[str], **options: Any) -> None:
+    """A `curve` for each method and regime, in the line style of the regime."""
+    for (_, regime), rows in part.groupby(["method", "regime"], sort=False):
+        curve(axes, rows, x, names, REGIME_LINES[str(regime)], **options)
 
 
 def method_handles(methods: Iterable[str]) -> list[Line2D]:
@@ -71,10 +85,15 @@ def line_handles(lines: dict[str, str]) -> list[Line2D]:
     return [Line2D([], [], color="#555555", ls=style, label=label) for label, style in lines.items()]
 
 
-def finish(figure: Figure, handles: list[Line2D], caption: str, columns: int = 8) -> Figure:
+def regime_handles(sizes: dict[str, str]) -> list[Line2D]:
+    """Legend entries for the batch sizes, `sizes` as in `plotted.sizes`."""
+    return line_handles({size: REGIME_LINES[regime] for regime, size in sizes.items()})
+
+
+def finish(figure: Figure, handles: list[Any], caption: str) -> Figure:
     """Adds a legend above and the caption, wrapped to the width, below; constrained layout makes
     room for both."""
-    figure.legend(handles=handles, loc="outside upper center", ncols=min(columns, len(handles)))
+    figure.legend(handles=handles, loc="outside upper center", ncols=min(8, max(1, len(handles))))
     width = int(figure.get_figwidth() * 21)
     wrapped = "\n".join(textwrap.fill(line, width) for line in caption.splitlines())
     figure.supxlabel(wrapped, x=0.01, ha="left", fontsize=6.5, color="#333333", linespacing=1.25)
@@ -85,22 +104,27 @@ def empty(axes: Axes, text: str) -> None:
     """Says in a panel without data why it is empty."""
     axes.text(0.5, 0.5, text, transform=axes.transAxes, ha="center", va="center", color="#777777")
     axes.set_xticks([])
-    axes.set_yticks([])
 
 
 def new(width: float, height: float) -> Figure:
     """A figure of this size in inches with constrained layout."""
-    return plt.figure(figsize=(width, height), layout="constrained")
+    return Figure(figsize=(width, height), layout="constrained")
 
 
 def save(figure: Figure, stem: Path) -> list[Path]:
-    """Writes stem.png and stem.pdf, bitwise the same for the same figure: no dates, no version in
-    the metadata."""
+    """Writes stem.png and stem.pdf. The same figure gives the same bytes: the metadata hold no date
+    and no version."""
     if (engine := figure.get_layout_engine()) is not None:
         engine.execute(figure)  # once: it costs more than drawing and gives the same for both files
         figure.set_layout_engine(None)
     files = [stem.with_suffix(".png"), stem.with_suffix(".pdf")]
-    figure.savefig(files[0], metadata={"Software": None})
     figure.savefig(files[1], metadata={"CreationDate": None, "Creator": None, "Producer": None})
-    plt.close(figure)
+    files[0].write_bytes(png(figure))
     return files
+
+
+def png(figure: Figure) -> bytes:
+    """The figure as the content of a PNG file."""
+    file = io.BytesIO()
+    figure.savefig(file, format="png", metadata={"Software": None})
+    return file.getvalue()

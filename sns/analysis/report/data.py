@@ -7,7 +7,7 @@ import pandas as pd
 
 from sns.analysis.cells import METHODS, REGIMES, Cell, Results
 from sns.analysis.figures import plotted
-from sns.analysis.report.panels import short, thin
+from sns.analysis.figures.traces import short, thin
 from sns.analysis.table1 import reproduction as verdict
 from sns.analysis.table1 import text as table1_text
 from sns.analysis.table1.table import is_given
@@ -22,14 +22,14 @@ BLOCKS = {"accuracy": "Test accuracy", "gap": "Generalization gap"}
 
 
 def cell_key(setting: str, method: str, regime: str) -> str:
-    """The name under which a cell's runs are kept in the page."""
+    """The name of a cell in the page's data."""
     return f"{setting} {method} {regime}"
 
 
 def table(frame: pd.DataFrame) -> dict[str, Any]:
-    """Lines of Table 1 with every entry's texts, sort value and verdict; `frame` is that of
+    """The lines of Table 1 with every entry's texts, sort value and verdict; `frame` is from
     table1.compute."""
-    names = table1_text.methods(frame)
+    names = plotted.methods(frame)
     lines = []
     for (setting, regime), part in frame.groupby(["setting", "regime"], sort=False):
         rows = {str(row["method"]): row for row in part.to_dict("records")}
@@ -45,8 +45,8 @@ def table(frame: pd.DataFrame) -> dict[str, Any]:
             }
         )
     paper = frame["paper_accuracy"].notna().any()
-    said = {"notes": frame.attrs["notes"], "tally": list(frame.attrs["tally"].values())}
-    return {"methods": names, "blocks": BLOCKS, "lines": lines, "paper": bool(paper), **said}
+    texts = {"notes": frame.attrs["notes"], "tally": list(frame.attrs["tally"].values())}
+    return {"methods": names, "blocks": BLOCKS, "lines": lines, "paper": bool(paper), **texts}
 
 
 def _entry(row: Any, block: str) -> dict[str, Any]:
@@ -75,33 +75,21 @@ def _state(word: str, reason: str) -> str:
     return "open" if word in (verdict.REPRODUCED, verdict.UNDECIDED, verdict.NOT_JUDGED) else ""
 
 
-class Environments:
-    """Environments of runs, each kept once."""
+def cells(results: Results) -> tuple[dict[str, dict[str, Any]], list[str]]:
+    """Every cell with runs by `cell_key`, and every environment once, as JSON.
 
-    def __init__(self) -> None:
-        self._known: dict[str, int] = {}
-
-    def number(self, environment: dict[str, Any]) -> int:
-        """The place of this environment in `listed`."""
-        return self._known.setdefault(json.dumps(environment, indent=1, sort_keys=True), len(self._known))
-
-    @property
-    def listed(self) -> list[str]:
-        """Every environment as JSON."""
-        return list(self._known)
-
-
-def cells(grid: Results, environments: Environments) -> dict[str, dict[str, Any]]:
-    """Every cell with runs, by `cell_key`: title, configuration of its first run, curves and facts
-    of each run."""
-    found = {}
-    for cell in grid.cells:
-        found[cell_key(cell.setting, cell.method, cell.regime)] = {
+    A cell has a title, the configuration of its first run, and each run's curves and numbers. A run
+    states the place of its environment in the list.
+    """
+    environments: dict[str, int] = {}
+    by_key = {}
+    for cell in results.cells:
+        by_key[cell_key(cell.setting, cell.method, cell.regime)] = {
             "title": f"{plotted.title(cell.setting)}, {cell.method}, B={cell.records[0].result.batch_size}",
             "config": _config(cell),
             "runs": [_run(record, environments) for record in cell.records],
         }
-    return found
+    return by_key, list(environments)
 
 
 def _config(cell: Cell) -> str:
@@ -111,9 +99,10 @@ def _config(cell: Cell) -> str:
         return f"cannot be read: {error}"
 
 
-def _run(record: Record, environments: Environments) -> dict[str, Any]:
+def _run(record: Record, environments: dict[str, int]) -> dict[str, Any]:
     result = record.result
     final, best = result.final or {}, result.best or {}
+    environment = json.dumps(result.environment, indent=1, sort_keys=True)
     return {
         "id": result.run_id,
         "seed": result.seed,
@@ -133,7 +122,7 @@ def _run(record: Record, environments: Environments) -> dict[str, Any]:
         "dose": {key: result.dose.get(key) for key in DOSE},
         "hessian": {part: entry.get("eigenvalue") for part, entry in (result.measured.get("hessian") or {}).items()},
         "quantiles": result.measured.get("gradient_quantiles"),
-        "environment": environments.number(result.environment),
+        "environment": environments.setdefault(environment, len(environments)),
         "command": result.command,
         "curves": _curves(record),
     }
@@ -149,18 +138,18 @@ def _curves(record: Record) -> dict[str, list[float | None]] | None:
     return {name: short(history[column]) for name, column in names.items()}
 
 
-def missing(grid: Results, settings: list[str]) -> list[str]:
-    """One sentence for each cell without a run and each run that did not end well."""
-    said = []
+def missing(results: Results, settings: list[str]) -> list[str]:
+    """One sentence for each line of cells without a run and each run that diverged or failed."""
+    sentences = []
     for setting in settings:
         for regime in REGIMES:
-            absent = [method for method in METHODS if not grid.cell(setting, method, regime).records]
+            absent = [method for method in METHODS if not results.cell(setting, method, regime).records]
             if absent:
-                said.append(f"{plotted.title(setting)}, {regime} batch: not run: {', '.join(absent)}.")
-    for cell in grid.cells:
-        said += [
+                sentences.append(f"{plotted.title(setting)}, {regime} batch: not run: {', '.join(absent)}.")
+    for cell in results.cells:
+        sentences += [
             f"{result.run_id} {result.status} after {result.steps} updates: {result.reason or 'no reason recorded'}"
             for result in (record.result for record in cell.records)
             if result.status != "ok"
         ]
-    return said
+    return sentences

@@ -1,7 +1,6 @@
 """The report: one self-contained HTML page computed from the records of a results folder."""
 
 import json
-import math
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -10,62 +9,62 @@ import jinja2
 import yaml
 from plotly.offline import get_plotlyjs
 
-from sns.analysis.cells import PAPER, PAPER_SETTINGS, REGIMES, Results
+from sns.analysis.cells import PAPER, PAPER_SETTINGS, Results
 from sns.analysis.claims import text as claims_text
 from sns.analysis.claims import verdicts as claims
+from sns.analysis.figures import traces
 from sns.analysis.report import bound as report_bound
 from sns.analysis.report import data as report_data
 from sns.analysis.report import figures as report_figures
-from sns.analysis.report import panels as report_panels
+from sns.analysis.report.finding import finding
 from sns.analysis.table1 import table as table1
 from sns.common.files import write_text
 
 
-def build(grid: Results, title: str) -> str:
+def build(results: Results, title: str) -> str:
     """The page as HTML. `title` names the experiment; whatever comes from records is escaped.
 
-    UserError where the grid holds no finished run.
+    UserError where there is no finished run.
     """
-    verdicts = claims.compute(grid)
-    environments = report_data.Environments()
-    cells = report_data.cells(grid, environments)
-    table = report_data.table(table1.compute(grid))
-    figures = report_figures.build(grid)
+    verdicts = claims.compute(results)
+    cells, environments = report_data.cells(results)
+    table = report_data.table(table1.compute(results))
+    figures = report_figures.build(results)
+    in_script = {
+        "cells": cells,
+        "figures": {figure["id"]: figure["panels"] for figure in figures.values()},
+        "environments": environments,
+        "dark": traces.DARK,
+    }
     return (
         _templates()
         .get_template("report.html.j2")
         .render(
             title=title,
-            summary=_summary(grid),
-            ours=not any(name in PAPER_SETTINGS for name in grid.settings),
+            ours=not any(name in PAPER_SETTINGS for name in results.settings),
+            finding=finding(results),
             table=table,
-            figures=[{key: entry[key] for key in entry if key != "panels"} for entry in figures],
-            methods={name: report_panels.look(name, grid.methods) for name in grid.methods},
+            summary=figures.pop("summary"),  # on top of the page
+            figures=list(figures.values()),
+            methods={name: traces.look(name, results.methods) for name in results.methods},
             claims=[
                 {**asdict(v), "interval": claims_text.interval(v), "printed": claims_text.paper(v)} for v in verdicts
             ],
             claims_scope=f"{claims_text.scope_note(verdicts)} {claims_text.counts(verdicts).capitalize()}.",
-            bound=report_bound.bound(grid),
+            bound=report_bound.bound(results),
             departures=yaml.safe_load((PAPER / "departures.yaml").read_text(encoding="utf-8")),
-            environments=environments.listed,
-            missing=report_data.missing(grid, _expected(grid)),
-            warnings=grid.warnings,
-            data=_json(
-                {
-                    "cells": cells,
-                    "figures": {figure["id"]: figure["panels"] for figure in figures},
-                    "environments": environments.listed,
-                    "dark": report_panels.DARK,
-                }
-            ),
+            environments=environments,
+            missing=report_data.missing(results, _expected(results)),
+            warnings=results.warnings,
+            data=_json(in_script),
             plotly=get_plotlyjs(),
         )
     )
 
 
-def write(grid: Results, title: str, path: Path) -> int:
+def write(results: Results, title: str, path: Path) -> int:
     """Writes the page to `path` atomically and returns its size in bytes."""
-    page = build(grid, title)
+    page = build(results, title)
     path.parent.mkdir(parents=True, exist_ok=True)
     write_text(path, page)
     return len(page.encode())
@@ -81,36 +80,13 @@ def _templates() -> jinja2.Environment:
 def _json(value: Any) -> str:
     """JSON that may stand inside a script element: no markup can begin in it, and what is not
     finite is null."""
-    text = json.dumps(_finite(value), separators=(",", ":"), allow_nan=False)
+    finite = json.loads(json.dumps(value), parse_constant=lambda _: None)
+    text = json.dumps(finite, separators=(",", ":"), allow_nan=False)
     return text.replace("<", "\\u003c").replace(">", "\\u003e").replace("&", "\\u0026")
 
 
-def _finite(value: Any) -> Any:
-    if isinstance(value, float):
-        return value if math.isfinite(value) else None
-    if isinstance(value, dict):
-        return {str(key): _finite(entry) for key, entry in value.items()}
-    if isinstance(value, (list, tuple)):
-        return [_finite(entry) for entry in value]
-    return value
-
-
-def _expected(grid: Results) -> list[str]:
-    """The settings a reader would look for: the paper's where the grid has any of them, and all it
-    has."""
-    ours = list(grid.settings)
+def _expected(results: Results) -> list[str]:
+    """The settings a reader would look for: those with records, and the paper's where one of these
+    has records."""
+    ours = list(results.settings)
     return [*PAPER_SETTINGS, *(s for s in ours if s not in PAPER_SETTINGS)] if set(ours) & set(PAPER_SETTINGS) else ours
-
-
-def _summary(grid: Results) -> str:
-    records = [record.result for cell in grid.cells for record in cell.records]
-    ended = [result.status for result in records]
-    lost = ", ".join(f"{ended.count(name)} {name}" for name in ("diverged", "failed") if name in ended)
-    seeds = sorted({result.seed for result in records})
-    places = len(_expected(grid)) * len(grid.methods) * len(REGIMES)
-    runs = _count(len(records), "run") + (f" ({lost})" if lost else "")
-    return f"{runs} in {len(grid.cells)} of {places} cells; {_count(len(seeds), 'seed')}."
-
-
-def _count(number: int, noun: str) -> str:
-    return f"{number} {noun}" + ("" if number == 1 else "s")
