@@ -7,20 +7,17 @@ python scripts/report.py [RESULTS] [--experiment NAME] [--out FILE]
 import sys
 
 from sns.analysis import cli as command
-from sns.analysis.cells import load_experiment, output_folder
 from sns.analysis.report import page as report
 
 
-@command.told
+@command.reports_errors
 def main(arguments: list[str] | None = None) -> int:
     """Writes the page and prints where it is; 1 after an error that the user can put right."""
-    parser = command.parser("One self-contained HTML page from records.")
-    options = command.parse(parser, arguments, out="the file to write; default RESULTS/EXPERIMENT/report.html")
-    folder, grid = load_experiment(options.results, options.experiment)
-    path = output_folder(folder) / "report.html" if options.out is None else options.out
-    size = report.write(grid, folder.name, path)
-    for warning in grid.warnings:
-        print(f"warning: {warning}", file=sys.stderr)
+    out = "the file to write; default RESULTS/EXPERIMENT/report.html"
+    options = command.results_parser("One self-contained HTML page from records.", out).parse_args(arguments)
+    folder, results, path = command.open_experiment(options)
+    path = path / "report.html" if options.out is None else path
+    size = report.write(results, folder.name, path)
     print(f"written: {path} ({size / 1e6:.1f} MB); open it in a browser")
     return 0
 

@@ -11,11 +11,11 @@ from sns.analysis.figures import render as figures
 from sns.analysis.figures import summary
 
 
-@command.told
+@command.reports_errors
 def main(arguments: list[str] | None = None) -> int:
     """Writes the files and prints the table; 1 where there is nothing to summarise."""
-    options = command.parse(command.parser("The grid at a glance, from records."), arguments)
-    grid, out = command.load(options)
+    parser = command.results_parser("Each method against vanilla, from records.")
+    _, grid, out = command.open_experiment(parser.parse_args(arguments))
     frame = summary.compute(grid)
     written = command.save(out, "summary", {"md": summary.to_markdown}, frame)
     files = figures.render("summary", grid, out)

@@ -2,16 +2,18 @@
 give."""
 
 import json
+import shutil
 import sys
 from pathlib import Path
 
 import pytest
 import yaml
-from conftest import ROOT
+from conftest import ROOT, TINY, compose_tree
 
+from sns.analysis.verify import record_faults
 from sns.common.errors import RecordError
 from sns.record import store
-from sns.train.run import run
+from sns.train.run import configure, run
 
 sys.path.insert(0, str(ROOT / "scripts"))
 import table1
@@ -21,10 +23,6 @@ import verify
 @pytest.fixture(scope="module")
 def finished(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A results folder with one tiny run and its table."""
-    from conftest import TINY, compose_tree
-
-    from sns.train.run import configure
-
     results = tmp_path_factory.mktemp("results")
     run(configure(compose_tree(*TINY, f"results={results}", "experiment.name=tiny", "train.threads=1")))
     assert table1.main([str(results), "--experiment", "tiny"]) == 0
@@ -34,8 +32,6 @@ def finished(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture
 def copy(finished: Path, tmp_path: Path) -> Path:
     """The same, to be damaged."""
-    import shutil
-
     return Path(shutil.copytree(finished, tmp_path / "results"))
 
 
@@ -58,7 +54,7 @@ def test_a_quotation_follows_its_file(copy: Path, capsys: pytest.CaptureFixture[
     assert verify.main([str(copy)]) == 0
     page.write_text(page.read_text().replace("vanilla", "vanila", 1))
     assert verify.main([str(copy)]) == 1
-    assert "does not quote results/tiny/table1.md as it is now" in capsys.readouterr().err
+    assert "quotes results/tiny/table1.md as it was" in capsys.readouterr().err
     assert verify.main([str(copy), "--requote"]) == 0
     assert page.read_text() == f"before\n<!-- results/tiny/table1.md -->\n{table}<!-- / -->\nafter\n"
     page.write_text("<!-- results/tiny/none.md -->\nx\n<!-- / -->")
@@ -91,7 +87,7 @@ def test_a_record_that_is_not_what_it_says_is_named(copy: Path, file: str, chang
     text = path.read_text()
     assert change[0] in text
     path.write_text(text.replace(*change))
-    assert any(says in fault for fault in verify.record_faults(copy / "runs"))
+    assert any(says in fault for fault in record_faults(copy / "runs", configure))
 
 
 def test_a_page_that_its_records_do_not_give_is_named(copy: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -100,7 +96,7 @@ def test_a_page_that_its_records_do_not_give_is_named(copy: Path, capsys: pytest
     (copy / "tiny" / "table9.md").write_text("by hand\n")
     assert verify.main([str(copy)]) == 1
     said = capsys.readouterr()
-    assert "table1.md is not what its records give now" in said.err
+    assert "table1.md differs from what its records give now" in said.err
     assert "table9.md is not computed from the records" in said.err
     assert "2 fault(s)" in said.out
 

@@ -16,7 +16,8 @@ import pytest
 import yaml
 from synthetic import write_grid, write_run
 
-from sns.analysis.cells import PAPER, Results, load
+from sns.analysis.cells import PAPER, Results
+from sns.analysis.cells import load_results as load
 from sns.analysis.claims.claim import load_claims
 from sns.analysis.report import data as report_data
 from sns.analysis.report import figures as report_figures

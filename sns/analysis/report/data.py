@@ -5,12 +5,11 @@ from typing import Any
 
 import pandas as pd
 
-from sns.analysis.cells import METHODS, REGIMES, Cell, Results
+from sns.analysis.cells import METHODS, REGIMES, Cell, Results, is_given, methods_of
 from sns.analysis.figures import plotted
 from sns.analysis.report.panels import short, thin
 from sns.analysis.table1 import reproduction as verdict
 from sns.analysis.table1 import text as table1_text
-from sns.analysis.table1.table import is_given
 from sns.common.errors import RecordError
 from sns.record.store import CONFIG, Record
 
@@ -29,7 +28,7 @@ def cell_key(setting: str, method: str, regime: str) -> str:
 def table(frame: pd.DataFrame) -> dict[str, Any]:
     """Lines of Table 1 with every entry's texts, sort value and verdict; `frame` is that of
     table1.compute."""
-    names = table1_text.methods(frame)
+    names = methods_of(frame)
     lines = []
     for (setting, regime), part in frame.groupby(["setting", "regime"], sort=False):
         rows = {str(row["method"]): row for row in part.to_dict("records")}
@@ -55,12 +54,12 @@ def _entry(row: Any, block: str) -> dict[str, Any]:
     return {
         "key": cell_key(row["setting"], row["method"], row["regime"]) if row["runs"] else None,
         "label": f"{row['method']}, {BLOCKS[block].lower()}",
-        "measured": table1_text.measured(row, block),
-        "beside": table1_text.beside(row, block),
+        "measured": table1_text.measured_value(row, block),
+        "beside": table1_text.paper_value(row, block),
         "sort": value if is_given(value) else None,
         "best": bool(row[f"{block}_best"]),
         "side": "" if shown == 0 else "above" if shown > 0 else "below",
-        "judged": verdict.text(row, block),
+        "judged": verdict.mark(row, block),
         "word": row[f"{block}_verdict"],
         "state": _state(row[f"{block}_verdict"], row[f"{block}_reason"]),
     }
