@@ -29,9 +29,8 @@ def to_frame(verdicts: Sequence[ClaimVerdict]) -> pd.DataFrame:
 
 
 NOTE = (
-    "Why: a claim that is undecided names, of its comparisons that are not significant, the one most against it. "
-    "Margin: by how much the decisive inequality holds (negative: it fails), with its t interval over n seeds. An "
-    "interval that excludes zero may still be undecided, because Holm's correction for several tests comes on top."
+    "Why: for an undecided claim, the comparison most against it of those that are not significant. Margin: by how "
+    "much the decisive inequality holds (negative: it fails), with its t interval over n seeds."
 )
 
 

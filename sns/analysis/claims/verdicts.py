@@ -173,7 +173,10 @@ def _reason(
     if missing:
         shown = "; ".join(missing[:3]) + (f"; and {len(missing) - 3} more" if len(missing) > 3 else "")
         return f"{holding}; missing: {shown}"
-    return f"{holding}; not significant: {'' if decisive is None else _name(decisive)}"
+    assert decisive is not None  # nothing is missing, so every comparison has a margin
+    crosses = decisive.low is None or decisive.high is None or decisive.low <= 0 <= decisive.high
+    why = f"the {claim.confidence:.0%} interval includes zero" if crosses else "not significant after Holm's correction"
+    return f"{holding}; {why}: {_name(decisive)}"
 
 
 @cache

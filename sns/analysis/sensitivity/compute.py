@@ -13,14 +13,13 @@ import pandas as pd
 
 from sns.analysis.cells import Results, load_results
 from sns.analysis.figures import plotted
-from sns.analysis.sensitivity.studies import STUDIES, Runs, Study, collect
+from sns.analysis.sensitivity.studies import STUDIES, Runs, Study, collect, swept
 from sns.analysis.stats import paired, summarise
 from sns.common.errors import RecordError
 from sns.record.gap import gap_at_alpha
 from sns.record.store import Record
 
 EXPERIMENT, MAIN = "sensitivity", "pocket"  # folders under runs/
-SEEDS = (0, 1, 2)
 QUANTITIES = {**plotted.OUTCOMES, "operator_norm": "largest operator norm"}
 CHANGES, NOTHING, UNKNOWN, DEFAULT = "changes", "no change found", "too few runs", "default"
 COLUMNS = (
@@ -68,7 +67,7 @@ def _study(study: Study, records: Iterable[Record], notes: list[str]) -> Iterato
     notes += left_out
     for (regime, methods), by_value in cells.items():
         more = sorted({value for value in by_value if value not in study.values}, key=str)
-        seeds = {*SEEDS, *(seed for of_value in by_value.values() for seed in of_value)}
+        seeds = {*study.seeds, *(seed for of_value in by_value.values() for seed in of_value)}
         sizes = (record.result.batch_size for of_value in by_value.values() for record in of_value.values())
         place: dict[str, Any] = {"study": study.name, "field": study.field, "setting": study.setting, "regime": regime}
         place["batch_size"] = next(sizes, None)
@@ -122,11 +121,12 @@ def _values(runs: Runs, quantity: str) -> dict[int, float]:
 def _definitions(results: Results) -> Iterator[dict[str, Any]]:
     """The gap of every cell by both definitions of training accuracy, with the rank of its
     method."""
+    seeds = set(swept(MAIN)["seed"])
     rows: list[dict[str, Any]] = []
     for cell in results.cells:
         place: dict[str, Any] = {"study": DEFINITION, "field": "", "setting": cell.setting, "regime": cell.regime}
         place |= {"batch_size": cell.records[0].result.batch_size, "method": cell.method, "runs": len(cell.records)}
-        place["missing_seeds"] = _listed({*SEEDS} - {record.result.seed for record in cell.records})
+        place["missing_seeds"] = _listed(seeds - {record.result.seed for record in cell.records})
         by_definition = {name: _gaps(cell.finished, name) for name in DEFINITIONS}
         for name, gaps in by_definition.items():
             default = name == DEFINITIONS[0]

@@ -3,11 +3,15 @@ only."""
 
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, fields, is_dataclass
+from pathlib import Path
 from typing import Any
+
+import yaml
 
 from sns.config.schema import Config
 from sns.record.store import Record
 
+EXPERIMENTS = Path(__file__).resolve().parents[3] / "configs" / "experiment"
 Runs = dict[int, Record]  # by seed
 
 
@@ -21,10 +25,16 @@ FREE_TOP = _free(Config) | {"seed", "grid"}  # grid: the name of `experiment` in
 FREE = {entry.name: _free(entry.default_factory) for entry in fields(Config) if is_dataclass(entry.default_factory)}
 
 
+def swept(experiment: str) -> dict[str, tuple[Any, ...]]:
+    """The fields that an experiment of configs/experiment/ sweeps, with their values."""
+    text = (EXPERIMENTS / f"{experiment}.yaml").read_text(encoding="utf-8")
+    params = yaml.safe_load(text)["hydra"]["sweeper"]["params"]
+    return {field: tuple(yaml.safe_load(f"[{values}]")) for field, values in params.items()}
+
+
 @dataclass(frozen=True)
 class Study:
-    """One field, its values in configs/experiment/sensitivity/<name>.yaml, and its default in the
-    setting."""
+    """One field of the configuration, its values, and its default in the setting."""
 
     name: str
     question: str
@@ -34,6 +44,7 @@ class Study:
     setting: str
     regimes: tuple[str, ...]
     cells: tuple[tuple[str, ...], ...]  # methods whose runs are compared with each other
+    seeds: tuple[int, ...]
 
     def has(self, record: Record) -> bool:
         """Whether the record has a setting, batch regime and method of this study."""
@@ -42,37 +53,27 @@ class Study:
         return result.setting == self.setting and result.regime in self.regimes and result.method in methods
 
 
-VGG = "vgg_pocket"
+def _study(name: str, question: str, default: Any) -> Study:
+    """The study that configs/experiment/sensitivity/`name`.yaml trains: it sweeps one field, or the
+    methods themselves."""
+    params = swept(f"sensitivity/{name}")
+    seeds, (setting,), regimes, methods = (params.pop(key) for key in ("seed", "setting", "batch", "method"))
+    if not params:
+        return Study(name, question, "method.name", methods, default, setting, regimes, (methods,), seeds)
+    [(field, values)] = params.items()
+    cells = tuple((method,) for method in methods)
+    return Study(name, question, field, values, default, setting, regimes, cells, seeds)
+
+
 STUDIES = (
-    Study(
-        "ghost",
-        "Over how many images are batch-norm statistics taken in the large batch?",
-        *("batch.ghost", (52, 104, 208, 416), 104),
-        *(VGG, ("large",), (("vanilla",), ("spectral",))),
-    ),
-    Study(
-        "decay_scope",
-        "Does weight decay shrink all parameters or weight matrices only?",
-        *("method.scope", ("all", "weights"), "all"),
-        *(VGG, ("small", "large"), (("decay",),)),
-    ),
-    Study(
-        "dropout",
-        "Does DenseNet train with dropout?",
-        *("model.dropout", (0.0, 0.2), 0.0),
-        *("densenet_pocket", ("small",), (("vanilla",), ("decay",))),
-    ),
-    Study(
-        "iterations",
-        "How many power iterations an update?",
-        *("method.n_iterations", (1, 2, 5, 10), 1),
-        *(VGG, ("small",), (("spectral",),)),
-    ),
-    Study(
+    _study("ghost", "Over how many images are batch-norm statistics taken in the large batch?", 104),
+    _study("decay_scope", "Does weight decay shrink all parameters or weight matrices only?", "all"),
+    _study("dropout", "Does DenseNet train with dropout?", 0.0),
+    _study("iterations", "How many power iterations an update?", 1),
+    _study(
         "operator",
         "At the same lambda, is the norm of the reshaped kernel penalised, or that of the convolution as a linear map?",
-        *("method.name", ("spectral", "spectral_operator"), "spectral"),
-        *(VGG, ("small", "large"), (("spectral", "spectral_operator"),)),
+        "spectral",
     ),
 )
 
