@@ -109,8 +109,7 @@ def parts(results: Path) -> Iterator[Iterator[str]]:
 @cli.reports_errors
 def main(arguments: list[str] | None = None) -> int:
     """Prints every part."""
-    parser = cli.Parser(description="The paper's errata in numbers.")
-    parser.add_argument("results", nargs="?", type=Path, default=Path("results"), help="results folder")
+    parser = cli.results_parser("The paper's errata in numbers.", experiment=False, out=None)
     results = parser.parse_args(arguments).results
     torch.set_num_threads(1)
     for part in parts(results):

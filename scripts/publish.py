@@ -20,11 +20,9 @@ SCRIPTS = {"Summary": summary, "Table 1": table1, "Figures": figures, "Claims": 
 @cli.reports_errors
 def main(arguments: list[str] | None = None) -> int:
     """Runs the five scripts with the same arguments; 1 if one of them failed."""
-    parser = cli.Parser(description="Summary, Table 1, figures, claims and report from records.")
-    parser.add_argument("results", nargs="?", default="results", help="results or experiment folder")
-    parser.add_argument("--experiment", help="a folder under RESULTS/runs, needed where there are several")
+    parser = cli.results_parser("Summary, Table 1, figures, claims and report from records.", out=None)
     options = parser.parse_args(arguments)
-    chosen = [options.results, *(["--experiment", options.experiment] if options.experiment else [])]
+    chosen = [str(options.results), *(["--experiment", options.experiment] if options.experiment else [])]
     failed = 0
     for heading, script in SCRIPTS.items():
         print(f"\n== {heading}", flush=True)

@@ -11,7 +11,6 @@ rounding errors grow during training, and the accuracies of the last evaluation 
 tolerance of sns/analysis/verify.py.
 """
 
-import argparse
 import sys
 import tempfile
 from pathlib import Path
@@ -46,8 +45,7 @@ def retrain(directory: Path, overrides: list[str]) -> str:
 @cli.reports_errors
 def main(arguments: list[str] | None = None) -> int:
     """Prints a line for each thing that does not hold; 0 if everything does."""
-    parser = cli.Parser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("results", nargs="?", type=Path, default=Path("results"), help="results folder")
+    parser = cli.results_parser(str(__doc__), experiment=False, out=None)
     parser.add_argument("--retrain", type=Path, metavar="RUN_DIRECTORY", help="train this run again and compare")
     parser.add_argument("--requote", action="store_true", help="first renew the tables that README and docs quote")
     parser.add_argument("overrides", nargs="*", metavar="KEY=VALUE", help="with --retrain: what differs here")

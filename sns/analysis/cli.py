@@ -23,12 +23,19 @@ class Parser(argparse.ArgumentParser):
         raise UserError(f"{message}; --help lists the arguments")
 
 
-def results_parser(description: str, out: str = "where to write; default RESULTS/EXPERIMENT") -> Parser:
-    """A parser with RESULTS, --experiment and --out; `out` is the help text of the last."""
-    parser = Parser(description=description)
-    parser.add_argument("results", nargs="?", type=Path, default=Path("results"), help="results or experiment folder")
-    parser.add_argument("--experiment", help="a folder under RESULTS/runs, needed where there are several")
-    parser.add_argument("--out", type=Path, help=out)
+def results_parser(
+    description: str, experiment: bool = True, out: str | None = "where to write; default RESULTS/EXPERIMENT"
+) -> Parser:
+    """A parser with RESULTS, with --experiment if `experiment`, and with --out if `out`, its help
+    text, is not None."""
+    parser = Parser(description=description, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument(
+        "results", nargs="?", type=Path, default=Path("results"), help="results folder; default results"
+    )
+    if experiment:
+        parser.add_argument("--experiment", help="a folder under RESULTS/runs, needed where there are several")
+    if out is not None:
+        parser.add_argument("--out", type=Path, help=out)
     return parser
 
 

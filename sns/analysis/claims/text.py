@@ -14,6 +14,10 @@ from sns.analysis.claims import verdicts as claims
 from sns.analysis.claims.verdicts import ClaimVerdict
 
 MARKS = {"supported": "✓", "contradicted": "✗", "undecided": "?"}
+NOTE = (
+    "Why: an undecided claim names the undecided comparison that is furthest from holding. Margin: by how much the "
+    "decisive inequality holds (negative: it fails), with its t interval over n seeds."
+)
 
 
 def to_frame(verdicts: Sequence[ClaimVerdict]) -> pd.DataFrame:
@@ -26,12 +30,6 @@ def to_frame(verdicts: Sequence[ClaimVerdict]) -> pd.DataFrame:
         row["settings"] = " ".join(verdict.settings)
         rows.append(row)
     return pd.DataFrame(rows)
-
-
-NOTE = (
-    "Why: for an undecided claim, the comparison most against it of those that are not significant. Margin: by how "
-    "much the decisive inequality holds (negative: it fails), with its t interval over n seeds."
-)
 
 
 def write(results: Results, out: Path, settings: Sequence[str] | None = None) -> tuple[list[ClaimVerdict], str]:
