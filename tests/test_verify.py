@@ -63,11 +63,11 @@ def test_a_quotation_follows_its_file(copy: Path, capsys: pytest.CaptureFixture[
 
 
 def test_a_run_on_its_way_is_no_fault_and_a_record_without_its_result_is_one(copy: Path) -> None:
-    beside = copy / "runs/single/begun"  # where no page is computed from it
-    beside.mkdir(parents=True)
-    (beside / "config.yaml").write_text((the_run(copy) / "config.yaml").read_text())
+    unfinished = copy / "runs/single/begun"  # where no page is computed from it
+    unfinished.mkdir(parents=True)
+    (unfinished / "config.yaml").write_text((the_run(copy) / "config.yaml").read_text())
     assert verify.main([str(copy)]) == 1
-    (beside / "attempts.json").write_text("{}")
+    (unfinished / "attempts.json").write_text("{}")
     assert verify.main([str(copy)]) == 0
 
 
@@ -95,10 +95,10 @@ def test_a_page_that_its_records_do_not_give_is_named(copy: Path, capsys: pytest
     table.write_text(table.read_text().replace(".", ",", 1))
     (copy / "tiny" / "table9.md").write_text("by hand\n")
     assert verify.main([str(copy)]) == 1
-    said = capsys.readouterr()
-    assert "table1.md differs from what its records give now" in said.err
-    assert "table9.md is not computed from the records" in said.err
-    assert "2 fault(s)" in said.out
+    printed = capsys.readouterr()
+    assert "table1.md differs from what its records give now" in printed.err
+    assert "table9.md is not computed from the records" in printed.err
+    assert "2 fault(s)" in printed.out
 
 
 def test_retraining_repeats_every_digit_here_and_notices_what_does_not(copy: Path) -> None:

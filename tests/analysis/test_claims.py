@@ -136,12 +136,12 @@ def test_a_difference_is_the_paired_t_test_of_scipy(tmp_path: Path) -> None:
         for method, accuracy in zip(("spectral", "decay"), pair, strict=True):
             write_run(tmp_path, method=method, regime="large", seed=seed, test_accuracy=accuracy)
     verdict = verdict_on("large_batch_spectral_best", load_results(tmp_path), ("vgg_cifar10",))
-    found = next(c for c in verdict.comparisons if "decay" in c.inequality)
+    comparison = next(c for c in verdict.comparisons if "decay" in c.inequality)
     expected = scipy_stats.ttest_rel(spectral, decay, alternative="greater")
     interval = scipy_stats.ttest_rel(spectral, decay).confidence_interval(0.95)
-    assert found.p_holds == pytest.approx(expected.pvalue, rel=1e-9)
-    assert (found.low, found.high) == pytest.approx(tuple(interval), rel=1e-9)
-    assert found.n == 4
+    assert comparison.p_holds == pytest.approx(expected.pvalue, rel=1e-9)
+    assert (comparison.low, comparison.high) == pytest.approx(tuple(interval), rel=1e-9)
+    assert comparison.n == 4
     assert verdict.verdict == "undecided"
 
 
@@ -225,9 +225,9 @@ def test_script_writes_three_files_and_reports_errors(tmp_path: Path, capsys: py
     assert {file.name for file in (results / "demo").iterdir()} == {"claims.md", "claims.csv", "claims.json"}
     assert len(json.loads((results / "demo" / "claims.json").read_text())["claims"]) == len(CLAIMS)
     assert main([str(tmp_path / "nowhere")]) == 1
-    said = capsys.readouterr().err
-    assert said.startswith("error: ")
-    assert said.count("\n") == 1
+    message = capsys.readouterr().err
+    assert message.startswith("error: ")
+    assert message.count("\n") == 1
 
 
 def test_claims_by_setting(worlds: dict[str, Results]) -> None:

@@ -137,10 +137,10 @@ def test_runs_that_differ_in_more_than_the_field_are_left_out_and_named(folder: 
     pd.testing.assert_frame_equal(table(folder), before)
     write(folder, "spectral", 0, 0.9, {"batch.ghost": 52, "train.epochs": 99.0})
     pd.testing.assert_frame_equal(table(folder), before)
-    said = notes(folder)
-    assert "s0__batch.ghost=416_optim.lr=3.0: they differ in optim.lr, not in batch.ghost alone." in said
-    assert "s0__batch.ghost=26: they differ in the images, not in batch.ghost alone." in said
-    assert "train.epochs=99.0: they differ in train.epochs, not in batch.ghost alone." in said
+    message = notes(folder)
+    assert "s0__batch.ghost=416_optim.lr=3.0: they differ in optim.lr, not in batch.ghost alone." in message
+    assert "s0__batch.ghost=26: they differ in the images, not in batch.ghost alone." in message
+    assert "train.epochs=99.0: they differ in train.epochs, not in batch.ghost alone." in message
     free = {"train.device": "cuda", "data.path": "elsewhere.npz", "batch.micro": 1, "measure.batch_size": 1}
     write(folder, "spectral", 0, 0.9, {"batch.ghost": 416, **free, "track.mode": "online", "launch.retries": 9})
     assert table(folder)["mean"][416] == pytest.approx(0.9)  # these change nothing
@@ -259,8 +259,8 @@ def test_the_script_writes_what_verify_computes_again(folder: Path, capsys: pyte
         file.write_text(whole.replace("default", "chosen", 1))
         assert list(page_faults(results)) == [f"{file} differs from what its records give now"]
         file.write_text(whole)
-    assert script.main([str(results), "--out", str(results / "aside")]) == 0
-    assert (results / "aside" / "sensitivity.md").read_text() == files[1].read_text()
+    assert script.main([str(results), "--out", str(results / "elsewhere")]) == 0
+    assert (results / "elsewhere" / "sensitivity.md").read_text() == files[1].read_text()
 
 
 def test_without_runs_it_says_what_to_train(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -31,17 +31,17 @@ def test_paired_uses_common_seeds_only() -> None:
 def test_spearman_with_ties_equals_scipy() -> None:
     random = np.random.default_rng(0)
     x, y = random.integers(0, 6, 40), random.integers(0, 6, 40)
-    found = spearman(x.tolist(), y.tolist())
-    assert found.rho == pytest.approx(float(reference.spearmanr(x, y).statistic), abs=1e-12)
-    assert found.n == 40
+    correlation = spearman(x.tolist(), y.tolist())
+    assert correlation.rho == pytest.approx(float(reference.spearmanr(x, y).statistic), abs=1e-12)
+    assert correlation.n == 40
 
 
 def test_spearman_interval_by_hand() -> None:
-    found = spearman([1, 2, 3, 4, 5], [2, 1, 4, 3, 5])  # rho = 1 - 6 * 4 / (5 * 24)
-    assert found.rho == pytest.approx(0.8)
+    correlation = spearman([1, 2, 3, 4, 5], [2, 1, 4, 3, 5])  # rho = 1 - 6 * 4 / (5 * 24)
+    assert correlation.rho == pytest.approx(0.8)
     half = 1.959963984540054 * math.sqrt((1 + 0.32) / 2)
-    assert found.low == pytest.approx(math.tanh(math.atanh(0.8) - half))
-    assert found.high == pytest.approx(math.tanh(math.atanh(0.8) + half))
+    assert correlation.low == pytest.approx(math.tanh(math.atanh(0.8) - half))
+    assert correlation.high == pytest.approx(math.tanh(math.atanh(0.8) + half))
 
 
 def test_spearman_without_an_answer() -> None:

@@ -18,9 +18,9 @@ SCRIPT = Path(__file__).parents[2] / "scripts" / "table1.py"
 
 
 def cell(frame: pd.DataFrame, method: str, regime: str = "small", setting: str = "vgg_cifar10") -> dict[str, Any]:
-    found = frame[(frame["setting"] == setting) & (frame["method"] == method) & (frame["regime"] == regime)]
-    assert len(found) == 1
-    return dict(found.iloc[0])
+    rows = frame[(frame["setting"] == setting) & (frame["method"] == method) & (frame["regime"] == regime)]
+    assert len(rows) == 1
+    return dict(rows.iloc[0])
 
 
 def test_numbers_by_hand(tmp_path: Path) -> None:
@@ -111,13 +111,13 @@ def test_alpha_never_exceeded_is_not_a_gap(tmp_path: Path) -> None:
 
 def test_settings_shown_and_other_batch_sizes(tmp_path: Path) -> None:
     write_grid(tmp_path, ("digits_nin",), ("vanilla", "toy"))
-    grid = load_results(tmp_path)
-    frame = table1.compute(grid)
+    results = load_results(tmp_path)
+    frame = table1.compute(results)
     assert set(frame["setting"]) == {"digits_nin"}
     assert list(frame["method"][:5]) == ["vanilla", "decay", "adversarial", "spectral", "toy"]
     assert cell(frame, "toy", "large", "digits_nin")["batch_size"] == 512
     assert "| NIN, digits | 32 |" in table1_text.to_markdown(frame)
-    everything = table1.compute(grid, all_cells=True)
+    everything = table1.compute(results, all_cells=True)
     assert list(dict.fromkeys(everything["setting"])) == [*PAPER_SETTINGS, "digits_nin"]
     assert cell(everything, "decay", "large", "nin_cifar100")["batch_size"] == 4096
 
