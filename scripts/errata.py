@@ -1,21 +1,21 @@
-"""The paper's errata in numbers, on small examples with fixed seeds, on recorded runs and on the
+"""The paper's errata in numbers: on small examples with fixed seeds, on recorded runs and on the
 printed Table 1.
 
 python scripts/errata.py [RESULTS]
 
-docs/reproduction.md holds what this prints, and says what each number means.
+docs/reproduction.md quotes the output and says what each number means.
 """
 
-import argparse
 import sys
 from collections.abc import Iterator
 from pathlib import Path
 
 import torch
 
-from sns.analysis.cells import load
+from sns.analysis import cli
+from sns.analysis.cells import load_results
 from sns.analysis.errata import METHOD, SETTING, Trained, falls_least, table_counts, trained
-from sns.common.errors import RecordError, UserError
+from sns.common.errors import RecordError
 from sns.linalg import errata
 
 STEPS = 10
@@ -62,28 +62,28 @@ def convolutions(cells: list[Trained]) -> Iterator[str]:
 
 def jacobians() -> Iterator[str]:
     """Erratum 5."""
-    found = errata.piecewise_jacobians()
+    jacobian = errata.piecewise_jacobians()
     yield "5. Jacobian of a two-layer ReLU network at (1, -1)"
-    yield f"   D by the layer's input {found.by_input}, by the pre-activation {found.by_preactivation},"
-    yield f"   by automatic differentiation {found.true}"
+    yield f"   D by the layer's input {jacobian.by_input}, by the pre-activation {jacobian.by_preactivation},"
+    yield f"   by automatic differentiation {jacobian.true}"
 
 
 def steps() -> Iterator[str]:
     """Erratum 6."""
-    found = errata.adversarial_steps()
+    step = errata.adversarial_steps()
     yield "6. epsilon = 1: the L2 step of equation 3 and the sign step of [9], 3 x 32 x 32"
-    yield f"   lengths {found.l2:.2f} and {found.sign:.2f}, an image {found.image:.2f}, cosine {found.cosine:.2f}"
-    yield f"   loss {found.loss:.1f}; after the L2 step {found.loss_l2:.1f}, after the sign step {found.loss_sign:.0f},"
-    yield f"   after the sign step at the length of the other {found.loss_sign_shortened:.1f}"
+    yield f"   lengths {step.l2:.2f} and {step.sign:.2f}, an image {step.image:.2f}, cosine {step.cosine:.2f}"
+    yield f"   loss {step.loss:.1f}; after the L2 step {step.loss_l2:.1f}, after the sign step {step.loss_sign:.0f},"
+    yield f"   after the sign step at the length of the other {step.loss_sign_shortened:.1f}"
 
 
-def following(cells: list[Trained]) -> Iterator[str]:
+def power_iterations(cells: list[Trained]) -> Iterator[str]:
     """Erratum 7."""
     yield "7. One persistent power iteration an update against the exact sigma, penalty alone, 2,000 updates"
     for rate in (0.001, 0.01):
-        found = errata.persistent_iteration(rate)
-        rank = f"stable rank {found.rank_before:.0f} of 64, then {found.rank_after:.0f}"
-        yield f"   learning rate * lambda = {rate}: {100 * found.short:.0f}% too small; {rank}"
+        end = errata.persistent_iteration(rate)
+        rank = f"stable rank {end.rank_before:.0f} of 64, then {end.rank_after:.0f}"
+        yield f"   learning rate * lambda = {rate}: {100 * end.short:.0f}% too small; {rank}"
     for cell in cells:
         yield f"   recorded runs, {SETTING}, B = {cell.batch}, last update: {100 * cell.short:.1f}% too small"
 
@@ -101,23 +101,19 @@ def parts(results: Path) -> Iterator[Iterator[str]]:
     """The lines of every part, in order."""
     if not results.is_dir():
         raise RecordError(f"{results} does not exist: give the results folder that holds runs/pocket, or none at all")
-    cells = trained(load(results / "runs" / "pocket"))
+    cells = trained(load_results(results / "runs" / "pocket"))
     yield from (algorithm_1(), penalties(), convolutions(cells), jacobians())
-    yield from (steps(), following(cells), printed_table())
+    yield from (steps(), power_iterations(cells), printed_table())
 
 
+@cli.reports_errors
 def main(arguments: list[str] | None = None) -> int:
-    """Prints everything; 1 after an error that the user can put right."""
-    parser = argparse.ArgumentParser(description="The paper's errata in numbers.")
-    parser.add_argument("results", nargs="?", type=Path, default=Path("results"), help="results folder")
+    """Prints every part."""
+    parser = cli.results_parser("The paper's errata in numbers.", experiment=False, out=None)
     results = parser.parse_args(arguments).results
     torch.set_num_threads(1)
-    try:
-        for part in parts(results):
-            print("\n".join(part))
-    except (UserError, OSError) as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 1
+    for part in parts(results):
+        print("\n".join(part))
     return 0
 
 

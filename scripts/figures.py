@@ -4,7 +4,6 @@ numbers.
 python scripts/figures.py [NAME ... | all] [RESULTS] [--experiment E] [--setting S] [--out FOLDER]
 """
 
-import argparse
 import sys
 from pathlib import Path
 
@@ -14,11 +13,11 @@ from sns.analysis.figures.render import FIGURES, render, resolve
 from sns.common.errors import UserError
 
 
-@command.told
+@command.reports_errors
 def main(arguments: list[str] | None = None) -> int:
     """Draws the figures and prints where they are; 1 if one that was asked for by name, or all,
     could not be drawn."""
-    parser = argparse.ArgumentParser(description="Figures from records.")
+    parser = command.Parser(description="Figures from records.")
     parser.add_argument("what", nargs="*", help=f"of {', '.join(FIGURES)}, or all (default); results folder")
     parser.add_argument("--experiment", help="a folder under RESULTS/runs, needed where there are several")
     parser.add_argument("--setting", help="the setting of Figures 1 to 4; default densenet40_cifar100")

@@ -1,32 +1,36 @@
 """Measures finished runs again from their checkpoints: Hessian, spectra, bounds, gradient-norm
 quantiles.
 
-python scripts/measure.py RUN_DIRECTORY [...] [measure.hessian_samples=50000 measure.lanczos=true ...]
+python scripts/measure.py RUN_DIRECTORY [...] [measure.hessian_samples=50000 ...]
 
-The weights, the history and everything else in the record stay as they are; the new settings are
-kept in the record's `environment.measured`.
+The weights, the history and everything else in the record stay unchanged. The record's
+`environment.measured` holds the new settings.
 """
 
+import argparse
 import sys
 from pathlib import Path
 
+from sns.analysis import cli
 from sns.common.errors import UserError
 from sns.train.remeasure import remeasure
 
 ALLOWED = ("measure.", "train.device=", "train.threads=", "data.root=", "data.path=", "data.download=")
 
 
-def main(arguments: list[str]) -> int:
+@cli.reports_errors
+def main(arguments: list[str] | None = None) -> int:
     """Measures each directory; 1 if one could not be measured."""
-    overrides = [text for text in arguments if "=" in text]
-    directories = [Path(text) for text in arguments if "=" not in text]
-    for text in overrides:
-        if not text.startswith(ALLOWED):
-            print(f"error: {text} cannot be changed after training; allowed: {', '.join(ALLOWED)}", file=sys.stderr)
-            return 2
-    if not directories or any(text in ("-h", "--help") for text in arguments):
-        print(__doc__)
-        return 0 if arguments else 2
+    parser = cli.Parser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("words", nargs="+", metavar="RUN_DIRECTORY | KEY=VALUE", help=f"keys: {', '.join(ALLOWED)}")
+    words = parser.parse_args(arguments).words
+    overrides = [word for word in words if "=" in word]
+    directories = [Path(word) for word in words if "=" not in word]
+    for word in overrides:
+        if not word.startswith(ALLOWED):
+            raise UserError(f"{word} cannot be changed after training; allowed: {', '.join(ALLOWED)}")
+    if not directories:
+        raise UserError("give the run directories to measure; --help lists the arguments")
     failed = 0
     for directory in directories:
         try:
@@ -35,11 +39,13 @@ def main(arguments: list[str]) -> int:
             print(f"error: {error}", file=sys.stderr)
             failed = 1
             continue
-        hessian = result.measured.get("hessian") or {}
-        figures = [f"{split} Hessian eigenvalue {entry['eigenvalue']:.4g}" for split, entry in hessian.items()]
-        print(f"{result.run_id}: {', '.join(figures) or 'measured'}")
+        eigenvalues = [
+            f"{split} Hessian eigenvalue {row['eigenvalue']:.4g}"
+            for split, row in (result.measured.get("hessian") or {}).items()
+        ]
+        print(f"{result.run_id}: {', '.join(eigenvalues) or 'measured'}")
     return failed
 
 
 if __name__ == "__main__":
-    sys.exit(main(sys.argv[1:]))
+    sys.exit(main())

@@ -12,16 +12,23 @@ import report
 import summary
 import table1
 
+from sns.analysis import cli
 
-def main(arguments: list[str]) -> int:
+SCRIPTS = {"Summary": summary, "Table 1": table1, "Figures": figures, "Claims": claims, "Report": report}
+
+
+@cli.reports_errors
+def main(arguments: list[str] | None = None) -> int:
     """Runs the five scripts with the same arguments; 1 if one of them failed."""
+    parser = cli.results_parser("Summary, Table 1, figures, claims and report from records.", out=None)
+    options = parser.parse_args(arguments)
+    chosen = [str(options.results), *(["--experiment", options.experiment] if options.experiment else [])]
     failed = 0
-    scripts = {"Summary": summary, "Table 1": table1, "Figures": figures, "Claims": claims, "Report": report}
-    for what, script in scripts.items():
-        print(f"\n== {what}", flush=True)
-        failed |= script.main(arguments)
+    for heading, script in SCRIPTS.items():
+        print(f"\n== {heading}", flush=True)
+        failed |= script.main(chosen)
     return failed
 
 
 if __name__ == "__main__":
-    sys.exit(main(sys.argv[1:]))
+    sys.exit(main())

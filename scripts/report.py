@@ -7,20 +7,17 @@ python scripts/report.py [RESULTS] [--experiment NAME] [--out FILE]
 import sys
 
 from sns.analysis import cli as command
-from sns.analysis.cells import load_experiment, output_folder
 from sns.analysis.report import page as report
 
 
-@command.told
+@command.reports_errors
 def main(arguments: list[str] | None = None) -> int:
-    """Writes the page and prints where it is; 1 after an error that the user can fix."""
-    parser = command.parser("One self-contained HTML page from records.")
-    options = command.parse(parser, arguments, out="the file to write; default RESULTS/EXPERIMENT/report.html")
-    folder, results = load_experiment(options.results, options.experiment)
-    path = output_folder(folder) / "report.html" if options.out is None else options.out
+    """Writes the page and prints where it is; 1 after an error that the user can put right."""
+    out = "the file to write; default RESULTS/EXPERIMENT/report.html"
+    options = command.results_parser("One self-contained HTML page from records.", out).parse_args(arguments)
+    folder, results, path = command.open_experiment(options)
+    path = path / "report.html" if options.out is None else path
     size = report.write(results, folder.name, path)
-    for warning in results.warnings:
-        print(f"warning: {warning}", file=sys.stderr)
     print(f"written: {path} ({size / 1e6:.1f} MB); open it in a browser")
     return 0
 

@@ -10,11 +10,11 @@ from sns.analysis.figures import render as figures
 from sns.analysis.figures import summary
 
 
-@command.told
+@command.reports_errors
 def main(arguments: list[str] | None = None) -> int:
     """Writes the files and prints the table; 1 where there is nothing to summarise."""
-    options = command.parse(command.parser("Each method against vanilla, from records."), arguments)
-    results, out = command.load(options)
+    parser = command.results_parser("Each method against vanilla, from records.")
+    _, results, out = command.open_experiment(parser.parse_args(arguments))
     frame = summary.compute(results)
     written = command.save(out, "summary", {"md": summary.to_markdown}, frame)
     files = figures.render("summary", results, out)

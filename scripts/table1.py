@@ -1,29 +1,24 @@
 """Table 1 from the records of a results folder, as Markdown, CSV and LaTeX.
 
-python scripts/table1.py [RESULTS] [--experiment NAME] [--accuracy best] [--all-cells] [--out FOLDER]
+python scripts/table1.py [RESULTS] [--experiment NAME] [--accuracy best] [--all-cells] [--out DIR]
 """
 
 import sys
 
-from sns.analysis import cli as command
-from sns.analysis.table1 import table as table1
-from sns.analysis.table1 import text as table1_text
-
-FORMATS = {"md": table1_text.to_markdown, "csv": table1_text.to_csv, "tex": table1_text.to_latex}
+from sns.analysis import cli
+from sns.analysis.table1 import table, text
 
 
-@command.told
+@cli.reports_errors
 def main(arguments: list[str] | None = None) -> int:
-    """Writes the files, prints the table and where they are; 1 after an error that the user can put
-    right."""
-    parser = command.parser("Table 1 from records: Markdown, CSV and LaTeX.")
-    parser.add_argument("--accuracy", choices=table1.ACCURACIES, default="final", help="last or best evaluation")
+    """Writes the files, prints the table and where the files are."""
+    parser = cli.results_parser("Table 1 from records: Markdown, CSV and LaTeX.")
+    parser.add_argument("--accuracy", choices=table.ACCURACIES, default="final", help="last or best evaluation")
     parser.add_argument("--all-cells", action="store_true", help="also list the paper's settings without runs")
-    options = command.parse(parser, arguments)
-    grid, out = command.load(options)
-    frame = table1.compute(grid, accuracy=options.accuracy, all_cells=options.all_cells)
-    written = command.save(out, "table1", FORMATS, frame)
-    print(f"{table1_text.to_plain(frame)}\n\n{written}")
+    options = parser.parse_args(arguments)
+    _, results, out = cli.open_experiment(options)
+    frame = table.compute(results, accuracy=options.accuracy, all_cells=options.all_cells)
+    print(f"{text.to_plain(frame)}\n\n{cli.save(out, 'table1', text.FORMATS, frame)}")
     return 0
 
 

@@ -2,15 +2,18 @@
 give."""
 
 import json
+import shutil
 import sys
 from pathlib import Path
 
 import pytest
 import yaml
-from conftest import ROOT
+from conftest import ROOT, TINY, compose_tree
 
+from sns.analysis.verify import record_faults
 from sns.common.errors import RecordError
 from sns.record import store
+from sns.train.configure import configure
 from sns.train.run import run
 
 sys.path.insert(0, str(ROOT / "scripts"))
@@ -21,10 +24,6 @@ import verify
 @pytest.fixture(scope="module")
 def finished(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A results folder with one tiny run and its table."""
-    from conftest import TINY, compose_tree
-
-    from sns.train.configure import configure
-
     results = tmp_path_factory.mktemp("results")
     run(configure(compose_tree(*TINY, f"results={results}", "experiment.name=tiny", "train.threads=1")))
     assert table1.main([str(results), "--experiment", "tiny"]) == 0
@@ -34,8 +33,6 @@ def finished(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture
 def copy(finished: Path, tmp_path: Path) -> Path:
     """The same, to be damaged."""
-    import shutil
-
     return Path(shutil.copytree(finished, tmp_path / "results"))
 
 
@@ -58,7 +55,7 @@ def test_a_quotation_follows_its_file(copy: Path, capsys: pytest.CaptureFixture[
     assert verify.main([str(copy)]) == 0
     page.write_text(page.read_text().replace("vanilla", "vanila", 1))
     assert verify.main([str(copy)]) == 1
-    assert "does not quote results/tiny/table1.md as it is now" in capsys.readouterr().err
+    assert "quotes results/tiny/table1.md as it was" in capsys.readouterr().err
     assert verify.main([str(copy), "--requote"]) == 0
     assert page.read_text() == f"before\n<!-- results/tiny/table1.md -->\n{table}<!-- / -->\nafter\n"
     page.write_text("<!-- results/tiny/none.md -->\nx\n<!-- / -->")
@@ -67,11 +64,11 @@ def test_a_quotation_follows_its_file(copy: Path, capsys: pytest.CaptureFixture[
 
 
 def test_a_run_on_its_way_is_no_fault_and_a_record_without_its_result_is_one(copy: Path) -> None:
-    beside = copy / "runs/single/begun"  # where no page is computed from it
-    beside.mkdir(parents=True)
-    (beside / "config.yaml").write_text((the_run(copy) / "config.yaml").read_text())
+    unfinished = copy / "runs/single/begun"  # where no page is computed from it
+    unfinished.mkdir(parents=True)
+    (unfinished / "config.yaml").write_text((the_run(copy) / "config.yaml").read_text())
     assert verify.main([str(copy)]) == 1
-    (beside / "attempts.json").write_text("{}")
+    (unfinished / "attempts.json").write_text("{}")
     assert verify.main([str(copy)]) == 0
 
 
@@ -91,7 +88,7 @@ def test_a_record_that_is_not_what_it_says_is_named(copy: Path, file: str, chang
     text = path.read_text()
     assert change[0] in text
     path.write_text(text.replace(*change))
-    assert any(says in fault for fault in verify.record_faults(copy / "runs"))
+    assert any(says in fault for fault in record_faults(copy / "runs", configure))
 
 
 def test_a_page_that_its_records_do_not_give_is_named(copy: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -99,10 +96,10 @@ def test_a_page_that_its_records_do_not_give_is_named(copy: Path, capsys: pytest
     table.write_text(table.read_text().replace(".", ",", 1))
     (copy / "tiny" / "table9.md").write_text("by hand\n")
     assert verify.main([str(copy)]) == 1
-    said = capsys.readouterr()
-    assert "table1.md is not what its records give now" in said.err
-    assert "table9.md is not computed from the records" in said.err
-    assert "2 fault(s)" in said.out
+    printed = capsys.readouterr()
+    assert "table1.md differs from what its records give now" in printed.err
+    assert "table9.md is not computed from the records" in printed.err
+    assert "2 fault(s)" in printed.out
 
 
 def test_retraining_repeats_every_digit_here_and_notices_what_does_not(copy: Path) -> None:

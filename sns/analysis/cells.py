@@ -1,24 +1,28 @@
-"""The grid as a reader thinks of it: cells of setting x method x regime with their runs, and the
-paper's numbers."""
+"""Records grouped for analysis: `Results` holds cells of setting x method x regime with their runs.
+The paper's own numbers are read here too."""
 
 import math
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import pandas as pd
 
 from sns.common.errors import RecordError
-from sns.record.store import CONFIG, RESULT, Record, read_all
+from sns.config.schema import REGIMES as REGIMES
+from sns.record.store import RESULT, Record, read_all, run_directories
 
-PAPER_SETTINGS = ("vgg_cifar10", "nin_cifar100", "densenet40_cifar100", "densenet22_stl10")
 METHODS = ("vanilla", "decay", "adversarial", "spectral")
-REGIMES = ("small", "large")
-TITLES = {
+PAPER_TITLES = {
     "vgg_cifar10": "VGGNet, CIFAR-10",
     "nin_cifar100": "NIN, CIFAR-100",
     "densenet40_cifar100": "DenseNet-40, CIFAR-100",
     "densenet22_stl10": "DenseNet-22, STL-10",
+}
+PAPER_SETTINGS = tuple(PAPER_TITLES)
+TITLES = {
+    **PAPER_TITLES,
     "vgg_pocket": "small VGGNet, CIFAR-10 at 16x16",
     "nin_pocket": "small NIN, CIFAR-100 at 16x16",
     "densenet_pocket": "small DenseNet, CIFAR-100 at 16x16",
@@ -31,7 +35,7 @@ PAPER = Path(__file__).resolve().parents[2] / "results" / "paper"
 
 @dataclass(frozen=True)
 class Cell:
-    """One place of the grid and the runs that fill it, sorted by seed."""
+    """The runs of one setting, method and regime, sorted by seed."""
 
     setting: str
     method: str
@@ -40,18 +44,18 @@ class Cell:
 
     @property
     def finished(self) -> tuple[Record, ...]:
-        """The runs that trained to the end."""
+        """The runs that completed training, neither diverged nor failed."""
         return tuple(record for record in self.records if record.result.status == "ok")
 
 
 @dataclass(frozen=True)
 class Results:
-    """All cells of a results folder, in the order of TITLES (the paper's), then alphabetically."""
+    """The cells of an experiment; settings in the order of TITLES, then the others by name."""
 
     cells: tuple[Cell, ...]
     warnings: tuple[str, ...]
-    records: tuple[Record, ...] = ()  # every usable run, those of other variants too
-    unusable: tuple[str, ...] = ()  # the part of `warnings` that is about records which cannot be used at all
+    records: tuple[Record, ...] = ()  # every usable run, including those that a cell leaves out
+    unusable: tuple[str, ...] = ()  # the warnings about records that cannot be used at all
 
     @property
     def settings(self) -> tuple[str, ...]:
@@ -60,47 +64,64 @@ class Results:
 
     @property
     def methods(self) -> tuple[str, ...]:
-        """The paper's methods, then any other that has a record."""
-        seen = {cell.method for cell in self.cells}
-        return METHODS + tuple(sorted(seen - set(METHODS)))
+        """The paper's methods, then every other one that has a record."""
+        return METHODS + tuple(sorted({cell.method for cell in self.cells} - set(METHODS)))
 
     def cell(self, setting: str, method: str, regime: str) -> Cell:
-        """The cell at this place; without runs where there are none."""
+        """The cell of these three; it has no records where nothing was run."""
         for cell in self.cells:
             if (cell.setting, cell.method, cell.regime) == (setting, method, regime):
                 return cell
         return Cell(setting, method, regime, ())
 
 
-def experiment_folder(results: Path, experiment: str | None = None) -> Path:
-    """The folder whose records belong together: `results`/runs/`experiment`.
+def title_of(setting: str) -> str:
+    """The setting in words, for readers; its name where TITLES has none."""
+    return TITLES.get(setting, setting)
 
-    Without `experiment` it is the only one under `results`/runs; a path that is itself an
-    experiment folder or a run directory is taken as it is. Raises RecordError where there is none,
-    or several to choose from.
+
+def methods_of(frame: pd.DataFrame) -> list[str]:
+    """The methods in a frame's column `method`: the paper's in its order, then the others."""
+    present = list(dict.fromkeys(frame["method"]))
+    return [name for name in METHODS if name in present] + [name for name in present if name not in METHODS]
+
+
+def is_given(value: Any) -> bool:
+    """Whether an entry of a frame holds a value, not None or NaN."""
+    return bool(pd.notna(value))
+
+
+def experiment_folder(folder: Path, experiment: str | None = None) -> Path:
+    """The folder of one experiment's run directories: `folder`/runs/`experiment`.
+
+    Without `experiment`, the only one under `folder`/runs. A `folder` that is itself an experiment
+    folder or a run directory is returned unchanged. Raises RecordError where there is no
+    experiment, or more than one to choose from.
     """
-    if not results.is_dir():
-        raise RecordError(f"{results} does not exist: give the results folder that holds runs/<experiment>/<run_id>")
-    runs = results / "runs"
+    if not folder.is_dir():
+        raise RecordError(f"{folder} does not exist: give the results folder that holds runs/<experiment>/<run_id>")
+    runs = folder / "runs"
     if not runs.is_dir():
-        if experiment is None and _holds_runs(results):
-            return results
-        raise RecordError(f"{results} holds no runs/ folder: give a results folder, or train a grid first (make demo)")
-    known = sorted(folder.name for folder in runs.iterdir() if folder.is_dir() and _holds_runs(folder))
-    if not known:
-        raise RecordError(f"{runs} holds no runs yet: train a grid first (make demo)")
-    if experiment is None and len(known) > 1:
-        raise RecordError(f"{runs} holds several experiments, choose one with --experiment: {', '.join(known)}")
-    if experiment is not None and experiment not in known:
-        raise RecordError(f"{runs} holds no experiment {experiment}; there are: {', '.join(known)}")
-    return runs / (known[0] if experiment is None else experiment)
+        depths = {len(directory.relative_to(folder).parts) for directory in run_directories(folder)}
+        if experiment is None and depths & {0, 1}:
+            return folder
+        raise RecordError(f"{folder} holds no runs/ folder: give a results folder, or run an experiment (make demo)")
+    directories = (directory for directory in run_directories(runs) if directory != runs)
+    existing = sorted({directory.relative_to(runs).parts[0] for directory in directories})
+    if not existing:
+        raise RecordError(f"{runs} holds no runs yet: run an experiment first (make demo)")
+    if experiment is None and len(existing) > 1:
+        raise RecordError(f"{runs} holds several experiments, choose one with --experiment: {', '.join(existing)}")
+    if experiment is not None and experiment not in existing:
+        raise RecordError(f"{runs} holds no experiment {experiment}; there are: {', '.join(existing)}")
+    return runs / (existing[0] if experiment is None else experiment)
 
 
 def output_folder(folder: Path) -> Path:
-    """Where what is computed from the records of `folder` is written: `results`/`experiment`/.
+    """Where the pages computed from the records in `folder` are written: results/EXPERIMENT.
 
-    That is `folder` without the part named runs; a folder outside any runs/ keeps its outputs
-    itself.
+    That is `folder` without the part named runs. A folder outside any runs/ is returned unchanged.
+    Raises RecordError for an experiment name that would overwrite the paper's numbers or records.
     """
     folder = folder.absolute()
     for runs in (parent for parent in folder.parents if parent.name == "runs"):
@@ -111,32 +132,30 @@ def output_folder(folder: Path) -> Path:
     return folder
 
 
-def _holds_runs(folder: Path) -> bool:
-    return any(next(folder.glob(f"{depth}{name}"), None) for depth in ("", "*/") for name in (CONFIG, RESULT))
-
-
-def load(folder: Path) -> Results:
-    """Every readable record at or below `folder` as a grid; what was left out and why is in
-    `warnings`."""
+def load_results(folder: Path) -> Results:
+    """Every usable record at or below `folder`; `warnings` says what was left out and why."""
     return arrange(*read_all(folder))
 
 
-def load_experiment(results: Path, experiment: str | None = None) -> tuple[Path, Results]:
-    """The folder that `experiment_folder` resolves to and its grid; RecordError where no finished
-    run is left in it."""
-    folder = experiment_folder(results, experiment)
-    grid = load(folder)
-    if not grid.cells:
-        first = f"; {len(grid.warnings)} left out, the first: {grid.warnings[0]}" if grid.warnings else ""
-        raise RecordError(f"{folder} holds no finished run: train a grid first (make demo){first}")
-    return folder, grid
+def load_experiment(folder: Path, experiment: str | None = None) -> tuple[Path, Results]:
+    """The folder that `experiment_folder` chooses, and its results; RecordError where it holds no
+    usable record."""
+    folder = experiment_folder(folder, experiment)
+    results = load_results(folder)
+    if not results.cells:
+        count = len(results.warnings)
+        first = f"; {count} left out, the first: {results.warnings[0]}" if count else ""
+        raise RecordError(f"{folder} holds no finished run: run an experiment first (make demo){first}")
+    return folder, results
 
 
 def arrange(records: Iterable[Record], warnings: Iterable[str] = ()) -> Results:
-    """Records as a grid. Within a cell only runs of one variant are kept (the one with most runs),
-    so that nothing computed under different options is ever averaged; the others are named in
-    `warnings`."""
-    places: dict[tuple[str, str, str], dict[str, list[Record]]] = {}
+    """Groups records into cells.
+
+    A cell takes the runs of one variant only, the one with most runs, so that runs with different
+    options are never averaged. `warnings` names the others.
+    """
+    by_cell: dict[tuple[str, str, str], dict[str, list[Record]]] = {}
     notes = list(warnings)
     usable = []
     for record in records:
@@ -145,23 +164,23 @@ def arrange(records: Iterable[Record], warnings: Iterable[str] = ()) -> Results:
             notes.append(f"{record.path / RESULT} {fault}: left out; delete the run directory and run the cell again")
             continue
         usable.append(record)
-        place = places.setdefault((result.setting, result.method, result.regime), {})
-        place.setdefault(result.variant, []).append(record)
+        variants = by_cell.setdefault((result.setting, result.method, result.regime), {})
+        variants.setdefault(result.variant, []).append(record)
     cells, unusable = [], tuple(notes)
-    for (setting, method, regime), variants in places.items():
-        kept = max(variants, key=lambda name: (len(variants[name]), name))
+    for key, variants in by_cell.items():
+        chosen = max(variants, key=lambda name: (len(variants[name]), name))
         for name, others in variants.items():
-            if name != kept:
+            if name != chosen:
                 notes.append(
-                    f"{setting} {method} {regime}: {len(others)} run(s) of variant {name} left out, "
-                    f"because their options differ from the {len(variants[kept])} run(s) of variant {kept}"
+                    f"{' '.join(key)}: {len(others)} run(s) of variant {name} left out, "
+                    f"because their options differ from the {len(variants[chosen])} run(s) of variant {chosen}"
                 )
-        cells.append(Cell(setting, method, regime, tuple(sorted(variants[kept], key=lambda r: r.result.seed))))
-    return Results(tuple(sorted(cells, key=_place)), tuple(notes), tuple(usable), unusable)
+        cells.append(Cell(*key, tuple(sorted(variants[chosen], key=lambda record: record.result.seed))))
+    return Results(tuple(sorted(cells, key=_order)), tuple(notes), tuple(usable), unusable)
 
 
 def _fault(record: Record) -> str | None:
-    """What keeps a record that can be read from being used, or None."""
+    """Why a readable record cannot be used, or None."""
     result = record.result
     if result.regime not in REGIMES:
         return f"has the unknown regime {result.regime!r}"
@@ -172,19 +191,20 @@ def _fault(record: Record) -> str | None:
             for key in ("test_accuracy", "train_accuracy", "gap"):
                 value = row.get(key) if isinstance(row, dict) else None
                 if not isinstance(value, (int, float)) or not math.isfinite(value):
-                    return f"ended well but states no {name} {key}"
+                    return f"has status ok but no {name} {key}"
     return None
 
 
-def _place(cell: Cell) -> tuple[int, str, int, int, str]:
-    known = list(TITLES).index(cell.setting) if cell.setting in TITLES else len(TITLES)
+def _order(cell: Cell) -> tuple[int, str, int, int, str]:
+    """The sort key of a cell."""
+    setting = list(TITLES).index(cell.setting) if cell.setting in TITLES else len(TITLES)
     method = METHODS.index(cell.method) if cell.method in METHODS else len(METHODS)
-    return known, cell.setting, REGIMES.index(cell.regime), method, cell.method
+    return setting, cell.setting, REGIMES.index(cell.regime), method, cell.method
 
 
 def paper_table() -> pd.DataFrame:
-    """Table 1 as printed: setting, batch_size, method, test_accuracy, alpha, generalization_gap,
-    and regime."""
+    """Table 1 as printed: columns setting, batch_size, method, test_accuracy, alpha,
+    generalization_gap and regime."""
     frame = pd.read_csv(PAPER / "table1.csv")
     frame["regime"] = frame["batch_size"].map({64: "small", 4096: "large"})
     return frame

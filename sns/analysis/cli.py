@@ -1,12 +1,11 @@
-"""What the scripts share that compute pages from the records of one experiment: arguments, files
-and errors."""
+"""What the scripts share: arguments, error messages and the files that they write."""
 
 import argparse
 import functools
 import sys
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import TypeVar
+from typing import NoReturn, TypeVar
 
 from sns.analysis.cells import Results, load_experiment, output_folder
 from sns.common.errors import UserError
@@ -16,42 +15,55 @@ Content = TypeVar("Content")
 Main = Callable[[list[str] | None], int]
 
 
-def parser(description: str) -> argparse.ArgumentParser:
-    """Reads RESULTS and --experiment; `parse` adds --out after the script's own options."""
-    made = argparse.ArgumentParser(description=description)
-    made.add_argument("results", nargs="?", type=Path, default=Path("results"), help="results or experiment folder")
-    made.add_argument("--experiment", help="a folder under RESULTS/runs, needed where there are several")
-    return made
+class Parser(argparse.ArgumentParser):
+    """A parser for a `main` with `reports_errors`: wrong arguments raise UserError."""
+
+    def error(self, message: str) -> NoReturn:
+        """Raises UserError, so that the exit code is 1 instead of argparse's 2."""
+        raise UserError(f"{message}; --help lists the arguments")
 
 
-def parse(
-    made: argparse.ArgumentParser,
-    arguments: list[str] | None,
-    out: str = "where to write; default RESULTS/EXPERIMENT",
-) -> argparse.Namespace:
-    """The options, --out as the last of them."""
-    made.add_argument("--out", type=Path, help=out)
-    return made.parse_args(arguments)
+def results_parser(
+    description: str, experiment: bool = True, out: str | None = "where to write; default RESULTS/EXPERIMENT"
+) -> Parser:
+    """A parser with RESULTS, with --experiment if `experiment`, and with --out if `out`, its help
+    text, is not None."""
+    parser = Parser(description=description, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument(
+        "results", nargs="?", type=Path, default=Path("results"), help="results folder; default results"
+    )
+    if experiment:
+        parser.add_argument("--experiment", help="a folder under RESULTS/runs, needed where there are several")
+    if out is not None:
+        parser.add_argument("--out", type=Path, help=out)
+    return parser
 
 
-def load(options: argparse.Namespace) -> tuple[Results, Path]:
-    """The grid that `options` name and the folder to write to; RecordError as `load_experiment`."""
-    folder, grid = load_experiment(options.results, options.experiment)
-    return grid, output_folder(folder) if options.out is None else options.out
+def open_experiment(options: argparse.Namespace) -> tuple[Path, Results, Path]:
+    """The experiment folder that the options of `results_parser` choose, its results and the folder
+    to write to.
+
+    Prints the warnings of the results to stderr. Raises RecordError as `load_experiment` does.
+    """
+    folder, results = load_experiment(options.results, options.experiment)
+    out = output_folder(folder) if options.out is None else options.out
+    for warning in results.warnings:
+        print(f"warning: {warning}", file=sys.stderr)
+    return folder, results, out
 
 
 def save(out: Path, name: str, formats: Mapping[str, Callable[[Content], str]], content: Content) -> str:
-    """Writes `content` as `out`/`name`.SUFFIX for each suffix of `formats`; a line that says which
-    files these are."""
+    """Writes `content` to `out`/`name`.SUFFIX for each suffix of `formats`; returns a line that
+    names the files."""
     out.mkdir(parents=True, exist_ok=True)
     for suffix, text in formats.items():
         write_text(out / f"{name}.{suffix}", text(content))
     return f"written: {', '.join(str(out / f'{name}.{suffix}') for suffix in formats)}"
 
 
-def told(main: Main) -> Main:
-    """A script's `main` in which an error that the user can put right is one line and the exit code
-    1."""
+def reports_errors(main: Main) -> Main:
+    """Decorates a script's `main`: an error that the user can fix is printed to stderr as one line,
+    and the exit code is 1."""
 
     @functools.wraps(main)
     def run(arguments: list[str] | None = None) -> int:

@@ -1,5 +1,4 @@
-"""What records and the printed Table 1 say about the paper's errata; docs/reproduction.md quotes
-it."""
+"""What records and the printed Table 1 say about the paper's errata, for docs/reproduction.md."""
 
 import math
 from dataclasses import dataclass
@@ -10,19 +9,19 @@ from sns.analysis.claims.verdicts import printed
 from sns.analysis.report.bound import geometric_mean
 from sns.record.store import Record
 
-SETTING, METHOD = "vgg_pocket", "spectral"  # the runs that are looked at: a plain chain of layers, all seeds finished
+SETTING, METHOD = "vgg_pocket", "spectral"  # a plain chain of layers, with all seeds finished
 
 
 def table_counts() -> list[tuple[str, str, str]]:
-    """(id, section, count) of every claim that the printed Table 1 decides, such as `2 of 4
-    settings`."""
+    """(id, section, count such as `2 of 4 settings`) of every claim that the printed Table 1
+    decides."""
     counts = [(claim.id, claim.section, printed(claim)[1]) for claim in load_claims()]
     return [row for row in counts if row[2]]
 
 
 def falls_least() -> dict[str, str]:
-    """Setting to the method whose printed test accuracy falls least from the small to the large
-    batch."""
+    """For each setting the method whose printed test accuracy falls least from the small to the
+    large batch."""
     accuracy = paper_table().set_index(["setting", "method", "regime"])["test_accuracy"]
     fall = accuracy.xs("small", level="regime") - accuracy.xs("large", level="regime")
     return {setting: min(METHODS, key=lambda method: fall[setting, method]) for setting in PAPER_SETTINGS}
@@ -30,27 +29,23 @@ def falls_least() -> dict[str, str]:
 
 @dataclass(frozen=True)
 class Trained:
-    """Means over the seeds of one cell of trained networks."""
+    """Means over the seeds of one cell."""
 
     batch: int
     seeds: int
-    short: float  # by how much the running power iteration's sigma fell short of the exact one, root mean square
-    product_sigma: float  # geometric means: product of reshaped norms, of true norms, largest Jacobian norm
-    product_operator_norm: float
-    jacobian_norm: float
+    short: float  # mean of `shortfall`
+    product_sigma: float  # this and the next two are geometric means: product of the reshaped norms,
+    product_operator_norm: float  # product of the norms of the layers as linear maps,
+    jacobian_norm: float  # largest norm of an input Jacobian
 
 
-def trained(grid: Results) -> list[Trained]:
-    """What the records of SETTING with METHOD show, one entry a regime that has finished runs with
-    both measurements.
-
-    The penalty at the last update is lambda / 2 * sum sigma^2 by the running power iteration;
-    layers.csv has the exact sigmas after it, which this update's penalty moved by less than 0.2%.
-    """
+def trained(results: Results) -> list[Trained]:
+    """The records of SETTING with METHOD, one entry for each regime with runs that have layers and
+    Lipschitz bounds."""
     entries = []
     for regime in REGIMES:
-        runs = [run for run in grid.cell(SETTING, METHOD, regime).finished if run.layers is not None]
-        bounds = [run.result.measured["lipschitz"] for run in runs if run.result.measured.get("lipschitz") is not None]
+        runs = [run for run in results.cell(SETTING, METHOD, regime).finished if run.layers is not None]
+        bounds = [found for run in runs if (found := run.result.measured.get("lipschitz")) is not None]
         if runs and bounds:
             means = [
                 geometric_mean(bound[name] for bound in bounds)
@@ -62,8 +57,12 @@ def trained(grid: Results) -> list[Trained]:
 
 
 def shortfall(run: Record) -> float:
-    """1 - (running sigma / exact sigma), both as root of the sum of squares over the layers, at the
-    end of `run`."""
+    """1 - (sigma of the running power iteration / exact sigma) at the end of `run`, both as root of
+    the sum of squares over the layers.
+
+    The penalty at the last update is lambda / 2 * sum sigma^2 with the running sigmas. layers.csv
+    has the exact sigmas after that update, which changed them by less than 0.2%.
+    """
     method, layers = run.config["method"], run.layers
     assert layers is not None
     factor = method["factor"] * method.get("scale", 1.0)

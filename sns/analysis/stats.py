@@ -1,32 +1,20 @@
-"""Means, deviations, intervals and rank correlations: everything statistical that tables, figures
-and claims share."""
+"""The statistics of tables, figures and claims: means, deviations, intervals, rank correlations.
+
+The functions import scipy.stats themselves: it takes longer to import than all the rest.
+"""
 
 import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
-import pandas as pd
 from scipy import special  # a fraction of the import time of scipy.stats
-
-from sns.record.gap import gap_at_alpha
-
-__all__ = [
-    "Correlation",
-    "Summary",
-    "combine_correlations",
-    "gap_at_alpha",
-    "paired",
-    "prediction_half_width",
-    "spearman",
-    "summarise",
-]
 
 
 @dataclass(frozen=True)
 class Summary:
-    """A mean over runs; `sd` (n - 1 in the denominator) and the t interval are None where n < 2,
-    `mean` where n = 0."""
+    """A mean over `n` values, None where n = 0; its standard deviation `sd` (n - 1 in the
+    denominator) and t interval from `low` to `high`, None where n < 2."""
 
     mean: float | None
     sd: float | None
@@ -37,7 +25,7 @@ class Summary:
 
 @dataclass(frozen=True)
 class Correlation:
-    """Spearman's rho with its interval, None where it cannot be computed; `n` points."""
+    """Spearman's rho of `n` points with its interval; None where it cannot be computed."""
 
     rho: float | None
     low: float | None
@@ -46,23 +34,22 @@ class Correlation:
 
 
 def summarise(values: Iterable[float | None], level: float = 0.95) -> Summary:
-    """Mean, standard deviation and two-sided t interval of the finite `values`; others are left
-    out."""
-    kept = np.array([value for value in values if value is not None and math.isfinite(value)], dtype=float)
-    n = len(kept)
+    """Mean, standard deviation and two-sided t interval of the `values` that are finite."""
+    finite = np.array([value for value in values if value is not None and math.isfinite(value)], dtype=float)
+    n = len(finite)
     if n == 0:
         return Summary(None, None, 0, None, None)
-    mean = float(kept.mean())
+    mean = float(finite.mean())
     if n == 1:
         return Summary(mean, None, 1, None, None)
-    sd = float(kept.std(ddof=1))
+    sd = float(finite.std(ddof=1))
     half = float(special.stdtrit(n - 1, (1 + level) / 2)) * sd / math.sqrt(n)
     return Summary(mean, sd, n, mean - half, mean + half)
 
 
 def prediction_half_width(summary: Summary, level: float = 0.95) -> float | None:
-    """Half the width of the t interval, around the mean of n values, for one further value; None
-    where n < 2."""
+    """Half the width of the t prediction interval, around the mean of n values, for one further
+    value; None where n < 2."""
     if summary.sd is None:
         return None
     n = summary.n
@@ -75,20 +62,22 @@ def paired(first: Mapping[int, float], second: Mapping[int, float], level: float
 
 
 def spearman(x: Sequence[float], y: Sequence[float], level: float = 0.95) -> Correlation:
-    """Spearman's rho of the pairs that are finite, with the interval of Bonett and Wright (2000) on
+    """Spearman's rho over the finite pairs, with the interval of Bonett and Wright (2000) on
     Fisher's scale.
 
-    The interval takes the pairs as independent: for the epochs of one run it is too narrow. None
-    where fewer than 4 pairs are left or one side is constant.
+    The interval assumes independent pairs; it is too narrow for the epochs of one run. None where
+    fewer than 4 pairs are finite or one side is constant.
     """
+    from scipy import stats
+
     a, b = np.asarray(x, dtype=float), np.asarray(y, dtype=float)
     finite = np.isfinite(a) & np.isfinite(b)
     a, b = a[finite], b[finite]
     n = len(a)
     if n < 4 or np.ptp(a) == 0 or np.ptp(b) == 0:
         return Correlation(None, None, None, n)
-    ranks_a, ranks_b = pd.Series(a).rank(), pd.Series(b).rank()
-    rho = float(np.clip(np.corrcoef(ranks_a, ranks_b)[0, 1], -1, 1))
+    # b first: scipy's rho is not symmetric in the last bit, and committed results have this order.
+    rho = float(np.clip(stats.spearmanr(b, a).statistic, -1, 1))
     half = float(special.ndtri((1 + level) / 2)) * math.sqrt((1 + rho**2 / 2) / (n - 3))
     centre = _fisher(rho)
     return Correlation(rho, math.tanh(centre - half), math.tanh(centre + half), n)
@@ -98,15 +87,42 @@ def combine_correlations(runs: Sequence[Correlation], level: float = 0.95) -> Co
     """One rho over several runs: the mean on Fisher's scale with a t interval over runs, `n` =
     runs.
 
-    A single run keeps its own rho and interval (see `spearman` for what that interval assumes).
+    A single run keeps its own rho and interval; `spearman` says what that interval assumes.
     """
-    known = [run for run in runs if run.rho is not None]
-    if len(known) == 1:
-        return Correlation(known[0].rho, known[0].low, known[0].high, 1)
-    scaled = summarise([_fisher(run.rho) for run in known if run.rho is not None], level)
+    computed = [run for run in runs if run.rho is not None]
+    if len(computed) == 1:
+        return Correlation(computed[0].rho, computed[0].low, computed[0].high, 1)
+    scaled = summarise([_fisher(run.rho) for run in computed if run.rho is not None], level)
     if scaled.mean is None or scaled.low is None or scaled.high is None:
         return Correlation(None, None, None, 0)
     return Correlation(math.tanh(scaled.mean), math.tanh(scaled.low), math.tanh(scaled.high), scaled.n)
+
+
+def t_test(values: Sequence[float]) -> tuple[float, float]:
+    """One-sided p-values of Student's t test of the mean of at least two `values` against 0: that
+    it is greater, that it is less.
+
+    scipy's ttest_1samp gives the same up to the last bits, and NaN where all values are equal: here
+    a mean that is not 0 then is certain.
+    """
+    from scipy import stats
+
+    summary = summarise(values)
+    assert summary.mean is not None
+    assert summary.sd is not None
+    if summary.sd == 0:
+        return float(summary.mean <= 0), float(summary.mean >= 0)
+    t = summary.mean / (summary.sd / math.sqrt(summary.n))
+    return float(stats.t.sf(t, summary.n - 1)), float(stats.t.cdf(t, summary.n - 1))
+
+
+def holm(p_values: Sequence[float | None]) -> list[float | None]:
+    """Holm's adjusted p-values; None stays None and does not count as a test."""
+    from statsmodels.stats.multitest import multipletests
+
+    tested = [p for p in p_values if p is not None]
+    adjusted = iter(multipletests(tested, method="holm")[1] if tested else ())
+    return [None if p is None else float(next(adjusted)) for p in p_values]
 
 
 def _fisher(rho: float) -> float:

@@ -13,7 +13,7 @@ from sns.common.errors import ConfigError, RecordError
 from sns.config.schema import Config
 from sns.record import store
 from sns.train import checkpoint
-from sns.train.run import configure
+from sns.train.configure import configure
 
 
 @dataclass(frozen=True)

@@ -60,7 +60,7 @@ def _model(classification: bool) -> Any:
 
     strict = ConfigDict(strict=True, allow_inf_nan=False)
     for kind in (_Dose, _Timings, _Memory, _Environment, _Measured):
-        kind.__pydantic_config__ = strict | ConfigDict(extra="allow")
+        setattr(kind, "__pydantic_config__", strict | ConfigDict(extra="allow"))  # noqa: B010
     hints = get_type_hints(Result) | NARROWER | ({"measured": _Measured} if classification else {})
     fields: dict[str, Any] = {f"{name}_": (hint, ...) for name, hint in hints.items()}
     return create_model("Result", __config__=strict | ConfigDict(extra="forbid"), **fields)

@@ -1,4 +1,4 @@
-"""Grids in which the answer to every claim is known: all hold, all fail, or the seeds disagree."""
+"""Records with a given answer to every claim: all hold, all fail, or the seeds disagree."""
 
 from typing import Any
 

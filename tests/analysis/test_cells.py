@@ -1,4 +1,4 @@
-"""Which records make a grid, which are left out and named, and which folder is meant."""
+"""Which records make results, which are left out and named, and which folder is meant."""
 
 import json
 import subprocess
@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 from synthetic import write_grid, write_run
 
-from sns.analysis.cells import arrange, experiment_folder, load, load_experiment, output_folder, paper_table
+from sns.analysis.cells import arrange, experiment_folder, load_experiment, load_results, output_folder, paper_table
 from sns.common.errors import RecordError
 
 
@@ -19,14 +19,14 @@ def edit(run: Path, **fields: object) -> None:
 
 def test_cells_stand_in_the_papers_order_with_runs_by_seed(tmp_path: Path) -> None:
     write_grid(tmp_path, ("digits_vgg", "nin_cifar100", "vgg_cifar10"), ("spectral", "vanilla"), seeds=(2, 0))
-    grid = load(tmp_path)
-    assert grid.settings == ("vgg_cifar10", "nin_cifar100", "digits_vgg")
-    first = [(cell.setting, cell.regime, cell.method) for cell in grid.cells[:3]]
+    results = load_results(tmp_path)
+    assert results.settings == ("vgg_cifar10", "nin_cifar100", "digits_vgg")
+    first = [(cell.setting, cell.regime, cell.method) for cell in results.cells[:3]]
     assert {setting for setting, _, _ in first} == {"vgg_cifar10"}
     assert [place[1:] for place in first] == [("small", "vanilla"), ("small", "spectral"), ("large", "vanilla")]
-    assert [r.result.seed for r in grid.cell("nin_cifar100", "vanilla", "large").records] == [0, 2]
-    assert grid.cell("nin_cifar100", "decay", "large").records == ()
-    assert grid.warnings == ()
+    assert [r.result.seed for r in results.cell("nin_cifar100", "vanilla", "large").records] == [0, 2]
+    assert results.cell("nin_cifar100", "decay", "large").records == ()
+    assert results.warnings == ()
 
 
 def test_each_damaged_record_is_named_and_left_out(tmp_path: Path) -> None:
@@ -40,28 +40,28 @@ def test_each_damaged_record_is_named_and_left_out(tmp_path: Path) -> None:
     edit(runs[6], seed="six")
     (runs[7] / "result.json").write_text('{"accuracy": 0.9}')
     edit(runs[8], colour="red")
-    grid = load(tmp_path)
-    assert [r.result.seed for r in grid.cells[0].records] == [9]
-    assert len(grid.warnings) == 9
+    results = load_results(tmp_path)
+    assert [r.result.seed for r in results.cells[0].records] == [9]
+    assert len(results.warnings) == 9
     for run in runs[:9]:
-        assert sum(run.name in warning for warning in grid.warnings) == 1
+        assert sum(run.name in warning for warning in results.warnings) == 1
 
 
 def test_a_repeated_run_counts_once(tmp_path: Path) -> None:
     run = write_run(tmp_path / "a")
     write_run(tmp_path / "b", run_id=run.name)
-    grid = load(tmp_path)
-    assert len(grid.cells[0].records) == 1
-    assert "repeats the run" in grid.warnings[0]
+    results = load_results(tmp_path)
+    assert len(results.cells[0].records) == 1
+    assert "repeats the run" in results.warnings[0]
 
 
 def test_only_one_variant_of_a_cell_is_kept(tmp_path: Path) -> None:
     write_grid(tmp_path, methods=("vanilla",), regimes=("small",), seeds=range(3), epochs=4)
     write_grid(tmp_path, methods=("vanilla",), regimes=("small",), seeds=range(2), epochs=5)
-    grid = load(tmp_path)
-    assert {r.result.epochs for r in grid.cells[0].records} == {4}
-    assert len(grid.warnings) == 1
-    assert grid.warnings[0].startswith("vgg_cifar10 vanilla small: 2 run(s)")
+    results = load_results(tmp_path)
+    assert {r.result.epochs for r in results.cells[0].records} == {4}
+    assert len(results.warnings) == 1
+    assert results.warnings[0].startswith("vgg_cifar10 vanilla small: 2 run(s)")
 
 
 def test_experiment_folder(tmp_path: Path) -> None:

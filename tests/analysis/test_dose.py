@@ -8,7 +8,7 @@ import yaml
 from matplotlib import pyplot as plt
 from synthetic import write_run
 
-from sns.analysis.cells import load
+from sns.analysis.cells import load_results as load
 from sns.analysis.figures import dose, style
 from sns.analysis.figures.render import render
 from sns.common.errors import RecordError

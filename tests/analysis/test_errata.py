@@ -7,7 +7,7 @@ import pandas as pd
 import pytest
 
 from sns.analysis import errata
-from sns.analysis.cells import Results, load
+from sns.analysis.cells import Results, load_results
 from sns.record.store import Record
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -15,7 +15,7 @@ ROOT = Path(__file__).resolve().parents[2]
 
 @pytest.fixture(scope="module")
 def pocket() -> Results:
-    return load(ROOT / "results/runs/pocket")
+    return load_results(ROOT / "results/runs/pocket")
 
 
 def test_nothing_is_said_without_runs() -> None:

@@ -12,7 +12,8 @@ from matplotlib import pyplot as plt
 from matplotlib.figure import Figure
 from synthetic import write_grid, write_run
 
-from sns.analysis.cells import Results, load
+from sns.analysis.cells import Results
+from sns.analysis.cells import load_results as load
 from sns.analysis.figures import figure1, figure2, figure3, figure4, figure5, figure6, plotted, style
 from sns.analysis.figures.render import FIGURES, render, resolve
 from sns.analysis.report import figures as report_figures

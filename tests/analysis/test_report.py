@@ -16,7 +16,8 @@ import pytest
 import yaml
 from synthetic import write_grid, write_run
 
-from sns.analysis.cells import PAPER, Results, load
+from sns.analysis.cells import PAPER, Results
+from sns.analysis.cells import load_results as load
 from sns.analysis.claims.claim import load_claims
 from sns.analysis.figures import traces
 from sns.analysis.figures.render import FIGURES
@@ -110,7 +111,7 @@ def test_cells_carry_what_their_runs_recorded(digits: Path) -> None:
     assert run["memory"] == {key: record.result.memory[key] for key in ("peak_bytes", "peak_host_bytes")}
     assert run["dose"] == {"e_folds": 2.5, "learning_rate_sum": 1.0}
     assert run["hessian"] == {"train": 20.0, "test": 30.0}
-    assert run["quantiles"] == record.result.gradient_quantiles
+    assert run["quantiles"] == record.result.measured.get("gradient_quantiles")
     assert run["test"] == record.result.final["test_accuracy"]
     assert run["curves"]["test"] == pytest.approx(record.history["test_accuracy"].tolist(), rel=1e-3)
     assert cell["config"] == (record.path / "config.yaml").read_text()

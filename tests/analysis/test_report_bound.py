@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 from synthetic import write_run
 
-from sns.analysis.cells import load
+from sns.analysis.cells import load_results as load
 from sns.analysis.report import bound as report_bound
 from sns.analysis.report import page as report
 

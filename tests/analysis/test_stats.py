@@ -1,4 +1,4 @@
-"""Statistics against hand computation and scipy; the gap at alpha on hand-made histories."""
+"""Statistics against hand computation and scipy."""
 
 import math
 
@@ -6,32 +6,7 @@ import numpy as np
 import pytest
 from scipy import stats as reference
 
-from sns.analysis.stats import Correlation, combine_correlations, gap_at_alpha, paired, spearman, summarise
-
-
-def rows(*pairs: tuple[float, float]) -> list[dict[str, float]]:
-    return [{"epoch": i + 1.0, "train_accuracy": train, "test_accuracy": test} for i, (train, test) in enumerate(pairs)]
-
-
-def test_gap_at_alpha_is_the_smallest_over_rows_above_alpha() -> None:
-    history = rows((0.5, 0.49), (0.75, 0.625), (0.9375, 0.6875), (0.875, 0.75))
-    assert gap_at_alpha(history, 0.6) == (0.125, 2.0)  # epoch 1 has a smaller gap, but lies below alpha
-    assert gap_at_alpha(history, 0.65) == (0.125, 4.0)
-    assert gap_at_alpha(history, 0.0) == (pytest.approx(0.01), 1.0)
-
-
-def test_gap_at_alpha_never_exceeded() -> None:
-    history = rows((0.9, 0.6), (1.0, 0.7))
-    assert gap_at_alpha(history, 0.7) is None  # reached, not exceeded
-    assert gap_at_alpha(history, None) is None
-    assert gap_at_alpha([], 0.1) is None
-
-
-def test_gap_at_alpha_may_be_negative_takes_the_first_of_ties_and_skips_nan() -> None:
-    assert gap_at_alpha(rows((0.5, 0.75), (1.0, 0.75)), 0.7) == (-0.25, 1.0)
-    assert gap_at_alpha(rows((1.0, 0.75), (1.0, 0.75)), 0.7) == (0.25, 1.0)
-    assert gap_at_alpha(rows((math.nan, 0.9), (0.9, math.nan), (1.0, 0.75)), 0.7) == (0.25, 3.0)
-    assert gap_at_alpha(rows((0.5, 0.25)), 0.0) == (0.25, 1.0)  # alpha = 0 is a threshold like any other
+from sns.analysis.stats import Correlation, combine_correlations, holm, paired, spearman, summarise, t_test
 
 
 def test_summary_by_hand() -> None:
@@ -56,17 +31,17 @@ def test_paired_uses_common_seeds_only() -> None:
 def test_spearman_with_ties_equals_scipy() -> None:
     random = np.random.default_rng(0)
     x, y = random.integers(0, 6, 40), random.integers(0, 6, 40)
-    found = spearman(x.tolist(), y.tolist())
-    assert found.rho == pytest.approx(float(reference.spearmanr(x, y).statistic), abs=1e-12)
-    assert found.n == 40
+    correlation = spearman(x.tolist(), y.tolist())
+    assert correlation.rho == pytest.approx(float(reference.spearmanr(x, y).statistic), abs=1e-12)
+    assert correlation.n == 40
 
 
 def test_spearman_interval_by_hand() -> None:
-    found = spearman([1, 2, 3, 4, 5], [2, 1, 4, 3, 5])  # rho = 1 - 6 * 4 / (5 * 24)
-    assert found.rho == pytest.approx(0.8)
+    correlation = spearman([1, 2, 3, 4, 5], [2, 1, 4, 3, 5])  # rho = 1 - 6 * 4 / (5 * 24)
+    assert correlation.rho == pytest.approx(0.8)
     half = 1.959963984540054 * math.sqrt((1 + 0.32) / 2)
-    assert found.low == pytest.approx(math.tanh(math.atanh(0.8) - half))
-    assert found.high == pytest.approx(math.tanh(math.atanh(0.8) + half))
+    assert correlation.low == pytest.approx(math.tanh(math.atanh(0.8) - half))
+    assert correlation.high == pytest.approx(math.tanh(math.atanh(0.8) + half))
 
 
 def test_spearman_without_an_answer() -> None:
@@ -82,3 +57,13 @@ def test_correlations_over_seeds() -> None:
     assert (both.rho, both.n) == (pytest.approx(0.0, abs=1e-12), 2)
     assert both.low == pytest.approx(-math.tanh(reference.t.ppf(0.975, 1) * math.atanh(0.5)))
     assert combine_correlations([]).rho is None
+
+
+def test_holm_by_hand() -> None:
+    assert holm([0.01, None, 0.04, 0.03]) == pytest.approx([0.03, None, 0.06, 0.06])
+    assert holm([None]) == [None]
+
+
+def test_identical_values_decide_and_zeros_do_not() -> None:
+    assert t_test([0.5, 0.5, 0.5]) == (0, 1)
+    assert t_test([0.0, 0.0, 0.0]) == (1, 1)

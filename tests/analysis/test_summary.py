@@ -6,7 +6,8 @@ import pandas as pd
 import pytest
 from synthetic import write_run
 
-from sns.analysis.cells import Results, load
+from sns.analysis.cells import Results
+from sns.analysis.cells import load_results as load
 from sns.analysis.figures import style, summary
 from sns.common.errors import RecordError
 

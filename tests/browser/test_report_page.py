@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 from synthetic import write_grid, write_run
 
-from sns.analysis.cells import load
+from sns.analysis.cells import load_results as load
 from sns.analysis.report import page as report
 
 webdriver = pytest.importorskip("selenium.webdriver", reason="selenium is not installed: pip install -e .[dev]")

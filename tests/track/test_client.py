@@ -129,7 +129,7 @@ def test_an_interrupt_is_for_the_run_and_not_for_the_mirror(tmp_path: Path) -> N
         "import sys, os; sys.path.insert(0, 'tests')\n"
         "from conftest import compose_tree\n"
         "from sns.track import client\n"
-        "from sns.train.run import configure, run\n"
+        "from sns.train.configure import configure\nfrom sns.train.run import run\n"
         f"client.Mirror.COMMAND = {IDLE}\n"
         f"run(configure(compose_tree(*{TINY}, 'track=offline', 'results={tmp_path}')))\n"
         "child = client._mirror.child.pid\n"

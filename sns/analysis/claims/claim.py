@@ -1,5 +1,4 @@
-"""The claims of results/paper/claims.yaml as objects: what each speaks about and how it is
-decided."""
+"""The claims of results/paper/claims.yaml as objects: the scope of each and its decision rule."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -12,7 +11,7 @@ import yaml
 
 from sns.analysis.cells import METHODS, PAPER, PAPER_SETTINGS, REGIMES
 from sns.analysis.claims.measures import DESCRIPTIONS, Place
-from sns.analysis.claims.rules import Inequality, parse
+from sns.analysis.claims.rules import Inequality, parse_inequality
 
 
 @dataclass(frozen=True)
@@ -54,8 +53,8 @@ class Claim:
 
 @cache
 def load_claims(path: Path = PAPER / "claims.yaml") -> tuple[Claim, ...]:
-    """Every claim of the file, in its order; KeyError or ValueError where a rule is not as its head
-    describes."""
+    """Every claim of the file, in its order; KeyError or ValueError where a rule does not have the
+    form that the head of claims.yaml describes."""
     content = yaml.safe_load(path.read_text(encoding="utf-8"))
     return tuple(_claim({**entry, "rule": {**content["defaults"], **entry["rule"]}}) for entry in content["claims"])
 
@@ -74,7 +73,7 @@ def _claim(entry: Mapping[str, Any]) -> Claim:
         regimes=tuple(scope.get("regimes", REGIMES)),
         methods=tuple(scope.get("methods", METHODS)),
         unit=tuple(rule["unit"]),
-        expect=tuple((group["measure"], tuple(parse(text) for text in group["holds"])) for group in rule["expect"]),
+        expect=tuple((group["measure"], tuple(map(parse_inequality, group["holds"]))) for group in rule["expect"]),
         either=rule["either"],
         combine=rule["combine"],
         test=rule["test"],
@@ -84,7 +83,7 @@ def _claim(entry: Mapping[str, Any]) -> Claim:
 
 
 def places(name: str, unit: Place) -> list[Place]:
-    """The cells that a name of an inequality stands for in a unit; several for best_other."""
+    """The cells that a name in an inequality stands for in a unit; several for best_other."""
     regime, methods = unit.regime, [unit.method]
     for part in name.split("."):
         if part in REGIMES:

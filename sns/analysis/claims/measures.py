@@ -1,11 +1,10 @@
-"""The numbers that the claims compare: of one run, or of one seed over several cells of a
-setting."""
+"""The numbers that the claims compare: of one run, or of one seed over the cells of a setting."""
 
 import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
-from sns.analysis.cells import METHODS, REGIMES, Results, paper_table
+from sns.analysis.cells import METHODS, REGIMES, Cell, Results, paper_table
 from sns.analysis.stats import spearman
 from sns.common.errors import RecordError
 from sns.record.store import Record
@@ -17,7 +16,7 @@ MINIMUM_ROWS = 5  # evaluations a run must have for a rank correlation over its 
 
 @dataclass(frozen=True)
 class Place:
-    """A cell of the grid; without regime or method, all cells of the setting."""
+    """The coordinates of a cell; without regime or method, of all cells of the setting."""
 
     setting: str
     regime: str | None = None
@@ -54,11 +53,11 @@ def excess_over_alpha(record: Record) -> float | None:
 
 
 def flatness(record: Record) -> float | None:
-    """Mean over the weight matrices of |W|_F^2 / (sigma^2 min(rows, columns)), in (0, 1]; 1: all
-    singular values equal.
+    """Mean over the weight matrices of |W|_F^2 / (sigma^2 min(rows, columns)), in (0, 1]; 1 where
+    all singular values are equal.
 
-    The numerator over sigma^2 is the stable rank. A large Gaussian matrix has 1/4 if square and
-    more if not.
+    |W|_F^2 / sigma^2 is the stable rank. A large square Gaussian matrix has 1/4, one that is not
+    square has more.
     """
     layers = record.layers
     if layers is None or layers.empty:
@@ -92,8 +91,9 @@ RUN: dict[str, RunMeasure] = {
     "rank_test_over_train_gradient": _test_over_train,
 }
 
-CELLS: dict[str, tuple[tuple[str, str], tuple[str, str] | None]] = {  # rank correlation, less a second one
-    "cells_hessian_gap": (("hessian_train", "gap"), None),
+# Rank correlations over the cells of a setting: that of the first pair, minus that of the second.
+CELLS: dict[str, tuple[tuple[str, str], ...]] = {
+    "cells_hessian_gap": (("hessian_train", "gap"),),
     "cells_gradient_over_hessian": (("test_gradient_norm", "gap"), ("hessian_train", "gap")),
 }
 
@@ -121,80 +121,73 @@ DESCRIPTIONS = {
 
 
 class Measured:
-    """Measures of a grid's finished runs, by seed."""
+    """Measures of the finished runs of some results, by seed."""
 
-    def __init__(self, grid: Results) -> None:
-        self.grid = grid
-        self._known: dict[tuple[str, Place], dict[int, float]] = {}
+    def __init__(self, results: Results) -> None:
+        self.results = results
+        self._cache: dict[tuple[str, Place], dict[int, float]] = {}
 
     def values(self, measure: str, place: Place) -> Mapping[int, float]:
-        """{seed: value} over the runs that trained to the end and have a finite value."""
+        """{seed: value} over the runs that completed training and have a finite value."""
         key = (measure, place)
-        if key not in self._known:
-            self._known[key] = self._over_cells(measure, place) if measure in CELLS else self._over_runs(measure, place)
-        return self._known[key]
+        if key not in self._cache:
+            self._cache[key] = self._over_cells(measure, place) if measure in CELLS else self._over_runs(measure, place)
+        return self._cache[key]
 
-    def _over_runs(self, measure: str, place: Place) -> dict[int, float]:
+    def _cell(self, place: Place) -> Cell:
         assert place.method is not None
         assert place.regime is not None
-        found: dict[int, float] = {}
-        for record in self.grid.cell(place.setting, place.method, place.regime).finished:
+        return self.results.cell(place.setting, place.method, place.regime)
+
+    def _over_runs(self, measure: str, place: Place) -> dict[int, float]:
+        values: dict[int, float] = {}
+        for record in self._cell(place).finished:
             try:
                 value = RUN[measure](record)
             except RecordError:
                 continue
             if value is not None and math.isfinite(value):
-                found[record.result.seed] = float(value)
-        return found
+                values[record.result.seed] = float(value)
+        return values
 
     def _over_cells(self, measure: str, place: Place) -> dict[int, float]:
-        places = [Place(place.setting, regime, method) for regime in REGIMES for method in METHODS]
-        first, second = CELLS[measure]
-
-        def column(name: str) -> list[Mapping[int, float]]:
-            return [self.values(name, cell) for cell in places]
-
-        seeds = set.intersection(
-            *(set(values) for pair in CELLS[measure] if pair for x in pair for values in column(x))
-        )
-        found: dict[int, float] = {}
+        names = {name for pair in CELLS[measure] for name in pair}
+        columns = {name: [self.values(name, cell) for cell in _cells_of(place.setting)] for name in names}
+        seeds = set.intersection(*(set(values) for column in columns.values() for values in column))
+        differences: dict[int, float] = {}
         for seed in sorted(seeds):
-            rhos = [
-                spearman([v[seed] for v in column(x)], [v[seed] for v in column(y)]).rho
-                for x, y in (pair for pair in (first, second) if pair is not None)
-            ]
-            if None not in rhos:
-                found[seed] = rhos[0] - (rhos[1] if len(rhos) > 1 else 0.0)  # type: ignore[operator]
-        return found
+            sides = [[[values[seed] for values in columns[name]] for name in pair] for pair in CELLS[measure]]
+            rhos = [rho for x, y in sides if (rho := spearman(x, y).rho) is not None]
+            if len(rhos) == len(sides):
+                differences[seed] = rhos[0] - sum(rhos[1:])
+        return differences
 
-    def lack(self, measure: str, place: Place, needed: int) -> list[str]:
-        """What keeps this place from having `needed` values, one phrase a cell; [] where nothing
-        does."""
+    def missing(self, measure: str, place: Place, needed: int) -> list[str]:
+        """Why `place` has fewer than `needed` values, one phrase a cell; [] where it has enough."""
         if measure in CELLS:
-            cells = [Place(place.setting, regime, method) for regime in REGIMES for method in METHODS]
-            names = {name for pair in CELLS[measure] if pair for name in pair}
-            return list(
-                dict.fromkeys(text for cell in cells for name in names for text in self.lack(name, cell, needed))
-            )
-        assert place.method is not None
-        assert place.regime is not None
-        cell = self.grid.cell(place.setting, place.method, place.regime)
-        have = len(self.values(measure, place))
-        if have >= needed:
+            names = dict.fromkeys(name for pair in CELLS[measure] for name in pair)
+            phrases = (self.missing(name, cell, needed) for cell in _cells_of(place.setting) for name in names)
+            return list(dict.fromkeys(phrase for several in phrases for phrase in several))
+        cell = self._cell(place)
+        count = len(self.values(measure, place))
+        if count >= needed:
             return []
         if not cell.records:
             return [f"{place}: not run"]
-        broken = len(cell.records) - len(cell.finished)
-        notes = [f"{have} of {needed} seeds"]
-        if broken:
-            notes.append(f"{broken} diverged or failed")
-        if len(cell.finished) > have:
-            notes.append(f"{len(cell.finished) - have} without {measure}")
+        notes = [f"{count} of {needed} seeds"]
+        if lost := len(cell.records) - len(cell.finished):
+            notes.append(f"{lost} diverged or failed")
+        if len(cell.finished) > count:
+            notes.append(f"{len(cell.finished) - count} without {measure}")
         return [f"{place}: {', '.join(notes)}"]
 
 
+def _cells_of(setting: str) -> list[Place]:
+    return [Place(setting, regime, method) for regime in REGIMES for method in METHODS]
+
+
 class Printed:
-    """The same measures as the paper printed them, as if of one seed."""
+    """The same measures from the printed Table 1, given to seed 0."""
 
     def __init__(self) -> None:
         frame = paper_table()
@@ -204,6 +197,6 @@ class Printed:
         self._rows = dict(zip(keys, frame.to_dict("records"), strict=True))
 
     def values(self, measure: str, place: Place) -> Mapping[int, float]:
-        """{0: value}, or {} where Table 1 does not have it."""
+        """{0: value}, or {} where Table 1 does not print it."""
         row = self._rows.get((place.setting, place.regime, place.method), {})
         return {0: float(row[measure])} if measure in row else {}

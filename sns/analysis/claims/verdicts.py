@@ -1,10 +1,9 @@
-"""The paper's claims against the records: each of results/paper/claims.yaml as supported,
-contradicted or undecided."""
+"""A verdict on each claim of results/paper/claims.yaml: supported, contradicted or undecided."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
-from typing import Any, Protocol
+from typing import Protocol
 
 from sns.analysis.cells import PAPER_SETTINGS, Results
 from sns.analysis.claims.claim import Claim, load_claims, places
@@ -16,11 +15,11 @@ from sns.analysis.claims.rules import (
     Comparison,
     Inequality,
     conjunction,
+    decide_tests,
     disjunction,
-    judge,
     majority,
-    t_test,
 )
+from sns.analysis.stats import summarise, t_test
 from sns.common.errors import UserError
 
 VERDICTS = {HOLDS: "supported", FAILS: "contradicted", OPEN: "undecided"}
@@ -28,14 +27,14 @@ NOUNS = {("setting",): "settings", ("setting", "regime"): "rows", ("setting", "m
 
 
 class Source(Protocol):
-    """Where the numbers of a cell come from: records, or the printed table."""
+    """Gives the numbers of a cell: `Measured` from records, `Printed` from the paper's table."""
 
     def values(self, measure: str, place: Place) -> Mapping[int, float]: ...
 
 
 @dataclass(frozen=True)
-class Verdict:
-    """What the records say about one claim. `margin`, `low`, `high`, `n` belong to the decisive
+class ClaimVerdict:
+    """What the records say about one claim; `margin`, `low`, `high` and `n` are of the decisive
     comparison."""
 
     id: str
@@ -43,7 +42,7 @@ class Verdict:
     where: str
     statement: str
     verdict: str  # supported | contradicted | undecided
-    reason: str  # what decides it, or what is missing
+    reason: str  # what decides the claim, or what is missing
     settings: tuple[str, ...]
     on_paper_settings: bool
     units_holding: int
@@ -74,20 +73,27 @@ def _compare(measured: Measured, claim: Claim, unit: Place) -> list[Comparison]:
     for branch, (measure, inequalities) in enumerate(claim.expect):
         for inequality in inequalities:
             cells = [place for _, name in inequality.terms for place in places(name, unit)]
-            lacks = (text for place in cells for text in measured.lack(measure, place, claim.minimum_seeds))
-            missing = list(dict.fromkeys(lacks))
+            phrases = (text for place in cells for text in measured.missing(measure, place, claim.minimum_seeds))
+            missing = list(dict.fromkeys(phrases))
             margin = _margin(measured, measure, inequality, unit)
+            summary = summarise(margin.values(), claim.confidence)
+            testable = summary.n >= claim.minimum_seeds and summary.sd is not None
+            p_holds, p_fails = t_test(list(margin.values())) if testable else (None, None)
             if not missing and len(margin) < claim.minimum_seeds:
                 missing = [f"{unit}: {len(margin)} of {claim.minimum_seeds} seeds in common with {measure}"]
-            tested: dict[str, Any] = t_test(margin, claim.minimum_seeds, claim.confidence)
             comparisons.append(
                 Comparison(
                     unit=str(unit),
                     branch=branch,
                     measure=measure,
                     inequality=inequality.text,
+                    margin=summary.mean,
+                    low=summary.low,
+                    high=summary.high,
+                    n=summary.n,
+                    p_holds=p_holds,
+                    p_fails=p_fails,
                     missing=tuple(missing),
-                    **tested,
                 )
             )
     return comparisons
@@ -102,28 +108,28 @@ def _unit_state(claim: Claim, unit: Place, comparisons: Sequence[Comparison], st
     return disjunction(joined) if claim.either else conjunction(joined)
 
 
-def evaluate(claim: Claim, measured: Measured, settings: Sequence[str]) -> Verdict:
-    """The verdict on one claim in `settings`; those of the paper that the claim does not speak of
-    are left out."""
+def judge_claim(claim: Claim, measured: Measured, settings: Sequence[str]) -> ClaimVerdict:
+    """The verdict on one claim in `settings`, without those of the paper's settings that the claim
+    is not about."""
     chosen = tuple(name for name in settings if name in claim.settings or name not in PAPER_SETTINGS)
     units = claim.units(chosen)
     comparisons = [comparison for unit in units for comparison in _compare(measured, claim, unit)]
-    states = judge(comparisons, claim.confidence, claim.either or claim.combine == "most")
-    outcome = {unit: _unit_state(claim, unit, comparisons, states) for unit in units}
-    total = majority(list(outcome.values())) if claim.combine == "most" else conjunction(list(outcome.values()))
+    states = decide_tests(comparisons, claim.confidence, claim.either or claim.combine == "most")
+    unit_states = {unit: _unit_state(claim, unit, comparisons, states) for unit in units}
+    total = majority(list(unit_states.values())) if claim.combine == "most" else conjunction(list(unit_states.values()))
     decisive = _decisive(total, comparisons, states)
     paper, count = printed(claim)
     missing = tuple(dict.fromkeys(text for comparison in comparisons for text in comparison.missing))
-    return Verdict(
+    return ClaimVerdict(
         id=claim.id,
         section=claim.section,
         where=claim.where,
         statement=claim.statement,
         verdict=VERDICTS[total],
-        reason=_reason(total, outcome, decisive, missing, claim),
+        reason=_reason(total, unit_states, decisive, missing, claim),
         settings=chosen,
         on_paper_settings=all(name in PAPER_SETTINGS for name in chosen),
-        units_holding=sum(state == HOLDS for state in outcome.values()),
+        units_holding=sum(state == HOLDS for state in unit_states.values()),
         units=len(units),
         decisive="" if decisive is None else _name(decisive),
         margin=None if decisive is None else decisive.margin,
@@ -140,14 +146,14 @@ def evaluate(claim: Claim, measured: Measured, settings: Sequence[str]) -> Verdi
 
 
 def _decisive(total: str, comparisons: Sequence[Comparison], states: Sequence[str]) -> Comparison | None:
-    """The comparison a verdict hangs on: of those that decide it, the one that speaks most against
-    the claim."""
+    """The comparison that decides the verdict; of several, the one that is most against the
+    claim."""
     deciding = [c for c, state in zip(comparisons, states, strict=True) if state == total and c.p_holds is not None]
     tested = deciding or [c for c in comparisons if c.p_holds is not None]
     if tested:
         return max(tested, key=lambda c: (c.p_holds or 0.0, -(c.margin or 0.0)))
-    seen = [c for c in comparisons if c.margin is not None]
-    return min(seen, key=lambda c: c.margin or 0.0) if seen else None
+    measured = [c for c in comparisons if c.margin is not None]
+    return min(measured, key=lambda c: c.margin or 0.0, default=None)
 
 
 def _name(comparison: Comparison) -> str:
@@ -155,10 +161,10 @@ def _name(comparison: Comparison) -> str:
 
 
 def _reason(
-    total: str, outcome: Mapping[Place, str], decisive: Comparison | None, missing: Sequence[str], claim: Claim
+    total: str, unit_states: Mapping[Place, str], decisive: Comparison | None, missing: Sequence[str], claim: Claim
 ) -> str:
-    holding = f"{sum(state == HOLDS for state in outcome.values())} of {len(outcome)} units hold"
-    if not outcome:
+    holding = f"{sum(state == HOLDS for state in unit_states.values())} of {len(unit_states)} units hold"
+    if not unit_states:
         return f"the claim is about {', '.join(claim.settings)}"
     if total == FAILS and decisive is not None:
         return f"{holding}; refuted by {_name(decisive)}"
@@ -167,13 +173,15 @@ def _reason(
     if missing:
         shown = "; ".join(missing[:3]) + (f"; and {len(missing) - 3} more" if len(missing) > 3 else "")
         return f"{holding}; missing: {shown}"
-    return f"{holding}; the seeds leave open, most of all, {'' if decisive is None else _name(decisive)}"
+    assert decisive is not None  # nothing is missing, so every comparison has a margin
+    crosses = decisive.low is None or decisive.high is None or decisive.low <= 0 <= decisive.high
+    why = f"the {claim.confidence:.0%} interval includes zero" if crosses else "not significant after Holm's correction"
+    return f"{holding}; {why}: {_name(decisive)}"
 
 
 @cache
 def printed(claim: Claim) -> tuple[str, str]:
-    """Whether the paper's own Table 1, taken at its printed digits, supports the claim; and in how
-    many units."""
+    """Whether the printed digits of Table 1 support the claim, and in how many units."""
     source = Printed()
     outcome = []
     for unit in claim.units(claim.settings):
@@ -189,16 +197,19 @@ def printed(claim: Claim) -> tuple[str, str]:
     return "supported" if enough else "not supported", f"{sum(outcome)} of {len(outcome)} {noun}"
 
 
-def compute(grid: Results, settings: Sequence[str] | None = None) -> list[Verdict]:
-    """A verdict on every claim. `settings`: those given, else the paper's where the grid has any of
-    them, else all that the grid has (the verdict then says that they are not the paper's).
-    UserError where the grid lacks a given one."""
-    if not grid.cells:
-        raise UserError("there is no finished run to judge the claims by: run an experiment, or name another folder")
+def compute(results: Results, settings: Sequence[str] | None = None) -> list[ClaimVerdict]:
+    """A verdict on every claim, in `settings`.
+
+    Without `settings`: in the paper's where one of them has records, else in all that have records;
+    the verdicts then say that these are not the paper's. Raises UserError where a given setting has
+    no record.
+    """
+    if not results.cells:
+        raise UserError("there is no finished run to judge the claims by: run an experiment or give another folder")
     for name in settings or ():
-        if name not in grid.settings:
-            raise UserError(f"setting={name} has no record; settings with records: {', '.join(grid.settings)}")
-    ours = [name for name in grid.settings if name in PAPER_SETTINGS]
-    chosen = tuple(settings or (PAPER_SETTINGS if ours else grid.settings))
-    measured = Measured(grid)
-    return [evaluate(claim, measured, chosen) for claim in load_claims()]
+        if name not in results.settings:
+            raise UserError(f"setting={name} has no record; settings with records: {', '.join(results.settings)}")
+    of_paper = set(results.settings) & set(PAPER_SETTINGS)
+    chosen = tuple(settings or (PAPER_SETTINGS if of_paper else results.settings))
+    measured = Measured(results)
+    return [judge_claim(claim, measured, chosen) for claim in load_claims()]

@@ -8,7 +8,7 @@ from typing import Any
 import pandas as pd
 from matplotlib.figure import Figure
 
-from sns.analysis.cells import REGIMES, Results
+from sns.analysis.cells import REGIMES, Results, methods_of, title_of
 from sns.analysis.figures import plotted, style, traces
 from sns.analysis.stats import summarise
 from sns.common.errors import RecordError
@@ -51,7 +51,7 @@ def compute(results: Results, setting: str | None = None) -> pd.DataFrame:
     frame = pd.DataFrame(_rows(groups), columns=COLUMNS)
     runs = plotted.runs_shown([record for group in groups.values() for record in group], [name])
     faults = [f"Not shown: {lost} run(s) that diverged or failed."] if lost else []
-    frame.attrs["caption"] = "\n".join([CAPTION.format(plotted.title(name)), runs, *faults])
+    frame.attrs["caption"] = "\n".join([CAPTION.format(title_of(name)), runs, *faults])
     return frame
 
 
@@ -68,7 +68,7 @@ def _rows(groups: dict[tuple[Any, ...], list[Record]]) -> list[dict[str, Any]]:
 def draw(frame: pd.DataFrame) -> Figure:
     """A panel for each quantity, the factor on a logarithmic axis (0 at its left)."""
     figure = style.new(9.0, 5.6)
-    names = plotted.methods(frame)
+    names = methods_of(frame)
     grid = figure.subplots(2, math.ceil(len(QUANTITIES) / 2))
     for axes, (quantity, label) in zip(grid.flat, QUANTITIES.items(), strict=True):
         style.curves(axes, frame[frame["quantity"] == quantity], "scale", names, ms=4)
@@ -83,7 +83,7 @@ def draw(frame: pd.DataFrame) -> Figure:
 def panels(frame: pd.DataFrame) -> list[traces.Panel]:
     """A panel for each quantity, the factors evenly spaced, because Plotly's logarithmic axis has
     no 0."""
-    names, sizes = plotted.methods(frame), plotted.sizes(frame)
+    names, sizes = methods_of(frame), plotted.sizes(frame)
     xaxis = {"type": "category", "categoryorder": "array", "categoryarray": sorted(set(frame["scale"]))}
     made = []
     for quantity, label in QUANTITIES.items():

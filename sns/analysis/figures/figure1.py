@@ -7,7 +7,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
-from sns.analysis.cells import REGIMES, Results
+from sns.analysis.cells import REGIMES, Results, methods_of, title_of
 from sns.analysis.figures import plotted, style, traces
 
 TITLE = "Accuracy and generalization gap"
@@ -45,12 +45,12 @@ def draw(frame: pd.DataFrame) -> Figure:
     settings = frame.attrs["settings"]
     figure = style.new(8.0, 1.5 + 2.7 * len(settings))
     grid = figure.subplots(len(settings), len(REGIMES), squeeze=False, sharey="row")
-    names = plotted.methods(frame)
+    names = methods_of(frame)
     for line, setting in zip(grid, settings, strict=True):
         batch = plotted.sizes(frame, setting)
         for axes, regime in zip(line, REGIMES, strict=True):
             part = frame[(frame["setting"] == setting) & (frame["regime"] == regime)]
-            axes.set_title(f"{plotted.title(setting)}, {batch.get(regime, regime + ' batch')}")
+            axes.set_title(f"{title_of(setting)}, {batch.get(regime, regime + ' batch')}")
             if part.empty:
                 style.empty(axes, "no finished run")
             else:
@@ -73,7 +73,7 @@ def _panel(axes: Axes, part: pd.DataFrame, names: list[str]) -> None:
 
 def panels(frame: pd.DataFrame) -> list[traces.Panel]:
     """A panel for each setting and batch size."""
-    names, made = plotted.methods(frame), []
+    names, made = methods_of(frame), []
     for (setting, _), part in frame.groupby(["setting", "regime"], sort=False):
         lines = []
         for (method, quantity), rows in part[part["quantity"] != "alpha"].groupby(["method", "quantity"], sort=False):
@@ -81,7 +81,7 @@ def panels(frame: pd.DataFrame) -> list[traces.Panel]:
             lines += traces.curve(rows, "epoch", names, f"{method}, {label}", line)
         (size,) = plotted.sizes(part).values()
         shapes = [traces.rule("y", alpha) for alpha in _alphas(part)]
-        heading = f"{plotted.title(str(setting))}, {size}"
+        heading = f"{title_of(str(setting))}, {size}"
         made.append(traces.panel(heading, "epoch", "accuracy, gap", lines, shapes=shapes))
     return made
 

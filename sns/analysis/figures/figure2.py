@@ -10,7 +10,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
-from sns.analysis.cells import REGIMES, Cell, Results
+from sns.analysis.cells import REGIMES, Cell, Results, methods_of, title_of
 from sns.analysis.figures import plotted, style, traces
 from sns.analysis.stats import combine_correlations, spearman
 
@@ -58,10 +58,10 @@ def draw(frame: pd.DataFrame) -> Figure:
     """For each setting two panels of points, two by epoch and one of rho."""
     settings = frame.attrs["settings"]
     figure = style.new(9.5, 1.6 + 4.4 * len(settings))
-    names = plotted.methods(frame)
+    names = methods_of(frame)
     blocks = figure.subfigures(len(settings), 1, squeeze=False)[:, 0]
     for block, setting in zip(blocks, settings, strict=True):
-        block.suptitle(", ".join([plotted.title(setting), *plotted.sizes(frame, setting).values()]), fontsize=9)
+        block.suptitle(", ".join([title_of(setting), *plotted.sizes(frame, setting).values()]), fontsize=9)
         grid = block.subplot_mosaic(LAYOUT, width_ratios=[1, 1, 0.75])
         part = frame[frame["setting"] == setting]
         if part.empty:
@@ -124,9 +124,9 @@ def _intervals(axes: Axes, part: pd.DataFrame, names: list[str]) -> None:
 
 def panels(frame: pd.DataFrame) -> list[traces.Panel]:
     """For each setting the norm against the gap on both splits, both norms by epoch, and rho."""
-    names, made = plotted.methods(frame), []
+    names, made = methods_of(frame), []
     for setting, part in frame.groupby("setting", sort=False):
-        sizes, title = plotted.sizes(part), plotted.title(str(setting))
+        sizes, title = plotted.sizes(part), title_of(str(setting))
         paths, series = [], []
         for letter, (split, column) in zip("ab", SPLITS.items(), strict=True):
             norm = f"{split} gradient norm"

@@ -10,7 +10,7 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.patches import Patch
 
-from sns.analysis.cells import REGIMES, Results
+from sns.analysis.cells import REGIMES, Results, methods_of, title_of
 from sns.analysis.figures import plotted, style, traces
 from sns.analysis.stats import summarise
 from sns.common.errors import RecordError
@@ -65,11 +65,11 @@ def _logarithmic(frame: pd.DataFrame) -> bool:
 def draw(frame: pd.DataFrame) -> Figure:
     """A panel for each part, a pair of bars for each method."""
     figure = style.new(8.0, 4.0)
-    names, sizes = plotted.methods(frame), plotted.sizes(frame)
+    names, sizes = methods_of(frame), plotted.sizes(frame)
     grid = figure.subplots(1, 2, sharey=True)
     for axes, part in zip(grid, PARTS, strict=True):
         _bars(axes, frame[frame["part"] == part], names, list(sizes))
-        axes.set_title(f"{plotted.title(str(frame['setting'].iloc[0]))}: {part} loss")
+        axes.set_title(f"{title_of(str(frame['setting'].iloc[0]))}: {part} loss")
     grid[0].set_ylabel("largest Hessian eigenvalue")
     if _logarithmic(frame):
         grid[0].set_yscale("log")
@@ -103,10 +103,10 @@ def _bars(axes: Axes, part: pd.DataFrame, names: list[str], regimes: list[str]) 
 
 def panels(frame: pd.DataFrame) -> list[traces.Panel]:
     """A panel for each part, a bar for each method and batch size, a point for each seed."""
-    names, sizes = plotted.methods(frame), plotted.sizes(frame)
+    names, sizes = methods_of(frame), plotted.sizes(frame)
     order = [f"{method}<br>{size}" for method in names for size in sizes.values()]
     xaxis = {"categoryorder": "array", "categoryarray": order}
-    title = plotted.title(str(frame["setting"].iloc[0]))
+    title = title_of(str(frame["setting"].iloc[0]))
     made = []
     for part, of_part in frame.groupby("part", sort=False):
         bars: list[traces.Trace] = []

@@ -8,7 +8,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
-from sns.analysis.cells import Results
+from sns.analysis.cells import Results, methods_of, title_of
 from sns.analysis.figures import plotted, style, traces
 from sns.common.errors import RecordError
 from sns.record.store import Record
@@ -70,8 +70,8 @@ def _spread(layers: list[str]) -> list[str]:
 
 def draw(frame: pd.DataFrame) -> Figure:
     """One layer large, the others small."""
-    chosen, title = frame.attrs["first_panel"], plotted.title(str(frame["setting"].iloc[0]))
-    shown, names = _spread(list(dict.fromkeys(frame["layer"]))), plotted.methods(frame)
+    chosen, title = frame.attrs["first_panel"], title_of(str(frame["setting"].iloc[0]))
+    shown, names = _spread(list(dict.fromkeys(frame["layer"]))), methods_of(frame)
     figure = style.new(10.0, 4.9)
     left, right = figure.subfigures(1, 2, squeeze=False, width_ratios=[1, 1.6])[0]
     axes = left.subplots()
@@ -97,6 +97,6 @@ def _panel(axes: Axes, part: pd.DataFrame, names: list[str], **options: Any) -> 
 
 def panels(frame: pd.DataFrame) -> list[traces.Panel]:
     """A panel for each weight matrix."""
-    names, sizes = plotted.methods(frame), plotted.sizes(frame)
+    names, sizes = methods_of(frame), plotted.sizes(frame)
     lines = {str(name): traces.curves(part, "index", names, sizes) for name, part in frame.groupby("layer", sort=False)}
     return [traces.panel(name, "index", "singular value", lines[name], hovermode="x unified") for name in lines]

@@ -6,7 +6,7 @@ from typing import Any
 
 import pandas as pd
 
-from sns.analysis.cells import METHODS, REGIMES, TITLES, Cell, Results
+from sns.analysis.cells import REGIMES, Cell, Results, title_of
 from sns.common.errors import RecordError
 from sns.record.store import Record
 
@@ -46,11 +46,6 @@ def other_settings(results: Results, setting: str | None = None) -> list[str]:
     return others
 
 
-def title(setting: str) -> str:
-    """The setting as a reader knows it."""
-    return TITLES.get(setting, setting)
-
-
 def cells(results: Results, settings: Sequence[str]) -> list[Cell]:
     """The cells of these settings with at least one run that trained to the end."""
     return [cell for cell in results.cells if cell.setting in settings and cell.finished]
@@ -58,7 +53,7 @@ def cells(results: Results, settings: Sequence[str]) -> list[Cell]:
 
 def instead(setting: str) -> str:
     """The sentence that Figures 1 to 4 need where they show another setting than the paper's."""
-    return "" if setting == MAIN_SETTING else f" The paper shows {title(MAIN_SETTING)} here."
+    return "" if setting == MAIN_SETTING else f" The paper shows {title_of(MAIN_SETTING)} here."
 
 
 def key(cell: Cell) -> dict[str, Any]:
@@ -91,12 +86,6 @@ def sizes(frame: pd.DataFrame, setting: str | None = None) -> dict[str, str]:
     part = frame if setting is None else frame[frame["setting"] == setting]
     batches = {str(name): sorted(set(rows["batch_size"])) for name, rows in part.groupby("regime", sort=False)}
     return {name: "B=" + "/".join(map(str, batches[name])) for name in REGIMES if name in batches}
-
-
-def methods(frame: pd.DataFrame) -> list[str]:
-    """The methods that were plotted, in the paper's order, then the others."""
-    seen = list(dict.fromkeys(frame["method"]))
-    return [name for name in METHODS if name in seen] + [name for name in seen if name not in METHODS]
 
 
 def caption(text: str, results: Results, settings: Sequence[str], faults: Iterable[str] = ()) -> str:

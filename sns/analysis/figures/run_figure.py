@@ -4,7 +4,8 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
-from sns.analysis.figures import plotted, style
+from sns.analysis.cells import title_of
+from sns.analysis.figures import style
 from sns.record.store import Record
 
 
@@ -23,7 +24,7 @@ def draw(record: Record) -> Figure:
         axes.legend()
     _spectra(spectrum, record, colour)
     status = "" if result.status == "ok" else f", {result.status}"
-    name = f"{plotted.title(result.setting)}, {result.method}, B={result.batch_size}"
+    name = f"{title_of(result.setting)}, {result.method}, B={result.batch_size}"
     figure.suptitle(f"{name}, seed {result.seed}{status}")
     return figure
 

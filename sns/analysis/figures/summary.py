@@ -8,7 +8,7 @@ import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from sns.analysis.cells import REGIMES, Cell, Results
+from sns.analysis.cells import REGIMES, Cell, Results, methods_of, title_of
 from sns.analysis.figures import plotted, style, traces
 from sns.analysis.stats import paired, summarise
 from sns.common.errors import RecordError
@@ -70,13 +70,13 @@ def _points(part: pd.DataFrame, names: list[str]) -> Iterator[tuple[float, Row]]
 
 
 def _short(setting: str, line: str) -> str:
-    return plotted.title(setting).split(" at ")[0].replace(", ", line)
+    return title_of(setting).split(" at ")[0].replace(", ", line)
 
 
 def draw(frame: pd.DataFrame) -> Figure:
     """A panel for each quantity, the cells side by side, vanilla the line at zero."""
     figure = style.new(9.0, 3.6)
-    names = plotted.methods(frame)
+    names = methods_of(frame)
     for axes, (quantity, label) in zip(figure.subplots(1, len(QUANTITIES)), QUANTITIES.items(), strict=True):
         _panel(axes, frame[frame["quantity"] == quantity], names)
         axes.set_title(f"{label}, against {BASE}")
@@ -102,7 +102,7 @@ def _panel(axes: Axes, part: pd.DataFrame, names: list[str]) -> None:
 
 def panels(frame: pd.DataFrame) -> list[traces.Panel]:
     """A panel for each quantity, as drawn; the names of the cells appear under the pointer too."""
-    names, places = plotted.methods(frame), _places(frame)
+    names, places = methods_of(frame), _places(frame)
     ticks = [f"B={size}<br>{_short(setting, '<br>')}" for setting, _, size in places]
     xaxis: Row = {"tickvals": list(range(len(places))), "ticktext": ticks, "tickfont": {"size": 10}}
     xaxis |= {"range": [-0.5, len(places) - 0.5], "showgrid": False, "zeroline": False}
@@ -121,7 +121,7 @@ def panels(frame: pd.DataFrame) -> list[traces.Panel]:
 def to_markdown(frame: pd.DataFrame) -> str:
     """A line for each setting and batch size: accuracy ± sd and, after a slash, the gap, in
     percent, bold where best."""
-    names = plotted.methods(frame)
+    names = methods_of(frame)
     lines = ["| test accuracy ± sd / gap, % | B | n | " + " | ".join(names) + " |", "|---" * (len(names) + 3) + "|"]
     for (setting, _, size), part in frame.groupby(["setting", "regime", "batch_size"], sort=False):
         rows: list[Row] = part.to_dict("records")  # type: ignore[assignment]
@@ -130,7 +130,7 @@ def to_markdown(frame: pd.DataFrame) -> str:
         accuracy = _written([row for row in rows if row["quantity"] == "test_accuracy"], max)
         gap = _written([row for row in rows if row["quantity"] == "gap"], min)
         line = [f"{accuracy[name]} / {gap[name]}" if name in accuracy else "not run" for name in names]
-        lines.append(f"| {plotted.title(str(setting))} | {size} | {span} | {' | '.join(line)} |")
+        lines.append(f"| {title_of(str(setting))} | {size} | {span} | {' | '.join(line)} |")
     return "\n".join([*lines, ""])
 
 

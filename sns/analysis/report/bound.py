@@ -5,8 +5,7 @@ import math
 from collections.abc import Iterable
 from typing import Any
 
-from sns.analysis.cells import Cell, Results
-from sns.analysis.figures import plotted
+from sns.analysis.cells import Cell, Results, title_of
 
 COLUMNS = {
     "product_sigma": "Π σ, reshaped matrices",
@@ -32,7 +31,7 @@ def bound(results: Results) -> dict[str, Any]:
         entries = [entry for entry in measured if all(entry.get(key) is not None for key in COLUMNS)]
         without += len(cell.finished) - len(entries)
         if entries:
-            settings.setdefault(plotted.title(cell.setting), []).append(_line(cell, entries))
+            settings.setdefault(title_of(cell.setting), []).append(_line(cell, entries))
             images |= {int(entry["samples"]) for entry in entries if entry.get("samples") is not None}
     return {"columns": [*COLUMNS.values(), RATIO], "settings": settings, "images": sorted(images), "without": without}
 

@@ -5,12 +5,10 @@ from typing import Any
 
 import pandas as pd
 
-from sns.analysis.cells import METHODS, REGIMES, Cell, Results
-from sns.analysis.figures import plotted
+from sns.analysis.cells import METHODS, REGIMES, Cell, Results, is_given, methods_of, title_of
 from sns.analysis.figures.traces import short, thin
 from sns.analysis.table1 import reproduction as verdict
 from sns.analysis.table1 import text as table1_text
-from sns.analysis.table1.table import is_given
 from sns.common.errors import RecordError
 from sns.record.store import CONFIG, Record
 
@@ -29,7 +27,7 @@ def cell_key(setting: str, method: str, regime: str) -> str:
 def table(frame: pd.DataFrame) -> dict[str, Any]:
     """The lines of Table 1 with every entry's texts, sort value and verdict; `frame` is from
     table1.compute."""
-    names = plotted.methods(frame)
+    names = methods_of(frame)
     lines = []
     for (setting, regime), part in frame.groupby(["setting", "regime"], sort=False):
         rows = {str(row["method"]): row for row in part.to_dict("records")}
@@ -37,7 +35,7 @@ def table(frame: pd.DataFrame) -> dict[str, Any]:
         alphas = sorted({row["alpha"] for row in rows.values() if is_given(row["alpha"])})
         lines.append(
             {
-                "setting": plotted.title(str(setting)),
+                "setting": title_of(str(setting)),
                 "batch": "/".join(map(str, sizes)) if sizes else str(regime),
                 "order": sizes[0] if sizes else REGIMES.index(str(regime)),
                 "alpha": "/".join(f"{alpha:.2f}" for alpha in alphas) if alphas else "–",
@@ -55,12 +53,12 @@ def _entry(row: Any, block: str) -> dict[str, Any]:
     return {
         "key": cell_key(row["setting"], row["method"], row["regime"]) if row["runs"] else None,
         "label": f"{row['method']}, {BLOCKS[block].lower()}",
-        "measured": table1_text.measured(row, block),
-        "beside": table1_text.beside(row, block),
+        "measured": table1_text.measured_value(row, block),
+        "beside": table1_text.paper_value(row, block),
         "sort": value if is_given(value) else None,
         "best": bool(row[f"{block}_best"]),
         "side": "" if shown == 0 else "above" if shown > 0 else "below",
-        "judged": verdict.text(row, block),
+        "judged": verdict.mark(row, block),
         "word": row[f"{block}_verdict"],
         "state": _state(row[f"{block}_verdict"], row[f"{block}_reason"]),
     }
@@ -85,7 +83,7 @@ def cells(results: Results) -> tuple[dict[str, dict[str, Any]], list[str]]:
     by_key = {}
     for cell in results.cells:
         by_key[cell_key(cell.setting, cell.method, cell.regime)] = {
-            "title": f"{plotted.title(cell.setting)}, {cell.method}, B={cell.records[0].result.batch_size}",
+            "title": f"{title_of(cell.setting)}, {cell.method}, B={cell.records[0].result.batch_size}",
             "config": _config(cell),
             "runs": [_run(record, environments) for record in cell.records],
         }
@@ -145,7 +143,7 @@ def missing(results: Results, settings: list[str]) -> list[str]:
         for regime in REGIMES:
             absent = [method for method in METHODS if not results.cell(setting, method, regime).records]
             if absent:
-                sentences.append(f"{plotted.title(setting)}, {regime} batch: not run: {', '.join(absent)}.")
+                sentences.append(f"{title_of(setting)}, {regime} batch: not run: {', '.join(absent)}.")
     for cell in results.cells:
         sentences += [
             f"{result.run_id} {result.status} after {result.steps} updates: {result.reason or 'no reason recorded'}"

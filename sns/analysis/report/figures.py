@@ -3,8 +3,8 @@
 import base64
 from typing import Any
 
-from sns.analysis.cells import Results
-from sns.analysis.figures import plotted, style
+from sns.analysis.cells import Results, methods_of
+from sns.analysis.figures import style
 from sns.analysis.figures.render import FIGURES, FigureModule, title
 from sns.common.errors import RecordError
 
@@ -29,7 +29,7 @@ def _entry(name: str, module: FigureModule, results: Results) -> dict[str, Any]:
         with style.context():
             image = base64.b64encode(style.png(module.draw(frame))).decode()
         return entry | {"image": f"data:image/png;base64,{image}"}
-    entry |= {"methods": plotted.methods(frame) if "method" in frame else [], "panels": panels(frame)}
+    entry |= {"methods": methods_of(frame) if "method" in frame else [], "panels": panels(frame)}
     if "first_panel" in frame.attrs:
         entry["first"] = [panel["title"] for panel in entry["panels"]].index(frame.attrs["first_panel"])
     return entry

@@ -4,8 +4,8 @@ from collections.abc import Iterator
 
 import pandas as pd
 
-from sns.analysis.cells import REGIMES, Results
-from sns.analysis.figures import plotted, summary
+from sns.analysis.cells import REGIMES, Results, methods_of
+from sns.analysis.figures import summary
 from sns.analysis.stats import summarise
 from sns.common.errors import RecordError
 
@@ -43,7 +43,7 @@ def finding(results: Results) -> list[tuple[str, str]]:
 
 def _ordered(part: pd.DataFrame, good: str) -> list[tuple[str, pd.DataFrame]]:
     """The methods with their rows, the one with the best mean difference first."""
-    groups = [(name, part[part["method"] == name]) for name in plotted.methods(part)]
+    groups = [(name, part[part["method"] == name]) for name in methods_of(part)]
     return sorted(groups, key=lambda group: group[1]["difference"].mean(), reverse=good == "higher")
 
 

@@ -1,23 +1,25 @@
-"""How results move with choices that the paper leaves open: one choice at a time, at pocket size
+"""How results change with choices that the paper leaves open, one choice at a time, at pocket size
 (results/sensitivity).
 
-What the tables compare are runs of one seed that differ in a single field of their configuration,
-nothing else; for the definition of training accuracy, two columns of the same histories.
+The tables compare runs of one seed that differ in a single field of their configuration. For the
+definition of training accuracy they compare two columns of the same histories.
 """
 
 from collections.abc import Iterable, Iterator, Mapping
+from pathlib import Path
 from typing import Any
 
 import pandas as pd
 
-from sns.analysis.cells import Results
+from sns.analysis.cells import Results, load_results
 from sns.analysis.figures import plotted
-from sns.analysis.sensitivity.studies import STUDIES, Runs, Study, collect
-from sns.analysis.stats import gap_at_alpha, paired, summarise
+from sns.analysis.sensitivity.studies import STUDIES, Runs, Study, collect, swept
+from sns.analysis.stats import paired, summarise
+from sns.common.errors import RecordError
+from sns.record.gap import gap_at_alpha
 from sns.record.store import Record
 
 EXPERIMENT, MAIN = "sensitivity", "pocket"  # folders under runs/
-SEEDS = (0, 1, 2)
 QUANTITIES = {**plotted.OUTCOMES, "operator_norm": "largest operator norm"}
 CHANGES, NOTHING, UNKNOWN, DEFAULT = "changes", "no change found", "too few runs", "default"
 COLUMNS = (
@@ -29,20 +31,30 @@ DEFINITION = "train_accuracy"
 DEFINITIONS = ("evaluation", "running")
 
 
-def compute(grid: Results | None, main: Results | None) -> pd.DataFrame:
-    """Rows COLUMNS: for each study, cell and value one row a quantity, values without runs
-    included.
+def load_studies(folder: Path) -> list[Results | None]:
+    """The two arguments of `compute` from a results folder; RecordError where both have no
+    records."""
+    folders = [folder / "runs" / name for name in (EXPERIMENT, MAIN)]
+    loaded = [load_results(runs) if runs.is_dir() else None for runs in folders]
+    if not any(results is not None and results.records for results in loaded):
+        raise RecordError(f"{folder} holds no finished run of the studies: train them (make sensitivity)")
+    return loaded
 
-    Mean and sd are over the runs that ended well, of their last evaluation; `difference` is to the
-    default, paired by seed, with its 95% t interval. `grid` holds the studies' records, `main`
-    those whose training accuracy is defined in two ways; None where there are none.
-    `attrs["notes"]`: what was left out, and what the records are.
+
+def compute(studies: Results | None, main: Results | None) -> pd.DataFrame:
+    """Rows COLUMNS: for each study, cell and value one row a quantity, also for values without
+    runs.
+
+    Mean and sd are of the last evaluation, over the completed runs. `difference` is to the default,
+    paired by seed, with its 95% t interval. `studies` holds the records of the studies, `main`
+    those for the two definitions of training accuracy; None where there are none. `attrs["notes"]`
+    says what was left out, and which records these are.
     """
     notes: list[str] = []
-    rows = [row for study in STUDIES for row in _study(study, grid.records if grid else (), notes)]
+    rows = [row for study in STUDIES for row in _study(study, studies.records if studies else (), notes)]
     rows += _definitions(main) if main and main.cells else []
     frame = pd.DataFrame(rows, columns=list(COLUMNS))
-    for name, each in ((EXPERIMENT, grid), (MAIN, main)):
+    for name, each in ((EXPERIMENT, studies), (MAIN, main)):
         notes += _provenance(name, each) if each and each.records else [f"No records of the experiment {name}."]
         left_out = () if each is None else each.warnings if name == MAIN else each.unusable
         notes += [f"Left out: {warning}." for warning in left_out]
@@ -55,16 +67,16 @@ def _study(study: Study, records: Iterable[Record], notes: list[str]) -> Iterato
     notes += left_out
     for (regime, methods), by_value in cells.items():
         more = sorted({value for value in by_value if value not in study.values}, key=str)
-        seeds = {*SEEDS, *(seed for runs in by_value.values() for seed in runs)}
-        sizes = (record.result.batch_size for runs in by_value.values() for record in runs.values())
+        seeds = {*study.seeds, *(seed for of_value in by_value.values() for seed in of_value)}
+        sizes = (record.result.batch_size for of_value in by_value.values() for record in of_value.values())
         place: dict[str, Any] = {"study": study.name, "field": study.field, "setting": study.setting, "regime": regime}
         place["batch_size"] = next(sizes, None)
         for value in (*study.values, *more):
-            found, reference = by_value.get(value, {}), by_value.get(study.default, {})
+            runs, reference = by_value.get(value, {}), by_value.get(study.default, {})
             method = value if study.field == "method.name" else methods[0]
             named = {**place, "method": method, "value": value, "is_default": value == study.default}
-            named |= {"runs": len(found), "missing_seeds": _listed(seeds - found.keys())}
-            yield from ({**named, **row} for row in _rows(found, None if named["is_default"] else reference))
+            named |= {"runs": len(runs), "missing_seeds": _listed(seeds - runs.keys())}
+            yield from ({**named, **row} for row in _rows(runs, None if named["is_default"] else reference))
 
 
 def _listed(seeds: set[int]) -> str:
@@ -92,7 +104,7 @@ def _numbers(own: Mapping[int, float], reference: Mapping[int, float] | None) ->
 
 
 def _values(runs: Runs, quantity: str) -> dict[int, float]:
-    """The quantity at the last evaluation of the runs that ended well, by seed."""
+    """The quantity at the last evaluation of the completed runs, by seed."""
     values: dict[int, float] = {}
     for seed, record in runs.items():
         if record.result.status != "ok":
@@ -106,19 +118,20 @@ def _values(runs: Runs, quantity: str) -> dict[int, float]:
     return values
 
 
-def _definitions(grid: Results) -> Iterator[dict[str, Any]]:
-    """The gap of every cell by both definitions of training accuracy, with the methods' ranks by
-    it."""
+def _definitions(results: Results) -> Iterator[dict[str, Any]]:
+    """The gap of every cell by both definitions of training accuracy, with the rank of its
+    method."""
+    seeds = set(swept(MAIN)["seed"])
     rows: list[dict[str, Any]] = []
-    for cell in grid.cells:
+    for cell in results.cells:
         place: dict[str, Any] = {"study": DEFINITION, "field": "", "setting": cell.setting, "regime": cell.regime}
         place |= {"batch_size": cell.records[0].result.batch_size, "method": cell.method, "runs": len(cell.records)}
-        place["missing_seeds"] = _listed({*SEEDS} - {record.result.seed for record in cell.records})
+        place["missing_seeds"] = _listed(seeds - {record.result.seed for record in cell.records})
         by_definition = {name: _gaps(cell.finished, name) for name in DEFINITIONS}
-        for name, found in by_definition.items():
+        for name, gaps in by_definition.items():
             default = name == DEFINITIONS[0]
             named = {**place, "value": name, "is_default": default}
-            for quantity, own in found.items():
+            for quantity, own in gaps.items():
                 reference = None if default else by_definition[DEFINITIONS[0]][quantity]
                 rows.append({**named, "quantity": quantity, **_numbers(own, reference)})
     keys = ["setting", "regime", "value", "quantity"]
@@ -128,7 +141,7 @@ def _definitions(grid: Results) -> Iterator[dict[str, Any]]:
 
 
 def _gaps(records: Iterable[Record], definition: str) -> dict[str, dict[int, float]]:
-    """Gap of the last evaluation, and at alpha where it was exceeded, by seed."""
+    """The gap of the last evaluation, and the gap at alpha where it was exceeded, by seed."""
     column = "train_accuracy" if definition == DEFINITIONS[0] else "running_train_accuracy"
     gaps: dict[str, dict[int, float]] = {"gap": {}, "gap_at_alpha": {}}
     for record in records:
@@ -141,12 +154,12 @@ def _gaps(records: Iterable[Record], definition: str) -> dict[str, dict[int, flo
     return gaps
 
 
-def _provenance(name: str, grid: Results) -> Iterator[str]:
-    """Where records are from, what was wrong with some, and what is to be known of their images."""
-    results = [record.result for record in grid.records]
+def _provenance(name: str, experiment: Results) -> Iterator[str]:
+    """Where the records are from, which runs did not complete, and the notes on their images."""
+    results = [record.result for record in experiment.records]
     devices = sorted({str(result.environment.get("device")) for result in results})
     commits = sorted({str(result.environment.get("commit"))[:7] for result in results})
     yield f"Experiment {name}: {len(results)} runs; commit {', '.join(commits)}; {', '.join(devices)}."
     yield from (f"{r.run_id} {r.status}: {r.reason}." for r in results if r.status != "ok")
-    told = {str(note) for r in results if (note := (r.environment.get("data") or {}).get("note"))}
-    yield from (f"Images of {name}: {note}." for note in sorted(told))
+    images = {str(note) for r in results if (note := (r.environment.get("data") or {}).get("note"))}
+    yield from (f"Images of {name}: {note}." for note in sorted(images))

@@ -1,31 +1,40 @@
-"""The studies of sensitivity, and which records each of them may compare: runs that differ in its
-field alone."""
+"""The sensitivity studies, and the records that each may compare: runs that differ in its field
+only."""
 
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, fields, is_dataclass
+from pathlib import Path
 from typing import Any
 
+import yaml
+
+from sns.config.schema import Config
 from sns.record.store import Record
 
-# Fields that cannot change a result and may therefore differ between runs that are compared;
-# sns/config/schema.py decides.
-FREE = {
-    "": ("experiment", "grid", "results", "seed", "launch", "track"),
-    "data": ("root", "download", "path"),
-    "batch": ("micro",),
-    "train": (
-        *("device", "mode", "memory_format", "threads", "progress", "keep_checkpoint"),
-        *("checkpoint_minutes", "time_limit_minutes", "stop_after"),
-    ),
-    "measure": ("batch_size",),
-}
+EXPERIMENTS = Path(__file__).resolve().parents[3] / "configs" / "experiment"
 Runs = dict[int, Record]  # by seed
+
+
+def _free(cls: Any) -> set[str]:
+    """The fields of a configuration dataclass that cannot change a result."""
+    return {entry.name for entry in fields(cls) if entry.metadata.get("identity", True) in (False, "name")}
+
+
+# What may differ between runs that are compared: whole sections or fields, then fields of sections.
+FREE_TOP = _free(Config) | {"seed", "grid"}  # grid: the name of `experiment` in older records
+FREE = {entry.name: _free(entry.default_factory) for entry in fields(Config) if is_dataclass(entry.default_factory)}
+
+
+def swept(experiment: str) -> dict[str, tuple[Any, ...]]:
+    """The fields that an experiment of configs/experiment/ sweeps, with their values."""
+    text = (EXPERIMENTS / f"{experiment}.yaml").read_text(encoding="utf-8")
+    params = yaml.safe_load(text)["hydra"]["sweeper"]["params"]
+    return {field: tuple(yaml.safe_load(f"[{values}]")) for field, values in params.items()}
 
 
 @dataclass(frozen=True)
 class Study:
-    """One field, the values that configs/experiment/sensitivity/<name>.yaml gives it, and the
-    setting's own value."""
+    """One field of the configuration, its values, and its default in the setting."""
 
     name: str
     question: str
@@ -35,45 +44,36 @@ class Study:
     setting: str
     regimes: tuple[str, ...]
     cells: tuple[tuple[str, ...], ...]  # methods whose runs are compared with each other
+    seeds: tuple[int, ...]
 
     def has(self, record: Record) -> bool:
-        """Whether the record is of this study's setting, batch regime and methods."""
+        """Whether the record has a setting, batch regime and method of this study."""
         result = record.result
         methods = {name for cell in self.cells for name in cell}
         return result.setting == self.setting and result.regime in self.regimes and result.method in methods
 
 
-VGG = "vgg_pocket"
+def _study(name: str, question: str, default: Any) -> Study:
+    """The study that configs/experiment/sensitivity/`name`.yaml trains: it sweeps one field, or the
+    methods themselves."""
+    params = swept(f"sensitivity/{name}")
+    seeds, (setting,), regimes, methods = (params.pop(key) for key in ("seed", "setting", "batch", "method"))
+    if not params:
+        return Study(name, question, "method.name", methods, default, setting, regimes, (methods,), seeds)
+    [(field, values)] = params.items()
+    cells = tuple((method,) for method in methods)
+    return Study(name, question, field, values, default, setting, regimes, cells, seeds)
+
+
 STUDIES = (
-    Study(
-        "ghost",
-        "Over how many images are batch-norm statistics taken in the large batch?",
-        *("batch.ghost", (52, 104, 208, 416), 104),
-        *(VGG, ("large",), (("vanilla",), ("spectral",))),
-    ),
-    Study(
-        "decay_scope",
-        "Does weight decay shrink all parameters or weight matrices only?",
-        *("method.scope", ("all", "weights"), "all"),
-        *(VGG, ("small", "large"), (("decay",),)),
-    ),
-    Study(
-        "dropout",
-        "Does DenseNet train with dropout?",
-        *("model.dropout", (0.0, 0.2), 0.0),
-        *("densenet_pocket", ("small",), (("vanilla",), ("decay",))),
-    ),
-    Study(
-        "iterations",
-        "How many power iterations an update?",
-        *("method.n_iterations", (1, 2, 5, 10), 1),
-        *(VGG, ("small",), (("spectral",),)),
-    ),
-    Study(
+    _study("ghost", "Over how many images are batch-norm statistics taken in the large batch?", 104),
+    _study("decay_scope", "Does weight decay shrink all parameters or weight matrices only?", "all"),
+    _study("dropout", "Does DenseNet train with dropout?", 0.0),
+    _study("iterations", "How many power iterations an update?", 1),
+    _study(
         "operator",
-        "Is the norm of the reshaped kernel penalised or that of the convolution as a linear map, at the same lambda?",
-        *("method.name", ("spectral", "spectral_operator"), "spectral"),
-        *(VGG, ("small", "large"), (("spectral", "spectral_operator"),)),
+        "At the same lambda, is the norm of the reshaped kernel penalised, or that of the convolution as a linear map?",
+        "spectral",
     ),
 )
 
@@ -81,25 +81,24 @@ STUDIES = (
 def collect(
     study: Study, records: Iterable[Record]
 ) -> tuple[dict[tuple[str, tuple[str, ...]], dict[Any, Runs]], list[str]]:
-    """For each regime and cell of the study: value of its field to the runs by seed; and what was
-    left out, and why.
+    """For each regime and cell of the study the runs by value of its field and by seed; and one
+    sentence on each group of runs that is left out.
 
-    All studies share one folder: a record counts where the fields of the other studies have their
-    defaults, and where it differs from the default's runs in the field alone. Of each value one
-    variant is kept.
+    All studies share one folder. A record belongs to the study if the fields of the other studies
+    have their defaults and nothing but the study's field differs from the runs with its default.
+    Each value has the runs of one variant.
     """
     notes: list[str] = []
-    own = [record for record in records if study.has(record) and _at_home(study, record)]
-    found: dict[tuple[str, tuple[str, ...]], dict[Any, Runs]] = {}
+    own = [record for record in records if study.has(record) and _others_at_default(study, record)]
+    runs: dict[tuple[str, tuple[str, ...]], dict[Any, Runs]] = {}
     for regime in study.regimes:
         for methods in study.cells:
             cell = [r for r in own if r.result.regime == regime and r.result.method in methods]
-            found[regime, methods] = _comparable(study, cell, notes)
-    return found, notes
+            runs[regime, methods] = _comparable(study, cell, notes)
+    return runs, notes
 
 
-def _at_home(study: Study, record: Record) -> bool:
-    """Whether what the other studies vary is at its default: all studies share one folder."""
+def _others_at_default(study: Study, record: Record) -> bool:
     others = (other for other in STUDIES if other is not study and other.has(record))
     return all(_get(record, other.field) == other.default for other in others)
 
@@ -116,48 +115,50 @@ def _fingerprint(record: Record) -> str:
 
 
 def _comparable(study: Study, records: Iterable[Record], notes: list[str]) -> dict[Any, Runs]:
-    """Value to its runs, all of which have the default's configuration but for the field, and its
-    images."""
-    kinds: dict[Any, dict[tuple[str, str], Runs]] = {}
+    """The runs by value, all with the images and the configuration of the default's runs except for
+    the field."""
+    groups: dict[Any, dict[tuple[str, str], Runs]] = {}  # by value, then by variant and images
     for record in records:
         kind = record.result.variant, _fingerprint(record)
-        kinds.setdefault(_get(record, study.field), {}).setdefault(kind, {})[record.result.seed] = record
-    if not kinds:
+        groups.setdefault(_get(record, study.field), {}).setdefault(kind, {})[record.result.seed] = record
+    if not groups:
         return {}
-    default = kinds.get(study.default) or next(iter(kinds.values()))
-    reference = next(iter(default[_most(default)].values()))
-    kept: dict[Any, Runs] = {}
-    for value, found in kinds.items():
-        for kind, runs in list(found.items()):
-            differing = _differing(reference, next(iter(runs.values())), study.field)
-            if differing:
-                told = f"they differ in {', '.join(differing)}, not in {study.field} alone"
-                notes.append(f"Left out: {_names(runs)}: {told}.")
-                del found[kind]
-        if found:
-            kept[value] = found.pop(_most(found))
-        for runs in found.values():
+    default = groups.get(study.default) or next(iter(groups.values()))
+    reference = next(iter(default[_largest(default)].values()))
+    chosen: dict[Any, Runs] = {}
+    for value, kinds in groups.items():
+        for kind, runs in list(kinds.items()):
+            if differing := _differing(reference, next(iter(runs.values())), study.field):
+                reason = f"they differ in {', '.join(differing)}, not in {study.field} alone"
+                notes.append(f"Left out: {_names(runs)}: {reason}.")
+                del kinds[kind]
+        if kinds:
+            chosen[value] = kinds.pop(_largest(kinds))
+        for runs in kinds.values():
             notes.append(f"Left out: {_names(runs)}: another variant than most runs of {study.field}={value}.")
-    return kept
+    return chosen
 
 
-def _most(found: dict[tuple[str, str], Runs]) -> tuple[str, str]:
-    return max(found, key=lambda kind: (len(found[kind]), kind))
+def _largest(kinds: dict[tuple[str, str], Runs]) -> tuple[str, str]:
+    return max(kinds, key=lambda kind: (len(kinds[kind]), kind))
 
 
 def _differing(first: Record, second: Record, field: str) -> list[str]:
-    """What both configurations state, can change a result and is not the same, `field` apart."""
+    """The fields other than `field` that both configurations have, that can change a result and
+    that differ."""
     a, b = dict(_flat(first.config)), dict(_flat(second.config))
     names = sorted(key for key in a.keys() & b.keys() if a[key] != b[key] and key != field)
     return names + (["the images"] if _fingerprint(first) != _fingerprint(second) else [])
 
 
 def _flat(tree: Mapping[str, Any]) -> Iterator[tuple[str, Any]]:
-    """Dotted name and value of everything that can change a result."""
+    """Dotted name and value of every field that can change a result."""
     for section, part in tree.items():
-        if isinstance(part, dict) and section not in FREE[""]:
+        if section in FREE_TOP:
+            continue
+        if isinstance(part, dict):
             yield from ((f"{section}.{k}", v) for k, v in part.items() if k not in FREE.get(section, ()))
-        elif section not in FREE[""]:
+        else:
             yield section, part
 
 

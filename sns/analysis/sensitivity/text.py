@@ -1,27 +1,25 @@
-"""The sensitivity studies as a page that is read in a minute: what changes, then the numbers."""
+"""The sensitivity studies as CSV and as a Markdown page: first what changes, then the numbers."""
 
 from collections.abc import Iterator, Sequence
 from typing import Any
 
 import pandas as pd
 
-from sns.analysis.cells import TITLES
+from sns.analysis.cells import is_given, methods_of, title_of
 from sns.analysis.sensitivity.compute import CHANGES, DEFAULT, DEFINITION, DEFINITIONS, NOTHING, QUANTITIES, UNKNOWN
 from sns.analysis.sensitivity.studies import STUDIES, Study
-from sns.analysis.table1.table import is_given
-from sns.analysis.table1.text import methods as in_order
 
 HOW = (
-    "Each study varies one field of the configuration (the default is the setting's own value), nothing else. Mean ± "
-    "sd over seeds (n) at the last evaluation; below it the difference to the default, paired by seed, with its 95% t "
-    "interval, **bold** where that excludes 0: the verdict is then `changes`, else `no change found`, which with three "
-    "seeds is no proof that nothing changes. Accuracies and gaps are fractions."
+    "Each study varies one field of the configuration; the default is the setting's own value. Mean ± sd over n seeds "
+    "at the last evaluation; below it the difference to the default, paired by seed, with its 95% t interval. If the "
+    "interval excludes zero, the difference is **bold** and the verdict is `changes`. Else it is `no change found`, "
+    "which with three seeds does not prove that nothing changes. Accuracies and gaps are fractions."
 )
 RUNNING = (
     "The gap is training minus test accuracy. evaluation: training accuracy in evaluation mode over the whole training "
-    "set (ours); running: in training mode, mean over the images since the evaluation before, so with dropout, batch "
-    "statistics and older weights. Means over seeds, evaluation / running; order: methods from the smallest gap to the "
-    "largest, which may turn on less than the seeds' spread (sd in the CSV)."
+    "set (ours). running: training accuracy in training mode, mean over the images since the previous evaluation, so "
+    "with dropout, batch statistics and older weights. Means over seeds, evaluation / running. Order: methods from the "
+    "smallest gap to the largest; their differences may be smaller than the sd over seeds (in the CSV)."
 )
 Row = dict[Any, Any]
 
@@ -33,8 +31,8 @@ def to_csv(frame: pd.DataFrame) -> str:
 
 
 def to_markdown(frame: pd.DataFrame) -> str:
-    """The page: a line a study and cell, then a table a study, then both definitions of training
-    accuracy, notes."""
+    """The page: a summary with a line for each study and cell, a table for each study, both
+    definitions of training accuracy, notes."""
     lines = ["# Sensitivity to choices that the paper leaves open", "", HOW, "", *_summary(frame)]
     for study in STUDIES:
         lines += ["", f"## {study.name}: {study.question}", "", *_table(study, frame[frame["study"] == study.name])]
@@ -59,61 +57,61 @@ def _cells(study: Study, part: pd.DataFrame) -> Iterator[tuple[str, str, list[Ro
 
 
 def _summary(frame: pd.DataFrame) -> list[str]:
-    """A line a cell of each study, and one for the definition of training accuracy."""
+    """A line for each cell of each study, and one for the definition of training accuracy."""
     table = [["study", "setting", "B", "method", "values (default)", "test accuracy", "gap", "also changes"]]
     for study in STUDIES:
         for size, methods, rows in _cells(study, frame[frame["study"] == study.name]):
-            place = [study.name, TITLES.get(study.setting, study.setting), size, methods]
+            place = [study.name, title_of(study.setting), size, methods]
             values = dict.fromkeys(f"({row['value']})" if row["is_default"] else str(row["value"]) for row in rows)
             if study.field == "method.name":
                 place[-1] = "-"
-            said = [_answer([row for row in rows if row["quantity"] == name]) for name in ("test_accuracy", "gap")]
+            answers = [_answer([row for row in rows if row["quantity"] == name]) for name in ("test_accuracy", "gap")]
             others = [label for name, label in QUANTITIES.items() if name not in ("test_accuracy", "gap")
                       and any(row["quantity"] == name and row["verdict"] == CHANGES for row in rows)]  # fmt: skip
-            table.append([*place, ", ".join(values), *said, ", ".join(others) or "-"])
+            table.append([*place, ", ".join(values), *answers, ", ".join(others) or "-"])
     return [*_markdown(table), "", _rankings(frame[frame["study"] == DEFINITION])]
 
 
 def _rankings(part: pd.DataFrame) -> str:
     if part.empty:
         return f"{DEFINITION}: not run."
-    told = []
+    changes = []
     for quantity, words in (("gap", "the final gap"), ("gap_at_alpha", "the gap at alpha")):
         places = part[part["quantity"] == quantity].groupby(["setting", "regime"])
         ranks = [rows.pivot(index="method", columns="value", values="rank") for _, rows in places]
         moved = sum(bool((table.nunique(axis=1) > 1).any()) for table in ranks)
-        told.append(f"for {words} in {moved} of {len(ranks)} settings and batches")
-    return f"{DEFINITION}: by the running training accuracy the ranking of the methods changes {' and '.join(told)}."
+        changes.append(f"for {words} in {moved} of {len(ranks)} settings and batches")
+    return f"{DEFINITION}: by the running training accuracy the ranking of the methods changes {' and '.join(changes)}."
 
 
 def _answer(rows: list[Row]) -> str:
     """The verdicts of one quantity over the values of a cell, in words."""
     changed = [f"{row['value']}: {_signed(row['difference'])}" for row in rows if row["verdict"] == CHANGES]
     unknown = [str(row["value"]) for row in rows if row["verdict"] == UNKNOWN]
-    told = [f"{CHANGES} ({', '.join(changed)})"] if changed else []
-    told += [NOTHING] if not changed and any(row["verdict"] == NOTHING for row in rows) else []
-    return "; ".join([*told, *([f"{UNKNOWN}: {', '.join(unknown)}"] if unknown else [])]) or DEFAULT
+    words = [f"{CHANGES} ({', '.join(changed)})"] if changed else []
+    words += [NOTHING] if not changed and any(row["verdict"] == NOTHING for row in rows) else []
+    return "; ".join([*words, *([f"{UNKNOWN}: {', '.join(unknown)}"] if unknown else [])]) or DEFAULT
 
 
 def _table(study: Study, part: pd.DataFrame) -> list[str]:
-    known = [name for name in QUANTITIES if part[part["quantity"] == name]["n"].sum() or name != "operator_norm"]
-    table = [["B", "method", f"`{study.field}`", "n", *(QUANTITIES[name] for name in known)]]
+    shown = [name for name in QUANTITIES if part[part["quantity"] == name]["n"].sum() or name != "operator_norm"]
+    table = [["B", "method", f"`{study.field}`", "n", *(QUANTITIES[name] for name in shown)]]
     missing = []
     for size, methods, rows in _cells(study, part):
-        gone = []
+        absent = []
         for value in dict.fromkeys(row["value"] for row in rows):
             own = {row["quantity"]: row for row in rows if row["value"] == value}
             first = own["test_accuracy"]
             lost = first["runs"] - first["n"]
-            count = f"{first['n']}" + (f" ({lost} of {first['runs']} did not end well)" if lost else "")
+            count = f"{first['n']}" + (f" ({lost} of {first['runs']} did not complete)" if lost else "")
             name = f"{value} (default)" if first["is_default"] else str(value)
-            table.append([size, first["method"], name, count, *(_number(own[quantity]) for quantity in known)])
+            table.append([size, first["method"], name, count, *(_number(own[quantity]) for quantity in shown)])
             if first["missing_seeds"]:
                 seeds = f" (seed {first['missing_seeds'].replace(' ', ', ')})" if first["runs"] else ""
-                gone.append(f"{study.field}={value}{seeds}")
-        if gone:
+                absent.append(f"{study.field}={value}{seeds}")
+        if absent:
             place = f"B={size}" if study.field == "method.name" else f"B={size}, {methods}"
-            missing.append(f"- Not run, {place}: {'; '.join(gone)}.")
+            missing.append(f"- Not run, {place}: {'; '.join(absent)}.")
     return [*_markdown(table), *(["", *missing] if missing else [])]
 
 
@@ -130,14 +128,14 @@ def _number(row: Row) -> str:
 
 
 def _signed(value: float) -> str:
-    """Three decimals, or one digit of what would read as zero and is not."""
+    """Three decimals, or one digit of a number that would be rounded to zero."""
     return f"{value:+.0e}" if 0 < abs(value) < 5e-4 else f"{value:+.3f}"
 
 
 def _definitions(part: pd.DataFrame) -> list[str]:
     if part.empty:
         return ["not run"]
-    names = in_order(part)
+    names = methods_of(part)
     table = [["setting", "B", "gap", *names, "order by evaluation", "order by running", "ranking"]]
     for (setting, regime, quantity), rows in part.groupby(["setting", "regime", "quantity"], sort=False):
         by = {(row["method"], row["value"]): row for row in rows.to_dict("records")}
@@ -149,10 +147,9 @@ def _definitions(part: pd.DataFrame) -> list[str]:
         when = (
             "final" if quantity == "gap" else "at alpha"
         ) + f" (n {'-'.join(map(str, sorted({min(counts), max(counts)})))})"
-        title = TITLES.get(str(setting), str(setting))
         table.append(
             [
-                title,
+                title_of(str(setting)),
                 "/".join(size) or str(regime),
                 when,
                 *cells,
@@ -176,6 +173,9 @@ def _chance(frame: pd.DataFrame) -> str:
     judged = frame[(frame["study"] != DEFINITION) & frame["verdict"].isin([CHANGES, NOTHING])]
     changed = int((judged["verdict"] == CHANGES).sum())
     return (
-        f"{len(judged)} differences are judged, {changed} of them `{CHANGES}`; if nothing mattered, about "
+        f"{len(judged)} differences are judged, {changed} of them `{CHANGES}`; if no choice mattered, about "
         f"{0.05 * len(judged):.0f} of them would be so by chance."
     )
+
+
+FORMATS = {"csv": to_csv, "md": to_markdown}

@@ -1,1 +1,1 @@
-"""Table 1 beside the paper's, and which of its cells are reproduced."""
+"""Table 1: ours with the paper's numbers, and which of them are reproduced."""

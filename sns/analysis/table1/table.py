@@ -1,7 +1,6 @@
-"""Table 1: test accuracy and generalization gap of every cell, beside the paper's, and whether that
-is reproduced."""
+"""Table 1 as a frame: test accuracy and generalization gap of every cell, the paper's numbers, and
+whether they are reproduced."""
 
-import math
 from collections.abc import Iterable
 from typing import Any
 
@@ -9,35 +8,35 @@ import pandas as pd
 
 from sns.analysis.cells import PAPER_SETTINGS, REGIMES, Cell, Results, paper_table
 from sns.analysis.stats import summarise
-from sns.analysis.table1.reproduction import COLUMNS, LEGEND, PAPER_EPOCHS, Verdict, judge, tally
+from sns.analysis.table1.reproduction import COLUMNS, LEGEND, PAPER_EPOCHS, Reproduction, assess, tally
 
-ACCURACIES = ("final", "best")
+ACCURACIES = ("final", "best")  # of the last evaluation, or the best on the test set
 Paper = dict[tuple[str, str, str], dict[str, float]]
 
 
-def compute(grid: Results, *, accuracy: str = "final", all_cells: bool = False) -> pd.DataFrame:
+def compute(results: Results, *, accuracy: str = "final", all_cells: bool = False) -> pd.DataFrame:
     """One row for each setting x regime x method, in the paper's order.
 
-    `accuracy` is the evaluation whose test accuracy counts: the last (primary) or the best. The
-    settings are those with records, and the paper's four where one of these has records or
-    `all_cells` is true. Accuracies and gaps are fractions, their sd has n - 1 in the denominator,
-    differences are measured - paper. `n` counts the runs that ended well: only these are averaged.
-    `sns.analysis.table1.reproduction` has the rule of the verdicts. `attrs["notes"]` holds what a
-    reader must know beside the numbers, `attrs["tally"]` the verdicts of each block counted.
+    `accuracy` is one of ACCURACIES. The settings are those with records; the paper's four are added
+    where one of them has records or `all_cells` is true. Accuracies and gaps are fractions, their
+    sd has n - 1 in the denominator, differences are measured - paper. `n` counts the completed
+    runs: only these are averaged. `sns.analysis.table1.reproduction` has the rule behind the
+    columns `*_verdict`. `attrs["notes"]` holds the notes below the table, `attrs["tally"]` counts
+    the verdicts on accuracy and on the gap.
     """
-    settings = list(grid.settings)
+    settings = list(results.settings)
     if all_cells or set(settings) & set(PAPER_SETTINGS):
         settings = [*PAPER_SETTINGS, *(name for name in settings if name not in PAPER_SETTINGS)]
     paper = _paper()
     rows = []
     for setting in settings:
-        seeds = {r.result.seed for cell in grid.cells if cell.setting == setting for r in cell.records}
+        seeds = {r.result.seed for cell in results.cells if cell.setting == setting for r in cell.records}
         for regime in REGIMES:
-            cells = [grid.cell(setting, method, regime) for method in grid.methods]
+            cells = [results.cell(setting, method, regime) for method in results.methods]
             rows += _mark_best([_row(cell, cells, len(seeds), paper, accuracy) for cell in cells])
     frame = pd.DataFrame(rows)
     frame.attrs["tally"] = {block: line for block in COLUMNS if (line := tally(frame, block))}
-    frame.attrs["notes"] = notes(grid, accuracy, judged=bool(frame.attrs["tally"]))
+    frame.attrs["notes"] = notes(results, accuracy, judged=bool(frame.attrs["tally"]))
     frame.attrs["accuracy"] = accuracy
     return frame
 
@@ -49,18 +48,18 @@ def _paper() -> Paper:
 
 
 def _shared(cells: Iterable[Cell], field: str, fallback: float | None) -> float | None:
-    """The value of a result field that all runs have in common; `fallback` without runs, None if
-    they differ."""
+    """The value of a result field that all runs share; `fallback` without runs, None if they
+    differ."""
     values = {getattr(record.result, field) for cell in cells for record in cell.records}
     return fallback if not values else values.pop() if len(values) == 1 else None
 
 
 def _row(cell: Cell, row: list[Cell], seeds: int, paper: Paper, accuracy: str) -> dict[str, Any]:
-    """The numbers of one cell; `row` holds the cells of its setting and regime, `seeds` how many
-    the setting has."""
+    """The numbers of one cell. `row` holds the cells of its setting and regime; `seeds` is how many
+    seeds the setting has."""
     printed = paper.get((cell.setting, cell.method, cell.regime), {})
     line = [paper[place] for c in row if (place := (c.setting, c.method, c.regime)) in paper]
-    beside = line[0] if line else {}
+    same_line = line[0] if line else {}
     done = [record.result for record in cell.finished]
     scores = {name: summarise(getattr(result, name)["test_accuracy"] for result in done) for name in ACCURACIES}
     primary, gap = scores[accuracy], summarise(result.measured.get("gap_at_alpha") for result in done)
@@ -69,7 +68,7 @@ def _row(cell: Cell, row: list[Cell], seeds: int, paper: Paper, accuracy: str) -
     return {
         "setting": cell.setting,
         "regime": cell.regime,
-        "batch_size": _shared([cell] if cell.records else row, "batch_size", beside.get("batch_size")),
+        "batch_size": _shared([cell] if cell.records else row, "batch_size", same_line.get("batch_size")),
         "method": cell.method,
         **_counts(cell, seeds),
         "epochs": _shared([cell], "epochs", None),
@@ -79,7 +78,7 @@ def _row(cell: Cell, row: list[Cell], seeds: int, paper: Paper, accuracy: str) -
         "final_accuracy_sd": scores["final"].sd,
         "best_accuracy_mean": scores["best"].mean,
         "best_accuracy_sd": scores["best"].sd,
-        "alpha": _shared([cell] if cell.records else row, "alpha", beside.get("alpha")),
+        "alpha": _shared([cell] if cell.records else row, "alpha", same_line.get("alpha")),
         "gap_mean": gap.mean,
         "gap_sd": gap.sd,
         "gap_n": gap.n,
@@ -91,8 +90,8 @@ def _row(cell: Cell, row: list[Cell], seeds: int, paper: Paper, accuracy: str) -
         "paper_gap": paper_gap,
         "accuracy_difference": _difference(primary.mean, paper_accuracy),
         "gap_difference": _difference(gap.mean, paper_gap),
-        **_verdict("accuracy", judge("accuracy", cell, primary, printed, line)),
-        **_verdict("gap", judge("gap", cell, gap, printed, line)),
+        **_columns("accuracy", assess("accuracy", cell, primary, printed, line)),
+        **_columns("gap", assess("gap", cell, gap, printed, line)),
         "accuracy_best": False,
         "gap_best": False,
     }
@@ -104,11 +103,11 @@ def _counts(cell: Cell, seeds: int) -> dict[str, int]:
     return {"runs": len(status), **ends, "missing": seeds - len({record.result.seed for record in cell.records})}
 
 
-def _verdict(block: str, verdict: Verdict) -> dict[str, str | float | None]:
+def _columns(block: str, reproduction: Reproduction) -> dict[str, str | float | None]:
     return {
-        f"{block}_verdict": verdict.word,
-        f"{block}_reason": verdict.reason,
-        f"{block}_interval": verdict.interval,
+        f"{block}_verdict": reproduction.state,
+        f"{block}_reason": reproduction.reason,
+        f"{block}_interval": reproduction.interval,
     }
 
 
@@ -120,48 +119,47 @@ def _mark_best(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
     """Marks the highest accuracy and the smallest gap among the methods of one line, ties at three
     decimals included.
 
-    A cell competes only if every run of it gives the number: a mean over survivors is no basis for
-    being best. At least two cells must be filled and compete.
+    A cell competes only if every run of it has the number. At least two cells must compete.
     """
     for block, count, sign in (("accuracy", "n", 1), ("gap", "gap_n", -1)):
-        fit = [row for row in rows if row["runs"] and row[count] == row["runs"]]
-        if len(fit) >= 2:
-            top = max(sign * round(row[f"{block}_mean"], 3) for row in fit)
-            for row in fit:
+        competing = [row for row in rows if row["runs"] and row[count] == row["runs"]]
+        if len(competing) >= 2:
+            top = max(sign * round(row[f"{block}_mean"], 3) for row in competing)
+            for row in competing:
                 row[f"{block}_best"] = sign * round(row[f"{block}_mean"], 3) == top
     return rows
 
 
-def notes(grid: Results, accuracy: str, judged: bool = True) -> list[str]:
-    """What must be said below the table: how to read it, the rule of its verdicts if it is
-    `judged`, shortened schedules, data that differ, runs left out."""
+def notes(results: Results, accuracy: str, judged: bool) -> list[str]:
+    """The notes below the table: how to read it, the rule of its verdicts if it is `judged`, other
+    schedules than the paper's, notes on the data, and runs that are left out."""
     which = "the last evaluation" if accuracy == "final" else "the best evaluation on the test set (optimistic)"
-    said = [
-        f"Test accuracy at {which}; gap: smallest train - test accuracy over the evaluations whose test accuracy "
-        "exceeds alpha (section 4.1). Mean ± sd over runs that ended well (n); below it the paper's value and the "
-        "difference measured - paper.",
-        "Bold: highest accuracy and smallest gap of a line, ties at three decimals included; a cell with a run that "
+    lines = [
+        f"Test accuracy at {which}. Gap: smallest train - test accuracy over the evaluations whose test accuracy "
+        "exceeds alpha (section 4.1). Mean ± sd over the n completed runs, written (n); below it the paper's value and "
+        "the difference measured - paper.",
+        "Bold: highest accuracy and smallest gap of a line, ties at three decimals included. A cell with a run that "
         "diverged, failed or never exceeded alpha does not compete.",
         *(LEGEND if judged else ()),
     ]
-    results = [record.result for cell in grid.cells for record in cell.records]
-    for setting in grid.settings:
-        of = [result for result in results if result.setting == setting]
-        epochs = sorted({result.epochs for result in of})
+    for setting in results.settings:
+        runs = [record.result for cell in results.cells if cell.setting == setting for record in cell.records]
+        epochs = sorted({run.epochs for run in runs})
         if epochs != [PAPER_EPOCHS]:
-            instead = f" (the paper's schedule is taken as {PAPER_EPOCHS})" if setting in PAPER_SETTINGS else ""
+            instead = f" (assumed for the paper: {PAPER_EPOCHS})" if setting in PAPER_SETTINGS else ""
             planned = ", ".join(f"{x:g}" for x in epochs)
-            said.append(f"{setting}: {planned} epochs{instead}; dose in e-folds: {_doses(grid, setting)}.")
-        for note in sorted({str(text) for result in of if (text := _data_note(result.environment)) is not None}):
-            said.append(f"{setting}: {note}.")
-        reasons = [r for r in of if r.status != "ok"]
-        said += [f"{r.run_id} {r.status}: {r.reason or 'no reason recorded'}" for r in reasons]
-    return [*said, *(f"Left out: {warning}" for warning in grid.warnings)]
+            lines.append(f"{setting}: {planned} epochs{instead}; dose in e-folds: {_doses(results, setting)}.")
+        for note in sorted({str(text) for run in runs if (text := _data_note(run.environment)) is not None}):
+            lines.append(f"{setting}: {note}.")
+        for run in runs:
+            if run.status != "ok":
+                lines.append(f"{run.run_id} {run.status}: {run.reason or 'no reason recorded'}")
+    return [*lines, *(f"Left out: {warning}" for warning in results.warnings)]
 
 
-def _doses(grid: Results, setting: str) -> str:
+def _doses(results: Results, setting: str) -> str:
     parts = []
-    for cell in (cell for cell in grid.cells if cell.setting == setting):
+    for cell in (cell for cell in results.cells if cell.setting == setting):
         mean = summarise(r.result.dose.get("e_folds") for r in cell.finished).mean
         if mean is not None:
             parts.append(f"{cell.method} {cell.regime} {mean:.2g}")
@@ -171,8 +169,3 @@ def _doses(grid: Results, setting: str) -> str:
 def _data_note(environment: dict[str, Any]) -> Any:
     data = environment.get("data")
     return data.get("note") if isinstance(data, dict) else None
-
-
-def is_given(value: Any) -> bool:
-    """Whether a table entry holds a number."""
-    return value is not None and not (isinstance(value, float) and math.isnan(value))

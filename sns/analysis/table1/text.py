@@ -1,22 +1,21 @@
-"""Table 1 as Markdown, LaTeX and plain text: lines are setting x B, columns the methods; accuracy,
-alpha, then gap."""
+"""Table 1 as Markdown, CSV, LaTeX and text for a terminal: a line for each setting and batch size;
+columns are the methods' accuracies, alpha, the methods' gaps."""
 
 from collections.abc import Callable, Iterator
 from typing import Any
 
 import pandas as pd
 
-from sns.analysis.cells import METHODS, TITLES
-from sns.analysis.table1 import reproduction as verdict
-from sns.analysis.table1.table import is_given
+from sns.analysis.cells import is_given, methods_of, title_of
+from sns.analysis.table1.reproduction import mark
 
-BLOCKS = ("accuracy", "gap")
+BLOCKS = {"accuracy": "Test accuracy", "gap": "Generalization gap"}
 Row = dict[str, Any]
 
 
-def measured(row: Row, block: str) -> str:
-    """What the runs of a cell say, such as `0.898 ± 0.002 (3)`, with diverged, failed and missing
-    runs spelt out."""
+def measured_value(row: Row, block: str) -> str:
+    """Our value, such as `0.898 ± 0.002 (3)`, and the number of runs that diverged, failed or never
+    exceeded alpha."""
     runs, n = int(row["runs"]), int(row["n"])
     if runs == 0:
         return "not run"
@@ -34,7 +33,7 @@ def measured(row: Row, block: str) -> str:
     return ", ".join([text, *lost])
 
 
-def beside(row: Row, block: str) -> str:
+def paper_value(row: Row, block: str) -> str:
     """The paper's value and the difference, such as `paper 0.898, +0.003`; empty where the paper
     has no such cell."""
     printed, difference = row[f"paper_{block}"], row[f"{block}_difference"]
@@ -51,85 +50,73 @@ def _lines(frame: pd.DataFrame) -> Iterator[tuple[str, str, str, dict[str, Row]]
         alphas = sorted({row["alpha"] for row in rows if is_given(row["alpha"])})
         size = "/".join(map(str, sizes)) if sizes else str(regime)
         alpha = "/".join(f"{value:.2f}" for value in alphas) if alphas else "-"
-        yield TITLES.get(str(setting), str(setting)), size, alpha, {row["method"]: row for row in rows}
+        yield title_of(str(setting)), size, alpha, {row["method"]: row for row in rows}
 
 
-def methods(frame: pd.DataFrame) -> list[str]:
-    """The columns of a block: the paper's methods, then the others."""
-    seen = list(dict.fromkeys(frame["method"]))
-    return [name for name in METHODS if name in seen] + [name for name in seen if name not in METHODS]
-
-
-def _body(frame: pd.DataFrame, cell: Callable[[Row, str], str]) -> Iterator[list[str]]:
-    names = methods(frame)
-    for title, size, alpha, rows in _lines(frame):
+def _body(frame: pd.DataFrame, cell: Callable[[Row, str], str], labels: bool = True) -> Iterator[list[str]]:
+    """The lines of the table with `cell` of every entry; without `labels`, setting, batch size and
+    alpha are empty."""
+    names = methods_of(frame)
+    for setting, size, alpha, rows in _lines(frame):
         accuracy, gap = ([cell(rows[name], block) for name in names] for block in BLOCKS)
-        yield [title, size, *accuracy, alpha, *gap]
+        yield [setting, size, *accuracy, alpha, *gap] if labels else ["", "", *accuracy, "", *gap]
+
+
+def _emphasised(row: Row, block: str, before: str, after: str) -> str:
+    """Our value, its number between `before` and `after` where it is the best of its line."""
+    text = measured_value(row, block)
+    if not row[f"{block}_best"]:
+        return text
+    number, rest = text.split(" ", 1)
+    return f"{before}{number}{after} {rest}"
 
 
 def to_csv(frame: pd.DataFrame) -> str:
-    """Every column of `table1.compute`, floats in full."""
+    """Every column of `table.compute`, with all digits."""
     return frame.to_csv(index=False)
 
 
 def to_markdown(frame: pd.DataFrame) -> str:
-    """The table in the paper's layout: the verdicts counted above it, its notes below; in each cell
+    """The table in the paper's layout, below the counted verdicts and above the notes; a cell has
     our value, the paper's and the verdict."""
-    names = methods(frame)
-    head = ["", "B", *(f"accuracy: {name}" for name in names), "α", *(f"gap: {name}" for name in names)]
 
     def cell(row: Row, block: str) -> str:
-        text = measured(row, block)
-        if row[f"{block}_best"]:
-            number, rest = text.split(" ", 1)
-            text = f"**{number}** {rest}"
-        return "<br>".join(filter(None, (text, beside(row, block), verdict.text(row, block))))
+        return "<br>".join(
+            filter(None, (_emphasised(row, block, "**", "**"), paper_value(row, block), mark(row, block)))
+        )
 
-    table = [head, ["---"] * len(head), *_body(frame, cell)]
-    lines = ["| " + " | ".join(line) + " |" for line in table]
+    names = methods_of(frame)
+    head = ["", "B", *(f"accuracy: {name}" for name in names), "α", *(f"gap: {name}" for name in names)]
+    table = ["| " + " | ".join(line) + " |" for line in (head, ["---"] * len(head), *_body(frame, cell))]
     counted = [f"{line[0].upper()}{line[1:]}." for line in frame.attrs.get("tally", {}).values()]
     notes = [f"- {note}" for note in frame.attrs.get("notes", [])]
-    return "\n".join(["# Table 1", "", *(text for line in counted for text in (line, "")), *lines, "", *notes, ""])
+    return "\n".join(["# Table 1", "", *(text for line in counted for text in (line, "")), *table, "", *notes, ""])
 
 
 def to_latex(frame: pd.DataFrame) -> str:
     r"""A `tabular` in the paper's layout for \usepackage{booktabs, amssymb}: our line, then the
-    paper's and the verdict in small type."""
-    names = methods(frame)
-    k = len(names)
+    paper's and the verdicts in small type."""
 
     def ours(row: Row, block: str) -> str:
-        text = _tex(measured(row, block))
-        if row[f"{block}_best"]:
-            number, rest = text.split(" ", 1)
-            text = rf"\textbf{{{number}}} {rest}"
-        return text
+        return _tex(_emphasised(row, block, r"\textbf{", "}"))
 
-    def theirs(row: Row, block: str) -> str:
-        return _small(beside(row, block))
+    def small(text: Callable[[Row, str], str]) -> Callable[[Row, str], str]:
+        return lambda row, block: rf"{{\scriptsize {_tex(text(row, block))}}}" if text(row, block) else ""
 
-    def judged(row: Row, block: str) -> str:
-        return _small(verdict.text(row, block))
-
-    counted = frame.attrs.get("tally", {}).values()
-    out = [
-        f"% needs \\usepackage{{booktabs{', amssymb' if counted else ''}}}; written by scripts/table1.py",
-        *(f"% {line}" for line in counted),
-        rf"\begin{{tabular}}{{ll{'c' * k}c{'c' * k}}}",
-        r"\toprule",
-        rf" & & \multicolumn{{{k}}}{{c}}{{Test accuracy}} & & \multicolumn{{{k}}}{{c}}{{Generalization gap}} \\",
-        rf"\cmidrule(lr){{3-{k + 2}}} \cmidrule(lr){{{k + 4}-{2 * k + 3}}}",
-        " & ".join(["Model, data", "$B$", *map(_tex, names), r"$\alpha$", *map(_tex, names)]) + r" \\",
-        r"\midrule",
-    ]
-    for first, *small in zip(_body(frame, ours), _body(frame, theirs), _body(frame, judged), strict=True):
-        out.append(" & ".join([_tex(first[0]), *first[1:]]) + r" \\")
-        for line in small:
-            cells = ["", "", *line[2 : k + 2], "", *line[k + 3 :]]
-            if any(cells):
-                out.append(" & ".join(cells) + r" \\")
-    out += [r"\bottomrule", r"\end{tabular}", *(f"% {note}" for note in frame.attrs.get("notes", [])), ""]
-    return "\n".join(out)
+    lines = []
+    below = (_body(frame, small(text), labels=False) for text in (paper_value, mark))
+    for first, *others in zip(_body(frame, ours), *below, strict=True):
+        lines += [[_tex(first[0]), *first[1:]], *(line for line in others if any(line))]
+    names = [_tex(name) for name in methods_of(frame)]
+    accuracy, gap = ([(block, name) for name in names] for block in BLOCKS.values())
+    head = pd.MultiIndex.from_tuples([("", "Model, data"), ("", "$B$"), *accuracy, ("", r"$\alpha$"), *gap])
+    table = pd.DataFrame(lines, columns=head).to_latex(
+        index=False, escape=False, multicolumn_format="c", column_format="ll" + "c" * (2 * len(names) + 1)
+    )
+    tally = frame.attrs.get("tally", {}).values()
+    needs = f"% needs \\usepackage{{booktabs{', amssymb' if tally else ''}}}; written by scripts/table1.py"
+    notes = [f"% {note}" for note in frame.attrs.get("notes", [])]
+    return "\n".join([needs, *(f"% {line}" for line in tally), table.rstrip(), *notes, ""])
 
 
 TEX = {
@@ -151,29 +138,27 @@ def _tex(text: str) -> str:
     return text
 
 
-def _small(text: str) -> str:
-    return rf"{{\scriptsize {_tex(text)}}}" if text else ""
-
-
 def to_plain(frame: pd.DataFrame) -> str:
-    """The table for a terminal: one block for accuracy, one for the gap; `*` marks the best of a
-    line."""
-    names, counted = methods(frame), frame.attrs.get("tally", {})
+    """The table for a terminal: accuracies, then gaps; `*` marks the best of a line."""
+    names, counted = methods_of(frame), frame.attrs.get("tally", {})
     out = []
-    for block, title in zip(BLOCKS, ("TEST ACCURACY", "GENERALIZATION GAP (at alpha)"), strict=True):
+    for block, heading in zip(BLOCKS, ("TEST ACCURACY", "GENERALIZATION GAP (at alpha)"), strict=True):
         table = [["", "B", *(["alpha"] if block == "gap" else []), *names]]
         for setting, size, alpha, rows in _lines(frame):
-            lead = [setting, size, *([alpha] if block == "gap" else [])]
+            labels = [setting, size, *([alpha] if block == "gap" else [])]
             cells = [rows[name] for name in names]
-            table.append([*lead, *(("*" if c[f"{block}_best"] else "") + measured(c, block) for c in cells)])
-            for texts in ([beside(c, block) for c in cells], [verdict.text(c, block) for c in cells]):
+            table.append([*labels, *(("*" if c[f"{block}_best"] else "") + measured_value(c, block) for c in cells)])
+            for texts in ([paper_value(c, block) for c in cells], [mark(c, block) for c in cells]):
                 if any(texts):
-                    table.append([*[""] * len(lead), *texts])
+                    table.append([*[""] * len(labels), *texts])
         widths = [max(map(len, column)) for column in zip(*table, strict=True)]
         out += [
-            title,
+            heading,
             *([counted[block]] if block in counted else []),
             *("  ".join(t.ljust(w) for t, w in zip(line, widths, strict=True)).rstrip() for line in table),
             "",
         ]
     return "\n".join([*out, *(f"- {note}" for note in frame.attrs.get("notes", []))])
+
+
+FORMATS = {"md": to_markdown, "csv": to_csv, "tex": to_latex}

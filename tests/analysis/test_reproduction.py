@@ -13,10 +13,10 @@ from conftest import ROOT, compose_tree
 from scipy import stats as reference
 from synthetic import write_grid, write_run
 
-from sns.analysis.cells import METHODS, PAPER, PAPER_SETTINGS, REGIMES, Cell, load, paper_table
+from sns.analysis.cells import METHODS, PAPER, PAPER_SETTINGS, REGIMES, Cell, load_results, paper_table
 from sns.analysis.report import data as report_data
 from sns.analysis.report import page as report
-from sns.analysis.table1 import reproduction as verdict
+from sns.analysis.table1 import reproduction
 from sns.analysis.table1 import table as table1
 from sns.analysis.table1 import text as table1_text
 from sns.config.schema import to_dict
@@ -32,7 +32,7 @@ def judged(folder: Path, values: list[float], key: str = "test_accuracy", **how:
     """The row of VGGNet, B=64, spectral whose runs end at `values`."""
     for seed, value in enumerate(values):
         write_run(folder, method="spectral", seed=seed, **{**LONG, key: value, **how})
-    frame = table1.compute(load(folder))
+    frame = table1.compute(load_results(folder))
     return dict(frame[(frame["method"] == "spectral") & (frame["regime"] == "small")].iloc[0])
 
 
@@ -42,7 +42,7 @@ def test_three_seeds_by_hand(tmp_path: Path) -> None:
     assert half == pytest.approx(0.0099365, abs=1e-6)
     assert row["accuracy_interval"] == pytest.approx(half + 0.0005, rel=1e-9)
     assert (row["accuracy_verdict"], row["accuracy_reason"]) == ("not reproduced", "below")  # by 0.012
-    assert verdict.text(row, "accuracy") == "✗ below, ±0.010"
+    assert reproduction.mark(row, "accuracy") == "✗ below, ±0.010"
 
 
 def test_two_seeds_make_a_wide_interval_that_does_not_look_like_success(tmp_path: Path) -> None:
@@ -50,7 +50,7 @@ def test_two_seeds_make_a_wide_interval_that_does_not_look_like_success(tmp_path
     half = reference.t.ppf(0.975, 1) * 0.004 * math.sqrt(2) * math.sqrt(3 / 2)
     assert row["accuracy_interval"] == pytest.approx(half + 0.0005, rel=1e-9)
     assert (row["accuracy_verdict"], row["accuracy_reason"]) == ("reproduced", "wide")
-    assert verdict.text(row, "accuracy") == "≈ within ±0.089"
+    assert reproduction.mark(row, "accuracy") == "≈ within ±0.089"
 
 
 @pytest.mark.parametrize(("sd", "mark"), [(0.0039, "✓"), (0.0040, "≈")])
@@ -58,7 +58,7 @@ def test_wide_begins_at_the_lines_own_range(tmp_path: Path, sd: float, mark: str
     row = judged(tmp_path, [PAPER_SPECTRAL - sd, PAPER_SPECTRAL, PAPER_SPECTRAL + sd])
     interval = reference.t.ppf(0.975, 2) * sd * math.sqrt(4 / 3) + 0.0005
     assert (interval > 0.904 - 0.884) == (mark == "≈")
-    assert verdict.text(row, "accuracy")[0] == mark
+    assert reproduction.mark(row, "accuracy")[0] == mark
     assert row["accuracy_verdict"] == "reproduced"
 
 
@@ -101,11 +101,11 @@ def test_the_accuracy_that_counts_is_judged(tmp_path: Path) -> None:
         curve = [0.1] * 298 + [PAPER_SPECTRAL, 0.5]
         history = {"test_accuracy": curve, "train_accuracy": [value + 0.068 for value in curve]}
         write_run(tmp_path, method="spectral", seed=seed, history=history, **LONG)
-    found = {}
+    verdicts = {}
     for accuracy in table1.ACCURACIES:
-        frame = table1.compute(load(tmp_path), accuracy=accuracy)
-        found[accuracy] = frame[frame["method"] == "spectral"].iloc[0]["accuracy_verdict"]
-    assert found == {"final": "not reproduced", "best": "reproduced"}
+        frame = table1.compute(load_results(tmp_path), accuracy=accuracy)
+        verdicts[accuracy] = frame[frame["method"] == "spectral"].iloc[0]["accuracy_verdict"]
+    assert verdicts == {"final": "not reproduced", "best": "reproduced"}
 
 
 def test_one_run_decides_nothing_not_even_by_diverging(tmp_path: Path) -> None:
@@ -113,11 +113,11 @@ def test_one_run_decides_nothing_not_even_by_diverging(tmp_path: Path) -> None:
     assert (row["accuracy_verdict"], row["accuracy_reason"]) == ("undecided", "one seed")
     assert pd.isna(row["accuracy_interval"])
     row = judged(tmp_path / "lost", [0.5], status="diverged")
-    assert verdict.text(row, "accuracy") == "? one seed"
+    assert reproduction.mark(row, "accuracy") == "? one seed"
 
 
 @pytest.mark.parametrize(
-    ("ends", "said"),
+    ("ends", "text"),
     [
         (("diverged", "diverged"), "✗ diverged"),
         (("diverged", "failed"), "? runs lost"),
@@ -126,18 +126,18 @@ def test_one_run_decides_nothing_not_even_by_diverging(tmp_path: Path) -> None:
         (("ok", "ok", "ok", "ok"), "✓ within ±0.001"),
     ],
 )
-def test_lost_runs(tmp_path: Path, ends: tuple[str, ...], said: str) -> None:
+def test_lost_runs(tmp_path: Path, ends: tuple[str, ...], text: str) -> None:
     for seed, status in enumerate(ends):
         write_run(tmp_path, method="spectral", seed=seed, status=status, **LONG)
-    frame = table1.compute(load(tmp_path))
+    frame = table1.compute(load_results(tmp_path))
     row = dict(frame[frame["method"] == "spectral"].iloc[0])
-    assert [verdict.text(row, block) for block in verdict.COLUMNS] == [said, said]
+    assert [reproduction.mark(row, block) for block in reproduction.COLUMNS] == [text, text]
 
 
 def test_alpha_that_is_not_exceeded(tmp_path: Path) -> None:  # it is 0.88
     never = judged(tmp_path / "never", [0.87, 0.87])
     assert (never["gap_verdict"], never["gap_reason"]) == ("not reproduced", "alpha never exceeded")
-    assert verdict.text(never, "gap") == "✗ α never exceeded"
+    assert reproduction.mark(never, "gap") == "✗ α never exceeded"
     once = judged(tmp_path / "once", [0.87, 0.89, 0.89])
     assert (once["gap_verdict"], once["gap_reason"]) == ("undecided", "alpha not always exceeded")
 
@@ -145,9 +145,9 @@ def test_alpha_that_is_not_exceeded(tmp_path: Path) -> None:  # it is 0.88
 def test_another_schedule_is_shown_and_not_judged(tmp_path: Path) -> None:
     row = judged(tmp_path, [0.904, 0.904, 0.904], epochs=30)
     assert row["accuracy_difference"] == pytest.approx(0, abs=1e-12)
-    for block in verdict.COLUMNS:
+    for block in reproduction.COLUMNS:
         assert (row[f"{block}_verdict"], row[f"{block}_reason"]) == ("not judged", "other schedule")
-        assert verdict.text(row, block) == "– other schedule"
+        assert reproduction.mark(row, block) == "– other schedule"
     row = judged(tmp_path / "diverged", [0.904, 0.904], epochs=30, status="diverged")
     assert row["accuracy_verdict"] == "not judged"
 
@@ -178,7 +178,7 @@ def departures(folder: Path, *overrides: str) -> list[str | None]:
     cell = cell_of(to_dict(configure(compose_tree(*overrides))), folder)
     table = paper_table()
     same = (table["setting"] == cell.setting) & (table["method"] == cell.method) & (table["regime"] == cell.regime)
-    return [verdict.departure(block, cell, table[same].iloc[0]) for block in verdict.COLUMNS]
+    return [reproduction.departure(block, cell, table[same].iloc[0]) for block in reproduction.COLUMNS]
 
 
 def test_every_cell_of_the_grid_as_configured_is_judged(tmp_path: Path) -> None:
@@ -212,7 +212,7 @@ def test_a_configuration_that_cannot_be_read_is_not_judged(tmp_path: Path) -> No
     judged(tmp_path, [0.904, 0.904])
     for file in tmp_path.glob("*/config.yaml"):
         file.write_text("a: [1")
-    frame = table1.compute(load(tmp_path))
+    frame = table1.compute(load_results(tmp_path))
     assert dict(frame[frame["method"] == "spectral"].iloc[0])["accuracy_verdict"] == "not judged"
 
 
@@ -239,7 +239,7 @@ def mixed(tmp_path_factory: pytest.TempPathFactory) -> pd.DataFrame:
     write("vanilla", "large", [0.8, 0.8], status="diverged")
     write("decay", "large", [0.863])
     write("adversarial", "large", [0.870, 0.870], epochs=30)
-    return table1.compute(load(folder))
+    return table1.compute(load_results(folder))
 
 
 def test_the_tally_counts_every_cell_once(mixed: pd.DataFrame) -> None:
@@ -284,7 +284,7 @@ def test_the_report_marks_cells_by_verdict(mixed: pd.DataFrame) -> None:
 
 def test_the_page_states_verdicts_in_words_too(tmp_path: Path) -> None:
     write_grid(tmp_path, methods=("spectral",), regimes=("small",), seeds=(0, 1), **LONG)
-    page = report.build(load(tmp_path), "x")
+    page = report.build(load_results(tmp_path), "x")
     assert "Accuracy: 1 of 1 judged cells reproduced, 0 not; 31 not run." in page
     assert '<span class="judged hit">✓ within ±0.001</span>' in page
     assert "paper 0.904, +0.000; reproduced: within ±0.001; open the runs" in page
@@ -292,7 +292,7 @@ def test_the_page_states_verdicts_in_words_too(tmp_path: Path) -> None:
 
 def test_settings_that_the_paper_does_not_have_have_no_verdict(tmp_path: Path) -> None:
     write_grid(tmp_path / "runs" / "demo", ("digits_vgg",), seeds=(0, 1))
-    frame = table1.compute(load(tmp_path / "runs" / "demo"))
+    frame = table1.compute(load_results(tmp_path / "runs" / "demo"))
     assert set(frame["accuracy_verdict"]) == set(frame["gap_verdict"]) == {""}
     assert frame.attrs["tally"] == {}
     for text in (table1_text.to_markdown(frame), table1_text.to_plain(frame), table1_text.to_latex(frame)):

@@ -1,0 +1,132 @@
+"""Checks what results/ states: records against the schema and their own configuration, pages
+against the records, quotations against their files."""
+
+import re
+import tempfile
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+from sns.analysis import cli
+from sns.analysis.cells import load_experiment
+from sns.analysis.claims import text as claims
+from sns.analysis.figures import render as figures
+from sns.analysis.figures import summary
+from sns.analysis.report import page as report
+from sns.analysis.sensitivity import compute as sensitivity
+from sns.analysis.sensitivity import text as sensitivity_text
+from sns.analysis.table1 import table as table1
+from sns.analysis.table1 import text as table1_text
+from sns.common.errors import RecordError, UserError
+from sns.common.files import write_text
+from sns.config.schema import Config
+from sns.record import attempts, store
+
+TOLERANCE = 0.03  # of accuracies, a few times the sd over seeds
+IMAGES = (".png", ".pdf")  # not compared themselves: the CSV of their numbers is
+QUOTE = re.compile(r"<!-- (\S+) -->\n(.*?)<!-- / -->", re.DOTALL)  # a file of the repository, quoted on a page
+SECONDS = ["train_seconds", "measure_seconds"]
+
+
+def record_faults(runs: Path, configure: Callable[[dict[str, Any]], Config]) -> Iterator[str]:
+    """A sentence for each run directory below `runs` whose record is not whole, or is of another
+    run than its name says.
+
+    `configure` turns a recorded configuration into a Config; it is the trainer's, which analysis
+    does not import.
+    """
+    for directory in store.run_directories(runs):
+        if not store.is_finished(directory) and (directory / attempts.FILE).is_file():
+            continue  # an unfinished run of this machine: it has no record yet
+        try:
+            record = store.read(directory)
+            config = configure(record.config)
+            record.history, record.layers, record.spectra  # noqa: B018  # read now, so that a damaged table is named
+        except UserError as error:
+            yield str(error)
+            continue
+        names = {directory.name, record.result.run_id, config.run_id}
+        if len(names) > 1:
+            yield f"{directory} has several identities: {', '.join(sorted(names))}"
+        if record.result.variant != config.variant:
+            yield f"{directory} states the variant {record.result.variant}, its configuration gives {config.variant}"
+        if directory.parent.name != record.result.experiment:
+            yield f"{directory} says it belongs to the experiment {record.result.experiment}"
+
+
+def page_faults(folder: Path) -> Iterator[str]:
+    """A sentence for each file of `folder`/<experiment>/ that the records do not give again."""
+    for experiment in sorted(path.name for path in (folder / "runs").iterdir() if (folder / path.name).is_dir()):
+        committed = sorted(path for path in (folder / experiment).iterdir() if path.is_file())
+        with tempfile.TemporaryDirectory() as scratch:
+            _compute_pages(folder, experiment, {path.name for path in committed}, Path(scratch))
+            for path in committed:
+                again = Path(scratch) / path.name
+                if not (again.with_suffix(".csv") if path.suffix in IMAGES else again).is_file():
+                    yield f"{path} is not computed from the records"
+                elif path.suffix not in IMAGES and path.read_bytes() != again.read_bytes():
+                    yield f"{path} differs from what its records give now"
+
+
+def _compute_pages(folder: Path, experiment: str, names: set[str], out: Path) -> None:
+    """Writes those of the project's pages that are among `names` to `out`."""
+    if "sensitivity.csv" in names:
+        frame = sensitivity.compute(*sensitivity.load_studies(folder))
+        cli.save(out, "sensitivity", sensitivity_text.FORMATS, frame)
+    drawn = sorted({name.split(".")[0] for name in names if name.startswith("figure")})
+    if not drawn and not names & {"table1.csv", "claims.csv", "summary.md", "report.html"}:
+        return
+    results = load_experiment(folder, experiment)[1]
+    if "table1.csv" in names:
+        cli.save(out, "table1", table1_text.FORMATS, table1.compute(results))
+    if "claims.csv" in names:
+        claims.write(results, out)
+    if "summary.md" in names:
+        cli.save(out, "summary", {"md": summary.to_markdown}, summary.compute(results))
+    if "report.html" in names:
+        report.write(results, experiment, out / "report.html")
+    for name in drawn:
+        figures.numbers(name, results, out)
+
+
+def quote_faults(root: Path) -> Iterator[str]:
+    """A sentence for each table in README.md or docs/*.md of `root` that is not the file it
+    quotes."""
+    for page in _pages(root):
+        for name, quoted in QUOTE.findall(page.read_text(encoding="utf-8")):
+            file = root / name
+            if not file.is_file():
+                yield f"{page} quotes {name}, which does not exist"
+            elif quoted.strip() != file.read_text(encoding="utf-8").strip():
+                yield f"{page} quotes {name} as it was: renew it with --requote"
+
+
+def requote(root: Path) -> None:
+    """Renews every quotation in README.md and docs/*.md of `root`."""
+    for page in _pages(root):
+        text = page.read_text(encoding="utf-8")
+        new = QUOTE.sub(lambda match: f"<!-- {match[1]} -->\n{(root / match[1]).read_text()}<!-- / -->", text)
+        if new != text:
+            write_text(page, new)
+
+
+def _pages(root: Path) -> list[Path]:
+    return sorted([*root.glob("README.md"), *root.glob("docs/*.md")])
+
+
+def compare_histories(recorded: pd.DataFrame, again: pd.DataFrame) -> str:
+    """A sentence on how far two histories differ; RecordError if the accuracies of the last
+    evaluation differ by more than TOLERANCE."""
+    first, second = (frame.drop(columns=SECONDS) for frame in (recorded, again))
+    if first.equals(second):
+        return f"every digit of {len(first)} evaluations repeats"
+    if len(first) != len(second):
+        raise RecordError(f"{len(second)} evaluations instead of {len(first)}")
+    last = {name: abs(first[name].iloc[-1] - second[name].iloc[-1]) for name in ("train_accuracy", "test_accuracy")}
+    text = ", ".join(f"{name} differs by {value:.4f}" for name, value in last.items())
+    if not all(value <= TOLERANCE for value in last.values()):
+        raise RecordError(f"{text}, more than {TOLERANCE}")
+    differing = [name for name in first.columns if not first[name].equals(second[name])]
+    return f"{text}, within {TOLERANCE}; not the same to the digit: {', '.join(differing)}"
