@@ -31,7 +31,8 @@ HEAD = """# Benchmarks
 
 Both sides of a comparison run in one process and alternate. Times are medians over the rounds. A
 ratio is taken within each round; brackets show its range over the rounds. Images are random bytes
-of the data sets' shapes. No test depends on a time.
+of the data sets' shapes. No test depends on a time. An entry reads: figure; our time / the other's;
+target.
 """
 
 
@@ -55,7 +56,7 @@ def _hardware(tree: dict[str, Any]) -> str:
     text += [f"Targets: {sum(verdicts)} of {len(verdicts)} met.", ""]
     for number, row in rows:
         text += [f"### {number}. {TITLES[number]}", "", _when(row), ""]
-        text += _table([Line.from_dict(line) for line in row["lines"]])
+        text += _listed([Line.from_dict(line) for line in row["lines"]])
     return "\n".join(text)
 
 
@@ -64,30 +65,24 @@ def _when(row: dict[str, Any]) -> str:
     return f"{row['date']}, commit {str(row['commit'])[:10]}{dirty}, load {row['load']}, {row['seconds']:.0f} s."
 
 
-def _table(lines: list[Line]) -> list[str]:
-    """Leaves out empty columns; a note that several lines share follows once."""
+def _listed(lines: list[Line]) -> list[str]:
+    """A list entry for each line; a note that several lines share follows once."""
     shared = [note for note, count in Counter(line.note for line in lines if line.note).items() if count > 1]
     marks = {note: r"\*" * number for number, note in enumerate(shared, 1)}
-    rows = [_cells(line, marks) for line in lines]
-    names = [name for name in rows[0] if any(row[name] for row in rows)]
-    cells = [names, ["---"] * len(names), *([row[name] for name in names] for row in rows)]
-    table = ["| " + " | ".join(row) + " |" for row in cells]
-    return [*table, "", *([f"{'; '.join(f'{mark} {note}' for note, mark in marks.items())}.", ""] if marks else [])]
+    notes = "; ".join(f"{mark} {note}" for note, mark in marks.items())
+    return [*(_entry(line, marks) for line in lines), "", *([f"{notes}.", ""] if notes else [])]
 
 
-def _cells(line: Line, marks: dict[str, str]) -> dict[str, str]:
-    target = "" if line.target is None else f"{'≥' if line.kind == FASTER else '≤'} {line.target:g}"
-    if line.hit is not None:
-        target += ": **hit**" if line.hit else ": **missed**"
-    note = marks.get(line.note) or (f" ({line.note})" if line.note else "")
+def _entry(line: Line, marks: dict[str, str]) -> str:
     times = [_quantity(replace(value, count=1), line.unit) for value in (line.ours, line.theirs) if value is not None]
-    return {
-        "measured": line.what + note,
-        "against": line.against,
-        "ours; the other": "; ".join(times),
-        "figure": headline(line),
-        "target": target,
-    }
+    figure = f"**{headline(line)}**" if line.figure is not None else ""
+    target = ""
+    if line.hit is not None:
+        bound = f"{'≥' if line.kind == FASTER else '≤'} {line.target:g}"
+        target = f"{bound} {'hit' if line.hit else '**missed**'}"
+    note = "" if line.note in marks else line.note
+    what = f"{line.what}, against {line.against}" if line.against else line.what
+    return f"- {what}{marks.get(line.note, '')}: " + "; ".join(filter(None, [figure, " / ".join(times), target, note]))
 
 
 def headline(line: Line) -> str:

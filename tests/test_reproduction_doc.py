@@ -25,12 +25,14 @@ NUMBER = re.compile(r"(?<![\w.])-?\d+(?:\.\d+)?(?:e[+-]\d+)?(?!\w)")
 TOLERANCE = 0.02  # relative; other versions and processors draw and round alike, but for the last digits
 
 
-def rows(title: str) -> list[list[str]]:
-    """Cells of the table rows under the heading `## title`, less those of the headings."""
-    section = PAGE.split(f"\n## {title}\n")[1].split("\n## ")[0]
-    lines = [line for line in section.splitlines() if line.startswith("|") and not line.startswith("|---")]
-    cells = [[cell.strip() for cell in re.split(r"(?<!\\)\|", line)[1:-1]] for line in lines]
-    return [row for row in cells if row[0] not in ("paper", "what", "nr")]
+README = (ROOT / "README.md").read_text(encoding="utf-8")
+CHOICE = re.compile(r"^- \*\*(.+?)\*\* \((.+?)\): (.+)$", re.MULTILINE)  # what, how sure, the rest
+ERRATUM = re.compile(r"^(\d|-)\.? \*\*(.+?)\.\*\* (.+)$", re.MULTILINE)  # number, where, the rest
+
+
+def section(title: str) -> str:
+    """The page's text under the heading `## title`."""
+    return PAGE.split(f"\n## {title}\n")[1].split("\n## ")[0]
 
 
 def spans() -> list[str]:
@@ -58,37 +60,33 @@ def defined(body: list[ast.stmt], prefix: str = "") -> set[str]:
 
 
 def test_each_part_of_the_paper_names_a_file_and_a_function_that_exist() -> None:
-    table = rows("Equations, tables and figures")
-    for part, _, file, function in table:
-        assert function.strip("`") in defined(ast.parse((ROOT / file.strip("`")).read_text()).body), part
-    parts = " ".join(row[0] for row in table)
-    figures = [f"Figure {number}" for number in range(1, 7)]
-    wanted = ["Equation 1", "Equation 2", "Equation 3", "Algorithm 1", "Table 1", *figures]
-    wanted += ["3.1", "3.2", "3.3", "4.1", "4.2", "4.3", "4.4"]
-    assert [part for part in wanted if part not in parts] == []
+    table = re.findall(r"^\| (.+?) \| .+? \| `(sns/\S+)` \| `(\S+)` \|$", README, re.MULTILINE)
+    for part, file, function in table:
+        assert function in defined(ast.parse((ROOT / file).read_text()).body), part
+    parts = {part for row in table for part in row[0].split(", ")}
+    sections = {"3.1", "3.2", "3.3", "4.1", "4.2", "4.3", "4.4"}
+    figures = {f"Figure {number}" for number in range(1, 7)}
+    assert parts >= {"Equation 1", "Equation 2", "Equation 3", "Algorithm 1", "Table 1", *sections, *figures}
 
 
 def test_page_and_file_hold_the_same_choices() -> None:
-    table = rows("Departures and choices")
-    assert sorted(row[0] for row in table) == sorted(choice["what"] for choice in CHOICES)
-    sure = {row[0]: row[2] for row in table}
-    assert sure == {choice["what"]: str(choice.get("sure", "-")) for choice in CHOICES}
+    on_page = {what: sure for what, sure, _ in CHOICE.findall(section("Departures and choices"))}
+    assert on_page == {choice["what"]: str(choice.get("sure", "-")) for choice in CHOICES}
 
 
 def test_each_choice_names_its_field_or_where_the_code_has_it() -> None:
-    otherwise = {row[0]: row[3] for row in rows("Departures and choices")}
+    texts = {what: text for what, _, text in CHOICE.findall(section("Departures and choices"))}
     for choice in CHOICES:
         if "option" in choice:
-            assert choice["option"] in otherwise[choice["what"]], choice["what"]
+            assert choice["option"] in texts[choice["what"]], choice["what"]
         if "code" in choice:
-            assert "no field" in otherwise[choice["what"]], choice["what"]
+            assert "no field" in texts[choice["what"]], choice["what"]
             assert (ROOT / choice["code"]).is_file()
 
 
 def test_page_and_file_hold_the_same_errata() -> None:
-    table = rows("Errata")
-    named = [(row[0], row[1]) for row in table]
-    assert named == [(str(erratum.get("demonstration", "-")), erratum["where"]) for erratum in ERRATA]
+    on_page = [(number, where) for number, where, _ in ERRATUM.findall(section("Errata"))]
+    assert on_page == [(str(erratum.get("demonstration", "-")), erratum["where"]) for erratum in ERRATA]
 
 
 def test_every_field_on_the_page_and_in_the_file_exists() -> None:
@@ -142,11 +140,11 @@ def test_the_file_of_errata_is_what_the_command_prints(printed: str) -> None:
         assert all(near(number, float(other)) for number, other in pairs), f"{line}\n{again}"
 
 
-def test_the_table_of_errata_quotes_the_command(printed: str) -> None:
-    """Each number of the last column is one that the command prints in the part of the same
-    number."""
+def test_the_errata_on_the_page_quote_the_command(printed: str) -> None:
+    """Each number after "Numbers:" is printed by the command in the part of the same number."""
     parts = {part[0]: part for part in re.split(r"\n(?=\d\. )", printed)}
-    quoted = [(row[0], number) for row in rows("Errata") for number in NUMBER.findall(row[-1])]
+    errata = ERRATUM.findall(section("Errata"))
+    quoted = [(number, each) for number, _, text in errata for each in NUMBER.findall(text.partition("Numbers:")[2])]
     assert len(quoted) > 25
     for part, number in quoted:
         computed = [float(other) for other in NUMBER.findall(parts[part])]
