@@ -16,7 +16,7 @@ from sns.method import METHODS
 from sns.model import MODELS
 from sns.train.run import configure
 
-PAGE = (ROOT / "docs/reproduction.md").read_text(encoding="utf-8")
+PAGE = re.sub(r"\n +", " ", (ROOT / "docs/reproduction.md").read_text(encoding="utf-8"))  # a list entry is one line
 DEPARTURES = yaml.safe_load((ROOT / "results/paper/departures.yaml").read_text(encoding="utf-8"))
 CHOICES: list[dict[str, Any]] = DEPARTURES["choices"]
 ERRATA: list[dict[str, Any]] = DEPARTURES["errata"]
