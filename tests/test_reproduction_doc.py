@@ -4,11 +4,13 @@ exist, and its figures are computed."""
 import ast
 import re
 import runpy
+import shlex
 from typing import Any
 
 import pytest
 import yaml
 from conftest import ROOT, compose_tree
+from hydra import compose, initialize_config_dir
 
 from sns.config.compose import SECTIONS
 from sns.config.schema import Config
@@ -114,6 +116,22 @@ def test_every_file_on_the_page_exists() -> None:
     named = [word for text in spans() for word in text.split() if re.match(r"(sns|tests|scripts|notebooks)/", word)]
     assert len(named) > 10
     assert [name for name in named if not (ROOT / name).exists()] == []
+
+
+def commands() -> list[list[str]]:
+    """Overrides of every training command that README, docs/ and results/README.md show."""
+    pages = [ROOT / "README.md", *(ROOT / "docs").glob("*.md"), ROOT / "results" / "README.md"]
+    text = "\n".join(page.read_text(encoding="utf-8") for page in pages)
+    lines = re.findall(r"python scripts/train\.py ([^`\n]*)", re.sub(r"\\\n *", "", text))
+    options = re.findall(r"`('[+]?hydra\.launcher\.[^`]+')`", text)
+    written = [line.partition(";")[0] for line in lines] + [f"hydra/launcher=slurm {each}" for each in options]
+    return [[word for word in shlex.split(line, comments=True) if "=" in word and "$" not in word] for line in written]
+
+
+@pytest.mark.parametrize("overrides", commands(), ids=" ".join)
+def test_every_training_command_on_the_pages_composes(overrides: list[str]) -> None:
+    with initialize_config_dir(str(ROOT / "configs"), version_base="1.3"):
+        assert compose("config", overrides=overrides, return_hydra_config=True)
 
 
 @pytest.fixture(scope="module")
