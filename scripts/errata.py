@@ -3,7 +3,7 @@ printed Table 1.
 
 python scripts/errata.py [RESULTS]
 
-docs/reproduction.md quotes the output and says what each number means.
+results/paper/errata.txt holds what this prints; docs/reproduction.md says what it means.
 """
 
 import sys

@@ -1,13 +1,16 @@
-"""docs/reproduction.md says what results/paper/departures.yaml says, its fields exist, its figures
-are computed."""
+"""docs/reproduction.md agrees with results/paper/departures.yaml, its fields, files and functions
+exist, and its figures are computed."""
 
+import ast
 import re
 import runpy
+import shlex
 from typing import Any
 
 import pytest
 import yaml
 from conftest import ROOT, compose_tree
+from hydra import compose, initialize_config_dir
 
 from sns.config.compose import SECTIONS
 from sns.config.schema import Config
@@ -15,58 +18,77 @@ from sns.method import METHODS
 from sns.model import MODELS
 from sns.train.configure import configure
 
-PAGE = (ROOT / "docs/reproduction.md").read_text(encoding="utf-8")
+PAGE = re.sub(r"\n +", " ", (ROOT / "docs/reproduction.md").read_text(encoding="utf-8"))  # a list entry is one line
 DEPARTURES = yaml.safe_load((ROOT / "results/paper/departures.yaml").read_text(encoding="utf-8"))
 CHOICES: list[dict[str, Any]] = DEPARTURES["choices"]
 ERRATA: list[dict[str, Any]] = DEPARTURES["errata"]
 OTHERS = [override for choice in CHOICES for override in choice.get("others", [])]
 NUMBER = re.compile(r"(?<![\w.])-?\d+(?:\.\d+)?(?:e[+-]\d+)?(?!\w)")
 TOLERANCE = 0.02  # relative; other versions and processors draw and round alike, but for the last digits
-BLOCK = re.compile(r"<!-- errata: begin -->\n```\n(.*?)```\n<!-- errata: end -->", re.DOTALL)
 
 
-def rows(title: str) -> list[list[str]]:
-    """Cells of the table rows under the heading `## title`, less those of the headings."""
-    section = PAGE.split(f"\n## {title}\n")[1].split("\n## ")[0]
-    lines = [line for line in section.splitlines() if line.startswith("|") and not line.startswith("|---")]
-    cells = [[cell.strip() for cell in re.split(r"(?<!\\)\|", line)[1:-1]] for line in lines]
-    return [row for row in cells if row[0] not in ("what", "nr")]
+README = (ROOT / "README.md").read_text(encoding="utf-8")
+CHOICE = re.compile(r"^- \*\*(.+?)\*\* \((.+?)\): (.+)$", re.MULTILINE)  # what, how sure, the rest
+ERRATUM = re.compile(r"^(\d|-)\.? \*\*(.+?)\.\*\* (.+)$", re.MULTILINE)  # number, where, the rest
+
+
+def section(title: str) -> str:
+    """The page's text under the heading `## title`."""
+    return PAGE.split(f"\n## {title}\n")[1].split("\n## ")[0]
 
 
 def spans() -> list[str]:
-    """Whatever the page sets as code outside its blocks."""
-    return re.findall(r"`([^`\n]+)`", re.sub(r"```.*?```", "", PAGE, flags=re.DOTALL))
+    """The page's inline code."""
+    return re.findall(r"`([^`\n]+)`", PAGE)
 
 
-def known_fields() -> set[str]:
+def existing_fields() -> set[str]:
     classes = {**SECTIONS, "": Config}
-    found = {f"{name}.{key}" if name else key for name, cls in classes.items() for key in cls.__dataclass_fields__}
+    names = {f"{name}.{key}" if name else key for name, cls in classes.items() for key in cls.__dataclass_fields__}
     for group, registry in (("model", MODELS), ("method", METHODS)):
-        found |= {f"{group}.{key}" for each in registry.values() for key in each.Config.__dataclass_fields__}
-    return found
+        names |= {f"{group}.{key}" for each in registry.values() for key in each.Config.__dataclass_fields__}
+    return names
+
+
+def defined(body: list[ast.stmt], prefix: str = "") -> set[str]:
+    """Dotted names of the functions, classes and methods in `body`."""
+    names: set[str] = set()
+    for node in body:
+        if isinstance(node, (ast.FunctionDef, ast.ClassDef)):
+            names.add(prefix + node.name)
+        if isinstance(node, ast.ClassDef):
+            names |= defined(node.body, f"{prefix}{node.name}.")
+    return names
+
+
+def test_each_part_of_the_paper_names_a_file_and_a_function_that_exist() -> None:
+    table = re.findall(r"^\| (.+?) \| .+? \| `(sns/\S+)` \| `(\S+)` \|$", README, re.MULTILINE)
+    for part, file, function in table:
+        assert function in defined(ast.parse((ROOT / file).read_text()).body), part
+    parts = {part for row in table for part in row[0].split(", ")}
+    sections = {"3.1", "3.2", "3.3", "4.1", "4.2", "4.3", "4.4"}
+    figures = {f"Figure {number}" for number in range(1, 7)}
+    assert parts >= {"Equation 1", "Equation 2", "Equation 3", "Algorithm 1", "Table 1", *sections, *figures}
 
 
 def test_page_and_file_hold_the_same_choices() -> None:
-    table = rows("Departures and choices")
-    assert sorted(row[0] for row in table) == sorted(choice["what"] for choice in CHOICES)
-    sure = {row[0]: row[2] for row in table}
-    assert sure == {choice["what"]: str(choice.get("sure", "-")) for choice in CHOICES}
+    on_page = {what: sure for what, sure, _ in CHOICE.findall(section("Departures and choices"))}
+    assert on_page == {choice["what"]: str(choice.get("sure", "-")) for choice in CHOICES}
 
 
 def test_each_choice_names_its_field_or_where_the_code_has_it() -> None:
-    otherwise = {row[0]: row[3] for row in rows("Departures and choices")}
+    texts = {what: text for what, _, text in CHOICE.findall(section("Departures and choices"))}
     for choice in CHOICES:
         if "option" in choice:
-            assert choice["option"] in otherwise[choice["what"]], choice["what"]
+            assert choice["option"] in texts[choice["what"]], choice["what"]
         if "code" in choice:
-            assert "no field" in otherwise[choice["what"]], choice["what"]
+            assert "no field" in texts[choice["what"]], choice["what"]
             assert (ROOT / choice["code"]).is_file()
 
 
 def test_page_and_file_hold_the_same_errata() -> None:
-    table = rows("Errata")
-    named = [(row[0], row[1]) for row in table]
-    assert named == [(str(erratum.get("demonstration", "-")), erratum["where"]) for erratum in ERRATA]
+    on_page = [(number, where) for number, where, _ in ERRATUM.findall(section("Errata"))]
+    assert on_page == [(str(erratum.get("demonstration", "-")), erratum["where"]) for erratum in ERRATA]
 
 
 def test_every_field_on_the_page_and_in_the_file_exists() -> None:
@@ -74,12 +96,12 @@ def test_every_field_on_the_page_and_in_the_file_exists() -> None:
     dotted = {text for text in spans() if re.fullmatch(r"(data|batch|optim|train|measure|model|method)\.\w+", text)}
     named = assigned | dotted | {choice["option"] for choice in CHOICES if "option" in choice}
     assert len(named) > 30
-    assert named - known_fields() <= {"experiment"}
+    assert named - existing_fields() <= {"experiment"}
 
 
 def test_every_override_on_the_page_is_one_of_the_files() -> None:
-    told = {word for text in spans() for word in text.split() if re.fullmatch(r"[\w.]+=\S+", word)}
-    assert told - {word for override in OTHERS for word in override.split()} == {"seed=0,1,2"}
+    overrides = {word for text in spans() for word in text.split() if re.fullmatch(r"[\w.]+=\S+", word)}
+    assert overrides - {word for override in OTHERS for word in override.split()} == {"seed=0,1,2"}
 
 
 @pytest.mark.parametrize("override", OTHERS)
@@ -94,6 +116,22 @@ def test_every_file_on_the_page_exists() -> None:
     named = [word for text in spans() for word in text.split() if re.match(r"(sns|tests|scripts|notebooks)/", word)]
     assert len(named) > 10
     assert [name for name in named if not (ROOT / name).exists()] == []
+
+
+def commands() -> list[list[str]]:
+    """Overrides of every training command that README, docs/ and results/README.md show."""
+    pages = [ROOT / "README.md", *(ROOT / "docs").glob("*.md"), ROOT / "results" / "README.md"]
+    text = "\n".join(page.read_text(encoding="utf-8") for page in pages)
+    lines = re.findall(r"python scripts/train\.py ([^`\n]*)", re.sub(r"\\\n *", "", text))
+    options = re.findall(r"`('[+]?hydra\.launcher\.[^`]+')`", text)
+    written = [line.partition(";")[0] for line in lines] + [f"hydra/launcher=slurm {each}" for each in options]
+    return [[word for word in shlex.split(line, comments=True) if "=" in word and "$" not in word] for line in written]
+
+
+@pytest.mark.parametrize("overrides", commands(), ids=" ".join)
+def test_every_training_command_on_the_pages_composes(overrides: list[str]) -> None:
+    with initialize_config_dir(str(ROOT / "configs"), version_base="1.3"):
+        assert compose("config", overrides=overrides, return_hydra_config=True)
 
 
 @pytest.fixture(scope="module")
@@ -112,21 +150,19 @@ def near(quoted: str, computed: float) -> bool:
     return abs(float(quoted) - computed) <= max(TOLERANCE * abs(computed), 1.001 * unit if "." in digits else 0.0)
 
 
-def test_the_page_quotes_what_the_command_prints(printed: str) -> None:
-    found = BLOCK.search(PAGE)
-    assert found is not None
-    quoted = found[1]
+def test_the_file_of_errata_is_what_the_command_prints(printed: str) -> None:
+    quoted = (ROOT / "results/paper/errata.txt").read_text(encoding="utf-8")
     assert NUMBER.sub("#", quoted).split() == NUMBER.sub("#", printed).split()
     for line, again in zip(quoted.splitlines(), printed.splitlines(), strict=True):
         pairs = zip(NUMBER.findall(line), NUMBER.findall(again), strict=True)
         assert all(near(number, float(other)) for number, other in pairs), f"{line}\n{again}"
 
 
-def test_the_table_of_errata_quotes_the_block(printed: str) -> None:
-    """Each number of the last column is one that the command prints in the part of the same
-    number."""
+def test_the_errata_on_the_page_quote_the_command(printed: str) -> None:
+    """Each number after "Numbers:" is printed by the command in the part of the same number."""
     parts = {part[0]: part for part in re.split(r"\n(?=\d\. )", printed)}
-    quoted = [(row[0], number) for row in rows("Errata") for number in NUMBER.findall(row[-1])]
+    errata = ERRATUM.findall(section("Errata"))
+    quoted = [(number, each) for number, _, text in errata for each in NUMBER.findall(text.partition("Numbers:")[2])]
     assert len(quoted) > 25
     for part, number in quoted:
         computed = [float(other) for other in NUMBER.findall(parts[part])]

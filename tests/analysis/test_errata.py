@@ -34,7 +34,7 @@ def test_shortfall_compares_the_penalty_with_the_exact_sigmas(pocket: Results) -
 
 def test_cells_without_the_measurement_are_left_out(pocket: Results) -> None:
     cells = [
-        replace(cell, records=tuple(Record(r.path, replace(r.result, lipschitz=None)) for r in cell.records))
+        replace(cell, records=tuple(Record(r.path, replace(r.result, measured={})) for r in cell.records))
         for cell in pocket.cells
         if cell.setting == errata.SETTING
     ]

@@ -169,7 +169,11 @@ def cell_of(config: dict[str, Any], folder: Path) -> Cell:
     folder.mkdir()
     (folder / "config.yaml").write_text(yaml.safe_dump(config))
     values = dict.fromkeys(Result.__dataclass_fields__)
-    values |= {"epochs": config["train"]["epochs"], "batch_size": config["batch"]["size"], "alpha": config["alpha"]}
+    values |= {
+        "epochs": config["train"]["epochs"],
+        "batch_size": config["batch"]["size"],
+        "alpha": config["task"]["alpha"],
+    }
     record = Record(folder, Result(**values))
     return Cell(config["setting"], config["method"]["name"], config["batch"]["regime"], (record,))
 

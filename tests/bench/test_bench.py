@@ -257,9 +257,9 @@ def test_new_rows_replace_old_ones_and_the_page_follows(tmp_path: Path, monkeypa
     assert run.main([]) == 0
     assert run.main(["--rows", "4"]) == 0
     page = (tmp_path / "README.md").read_text()
-    assert "number 1 " in page
-    assert "number 2 " not in page
-    assert "number 3 " in page
+    assert "number 1, " in page
+    assert "number 2, " not in page
+    assert "number 3, " in page
     assert "Targets: 1 of 2 met" in page  # 10 and 10 / 3, of at least 5
     assert page == render(tmp_path / "results")
     assert [path.suffix for path in (tmp_path / "results").iterdir()] == [".json"]

@@ -9,6 +9,7 @@ import pandas as pd
 from sns.analysis.cells import PAPER_SETTINGS, REGIMES, Cell, Results, paper_table
 from sns.analysis.stats import summarise
 from sns.analysis.table1.reproduction import COLUMNS, LEGEND, PAPER_EPOCHS, Reproduction, assess, tally
+from sns.record.schema import MEASURED, Result
 
 ACCURACIES = ("final", "best")  # of the last evaluation, or the best on the test set
 Paper = dict[tuple[str, str, str], dict[str, float]]
@@ -50,8 +51,12 @@ def _paper() -> Paper:
 def _shared(cells: Iterable[Cell], field: str, fallback: float | None) -> float | None:
     """The value of a result field that all runs share; `fallback` without runs, None if they
     differ."""
-    values = {getattr(record.result, field) for cell in cells for record in cell.records}
+    values = {_value(record.result, field) for cell in cells for record in cell.records}
     return fallback if not values else values.pop() if len(values) == 1 else None
+
+
+def _value(result: Result, field: str) -> Any:
+    return result.measured.get(field) if field in MEASURED else getattr(result, field)
 
 
 def _row(cell: Cell, row: list[Cell], seeds: int, paper: Paper, accuracy: str) -> dict[str, Any]:
