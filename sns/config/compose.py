@@ -1,12 +1,13 @@
 """From a composed configuration tree to checked dataclasses, with one sentence for whatever is
 wrong in it."""
 
+import copy
 import difflib
 from collections.abc import Mapping
 from dataclasses import dataclass, fields
 from typing import Any
 
-from omegaconf import MISSING, OmegaConf
+from omegaconf import MISSING, DictConfig, OmegaConf
 from omegaconf.errors import ConfigKeyError, MissingMandatoryValue, OmegaConfBaseException, ValidationError
 
 from sns.common.errors import ConfigError, first_line
@@ -44,7 +45,8 @@ def parse(tree: Any, models: Mapping[str, type], methods: Mapping[str, type]) ->
     impossible combination.
     """
     try:
-        plain = OmegaConf.to_container(OmegaConf.create(tree), resolve=True, throw_on_missing=False)
+        node = tree if isinstance(tree, DictConfig) else OmegaConf.create(tree)
+        plain = OmegaConf.to_container(node, resolve=True, throw_on_missing=False)
     except OmegaConfBaseException as error:
         raise ConfigError(f"the configuration cannot be resolved: {first_line(error)}") from None
     assert isinstance(plain, dict)
@@ -110,6 +112,16 @@ def _section(name: str, cls: type, values: Any) -> Any:
     if "grid" in values:  # the name of this field in records of schema 1
         values["experiment"] = {"name": values.pop("grid")}
     _known_keys(values, {entry.name for entry in fields(cls)}, prefix)
+    key = name, cls, repr(values)
+    if key not in _built:
+        _built[key] = _build(prefix, cls, values)
+    return copy.deepcopy(_built[key])
+
+
+_built: dict[tuple[str, type, str], Any] = {}  # most sections are the same in most runs of a sweep
+
+
+def _build(prefix: str, cls: type, values: Any) -> Any:
     try:
         return OmegaConf.to_object(OmegaConf.merge(OmegaConf.structured(cls), values))
     except MissingMandatoryValue as error:

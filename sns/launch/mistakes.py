@@ -1,4 +1,4 @@
-"""A mistyped command line told in one sentence, with the nearest word that exists."""
+"""A mistake in the command line, explained in one sentence with the nearest word that exists."""
 
 import difflib
 import re
@@ -17,27 +17,26 @@ KEY = re.compile(r"Could not override '\+*([^'@]+)'|Could not append to config\.
 
 
 def explain(error: Exception, configs: Path) -> str:
-    """What is wrong with the words of the command line, in one sentence; `configs`: the folder of
-    their groups."""
+    """What is wrong with the command line, in one sentence. `configs`: the folder of its groups."""
     if isinstance(error, MissingConfigException) and error.missing_cfg_file and error.options:
         group, _, name = error.missing_cfg_file.rpartition("/")
         return f"there is no {group}={name}{nearest(name, error.options)}; choose one of {', '.join(error.options)}"
     if isinstance(error, OverrideParseException):
         return f"{error.override!r} cannot be read as KEY=VALUE ({first_line(error)})"
-    found = KEY.search(str(error))
-    if found is None:
+    match = KEY.search(str(error))
+    if match is None:
         return first_line(error)
-    key = found.group(1) or found.group(2)
-    if found.group(2):
+    key = match.group(1) or match.group(2)
+    if match.group(2):
         return f"{key} exists already: write {key}=VALUE without the +"
-    known = keys(configs)
+    existing = keys(configs)
     section = key.rpartition(".")[0]
-    if section in ("model", "method") and key in known:
+    if section in ("model", "method") and key in existing:
         return f"{key} belongs to {_owners(key)}: name one of them on the command line too"
-    near = nearest(key, known)
-    siblings = [name for name in known if name.rpartition(".")[0] == section]
+    near = nearest(key, existing)
+    siblings = [name for name in existing if name.rpartition(".")[0] == section]
     where = f"{section}.* has" if section and siblings else "there are"
-    choice = siblings or [name for name in known if "." not in name]
+    choice = siblings or [name for name in existing if "." not in name]
     return f"there is no {key}{near}; {where} {', '.join(name.rpartition('.')[2] for name in choice)}"
 
 
@@ -51,21 +50,21 @@ def _owners(key: str) -> str:
 
 
 def keys(configs: Path) -> list[str]:
-    """Everything that may stand before a `=`: groups, sections and their fields."""
+    """Every word that may stand before a `=`: groups, sections and their fields."""
     names = {entry.name for entry in configs.iterdir() if entry.is_dir() and entry.name != "hydra"}
     names |= {entry.name for entry in fields(TopConfig)} | set(SECTIONS)
     options = {"model": MODELS.values(), "method": METHODS.values()}
     classes = [(name, cls) for name, cls in SECTIONS.items()]
-    classes += [(name, each.Config) for name, known in options.items() for each in known]
+    classes += [(name, each.Config) for name, registry in options.items() for each in registry]
     return sorted(names | {f"{section}.{entry.name}" for section, cls in classes for entry in fields(cls)})
 
 
-def nearest(name: str, known: Iterable[str]) -> str:
-    """` (did you mean ...?)`, or nothing where nothing is near.
+def nearest(name: str, choices: Iterable[str]) -> str:
+    """` (did you mean ...?)`, or an empty text where no choice is near.
 
-    The right word in a wrong section counts as near, and the beginning of a word.
+    Near are similar spellings, the same field of another section, and words that start with `name`.
     """
-    words, last = list(known), name.rpartition(".")[2]
+    words, last = list(choices), name.rpartition(".")[2]
     close = difflib.get_close_matches(name, words, n=1)
     close = close or [word for word in words if word.rpartition(".")[2] == last]
     close = (close or [word for word in words if word.startswith(name)])[:1]

@@ -132,12 +132,8 @@ def _table(path: Path, columns: Sequence[str]) -> "pd.DataFrame":
     return frame[list(columns)]
 
 
-def read(directory: Path) -> Record:
-    """The record of one run directory.
-
-    Raises RecordError, naming the file and the fault, where the record is missing, damaged, partial
-    or of another schema.
-    """
+def read_result(directory: Path) -> Result:
+    """result.json of one run directory, without its tables; RecordError as `read`."""
     file = directory / RESULT
     try:
         content = json.loads(file.read_text(encoding="utf-8"))
@@ -157,9 +153,19 @@ def read(directory: Path) -> Record:
     if missing or foreign:
         raise RecordError(f"{file} does not fit its schema: missing {sorted(missing)}, unknown {sorted(foreign)}")
     check_types(file, content)
-    record = Record(directory, Result(**content))
-    if record.result.status not in STATUSES:
-        raise RecordError(f"{file} has the unknown status {record.result.status!r}")
+    result = Result(**content)
+    if result.status not in STATUSES:
+        raise RecordError(f"{file} has the unknown status {result.status!r}")
+    return result
+
+
+def read(directory: Path) -> Record:
+    """The record of one run directory.
+
+    Raises RecordError, naming the file and the fault, where the record is missing, damaged, partial
+    or of another schema.
+    """
+    record = Record(directory, read_result(directory))
     if record.result.status == "ok" and record.history.empty:
         raise RecordError(f"{directory / HISTORY_CSV} has no rows although the run ended well: the record is damaged")
     return record
