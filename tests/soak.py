@@ -63,8 +63,7 @@ def train_all(configs: list[Config], workers: int, every: float, chance: random.
         time.sleep(0.01)
         if every > 0 and time.monotonic() > strike:
             victim = chance.choice(list(live))
-            # The last measurements start over when killed: a run that is struck again and again
-            # gets longer peace.
+            # The last measurements start over when killed: a run that was killed often is spared.
             spared[live[victim].run_id] += 1
             if chance.random() < 5 / spared[live[victim].run_id]:
                 assert victim.pid is not None

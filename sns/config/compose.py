@@ -64,13 +64,6 @@ def parse(tree: Any, models: Mapping[str, type], methods: Mapping[str, type]) ->
     return Config(**vars(top), **built)
 
 
-def launch_section(tree: Any) -> LaunchConfig:
-    """The `launch` section alone, for launchers, which see a tree whose swept fields have no values
-    yet."""
-    section: LaunchConfig = checked("launch", LaunchConfig, OmegaConf.to_container(tree.launch, resolve=True))
-    return section
-
-
 def checked(name: str, cls: type, values: Any) -> Any:
     """`values`, a mapping, as the dataclass `cls`; ConfigError names the key `<name>.<key>` that
     does not fit."""

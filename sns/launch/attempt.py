@@ -52,18 +52,18 @@ def attempt(config: Config, command: str, in_sweep: bool) -> Result:
         return run(config, command)
 
 
-def write_down(config: Config, command: str = "") -> RunState:
+def write_down(config: Config, command: str = "", job: str = "") -> RunState:
     """Writes into the run directory what `state_of` infers, and returns the state after it.
 
     A process that was killed is counted as a failure. A run without a record whose retries are
-    spent gets a record with status failed.
+    spent gets a record with status failed. `job`: what Slurm calls the run, if it is queued.
     """
     directory, retries = config.directory, config.launch.retries
     attempts.settle(directory)
-    state = state_of(directory, retries)
+    state = state_of(directory, retries, job)
     if state.name in ("failed", "dead") and not state.retry and not store.is_finished(directory):
         give_up(config, command)
-        state = state_of(directory, retries)
+        state = state_of(directory, retries, job)
     return state
 
 

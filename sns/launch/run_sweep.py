@@ -17,7 +17,7 @@ from sns.launch.budget import TimeBudget
 from sns.launch.sweep import SweepRun
 from sns.record import attempts, store
 from sns.record.environment import describe
-from sns.record.state import RunState, state_of
+from sns.record.state import RunState
 from sns.train.stop import RESUMABLE, Interrupted
 
 Launch = Callable[[Sequence[SweepRun]], None]
@@ -58,13 +58,7 @@ class Sweep:
     def _states(self, runs: Sequence[SweepRun]) -> States:
         """The state of each run, written down in its directory where something follows from it."""
         jobs = slurm.queued(*self._folders())
-        states = {}
-        for run in runs:
-            states[run] = write_down(run.config)
-            if run.config.run_id in jobs:
-                retries = run.config.launch.retries
-                states[run] = state_of(run.config.directory, retries, jobs[run.config.run_id])
-        return states
+        return {run: write_down(run.config, job=jobs.get(run.config.run_id, "")) for run in runs}
 
     def _round(self, launch: Launch, todo: Sequence[SweepRun]) -> bool:
         """Launches `todo`; whether this process was asked to stop."""

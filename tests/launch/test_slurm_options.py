@@ -58,7 +58,7 @@ def test_the_config_file_names_every_option_with_its_default() -> None:
     assert compose_tree().launch.retries == 2
 
 
-def test_a_wrong_value_is_told() -> None:
+def test_a_wrong_value_is_an_error() -> None:
     with pytest.raises(ConfigError, match=r"hydra\.launcher\.timeout_min"):
         checked("hydra.launcher", Options, {"timeout_min": "soon"})
 

@@ -67,12 +67,7 @@ def test_bad_combinations_are_one_sentence_each_and_the_others_remain() -> None:
     [
         ["experiment=demo", "optim={lr: 0.3}", "~alpha", "method=vanilla,spectral", "setting=digits_vgg,digits_nin"],
         ["experiment=sensitivity/ghost", "optim.lr='${data.subset}'", "data.subset=100,200", "track=auto,disabled"],
-        [
-            "setting=digits_vgg",
-            "+experiment=demo",
-            "++train.epochs=1,2",
-            "launch.priority=['method=decay','seed=0']",
-        ],
+        ["setting=digits_vgg", "++train.epochs=1,2", "launch.priority=['method=decay','seed=0']"],
     ],
 )
 def test_every_run_is_composed_as_hydra_composes_it(words: list[str]) -> None:

@@ -209,7 +209,7 @@ def test_the_same_command_again_submits_nothing(ends: tuple[Path, Path, list[str
 
 
 def test_submitit_requeues_a_run_that_was_warned(tmp_path: Path, length: list[str]) -> None:
-    """Two runs through hydra-submitit-launcher, one told to stop on its way by submitit's own
+    """Two runs through hydra-submitit-launcher, one stopped in the middle by submitit's own
     signal."""
     options = ["hydra/launcher=submitit", "hydra.launcher.gpus_per_node=null", "hydra.launcher.cpus_per_task=1"]
     options += ["hydra.launcher.mem_gb=2", "hydra.launcher.timeout_min=5", "seed=0,1", "method=spectral"]
