@@ -18,9 +18,9 @@ from sns.train.progress import clock
 
 
 @one_line_errors
-def main(words: list[str] | None = None) -> int:
-    """Prints the plan of `words`; returns 1 if some combinations of values are not valid."""
-    sweep, errors = dry_run(sys.argv[1:] if words is None else words)
+def main(overrides: list[str] | None = None) -> int:
+    """Prints the plan of a sweep; returns 1 if some combinations of values are not valid."""
+    sweep, errors = dry_run(sys.argv[1:] if overrides is None else overrides)
     for error in errors:
         print(f"error: {error}", file=sys.stderr)
     runs = planned([run.config for run in sweep])

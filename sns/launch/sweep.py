@@ -43,15 +43,15 @@ def expand(loader: ConfigLoaderImpl, master: DictConfig) -> tuple[list[SweepRun]
     is not valid.
 
     `master` is the configuration that Hydra composes for `-m`, before any swept value is set. It
-    holds the words of the command line and the experiment's hydra.sweeper.params. Where both name a
-    key, the command line wins.
+    holds the command line and the experiment's hydra.sweeper.params. Where both name a key, the
+    command line wins.
     """
     params = OmegaConf.to_container(master.hydra.sweeper.params or OmegaConf.create())
-    words = OmegaConf.to_container(master.hydra.overrides.task)  # not resolved: ${seed} differs between the runs
+    typed = OmegaConf.to_container(master.hydra.overrides.task)  # not resolved: ${seed} differs between the runs
     assert isinstance(params, dict)
-    assert isinstance(words, list)
+    assert isinstance(typed, list)
     parser = OverridesParser.create(config_loader=loader)
-    overrides = parser.parse_overrides([*(f"{key!s}={value}" for key, value in params.items()), *words])
+    overrides = parser.parse_overrides([*(f"{key!s}={value}" for key, value in params.items()), *typed])
     (combinations,) = BasicSweeper.split_arguments(overrides, None)
     composer = Composer(loader, master)
     runs: list[SweepRun] = []
@@ -65,13 +65,13 @@ def expand(loader: ConfigLoaderImpl, master: DictConfig) -> tuple[list[SweepRun]
     return runs, errors
 
 
-def dry_run(words: Sequence[str]) -> tuple[list[SweepRun], list[str]]:
-    """`expand` of `train.py -m <words>` without a launch; UserError for a mistake in `words`."""
+def dry_run(overrides: Sequence[str]) -> tuple[list[SweepRun], list[str]]:
+    """`expand` of `train.py -m <overrides>` without a launch; UserError for a mistake in them."""
     with initialize_config_dir(str(CONFIGS), version_base="1.3"):
         loader = GlobalHydra.instance().config_loader()
         assert isinstance(loader, ConfigLoaderImpl)
         try:
-            return expand(loader, loader.load_configuration("config", list(words), RunMode.MULTIRUN))
+            return expand(loader, loader.load_configuration("config", list(overrides), RunMode.MULTIRUN))
         except HydraException as error:
             raise UserError(explain(error, CONFIGS)) from None
 

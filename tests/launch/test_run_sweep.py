@@ -185,13 +185,9 @@ def test_a_second_launch_adds_to_the_manifest(runs: list[SweepRun]) -> None:
 def test_a_record_that_cannot_be_read_is_reported_and_not_launched(
     runs: list[SweepRun], capsys: pytest.CaptureFixture[str]
 ) -> None:
-    for one, text in zip(runs, ("{", '{"schema": 99}', None), strict=True):
-        run(one.config)
-        file = one.config.directory / (store.HISTORY_CSV if text is None else store.RESULT)
-        file.write_text(text or "epoch\n")
+    runs[0].config.directory.mkdir(parents=True)
+    (runs[0].config.directory / store.RESULT).write_text("{")
     launcher = Recorder()
-    assert Sweep(runs, []).run(launcher) == 1
+    assert Sweep(runs[:1], []).run(launcher) == 1
     assert launcher.rounds == []
-    output = capsys.readouterr()
-    assert "3 runs: 3 failed" in output.out
-    assert all(word in output.err for word in ("is damaged", "has schema 99", "has no rows"))
+    assert "result.json is damaged" in capsys.readouterr().err

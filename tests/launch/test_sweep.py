@@ -18,8 +18,8 @@ from sns.launch.sweep import CONFIGS, dry_run, expand
 from sns.train.run import configure
 
 
-def configs(*words: str) -> list[Config]:
-    runs, errors = dry_run(words)
+def configs(*overrides: str) -> list[Config]:
+    runs, errors = dry_run(overrides)
     assert not errors
     return [run.config for run in runs]
 
@@ -34,8 +34,8 @@ def test_table1_is_the_papers_32_cells() -> None:
 
 
 def test_seeds_multiply_and_the_command_line_wins_over_the_experiment() -> None:
-    words = ["experiment=table1", "seed=0,1,2", "setting=vgg_cifar10", "method=decay,spectral", "results=/nowhere"]
-    runs = configs(*words)
+    overrides = ["experiment=table1", "seed=0,1,2", "setting=vgg_cifar10", "method=decay,spectral", "results=/nowhere"]
+    runs = configs(*overrides)
     assert len(runs) == 2 * 2 * 3
     assert {run.seed for run in runs} == {0, 1, 2}
     assert {run.setting for run in runs} == {"vgg_cifar10"}
@@ -63,17 +63,17 @@ def test_bad_combinations_are_one_sentence_each_and_the_others_remain() -> None:
 
 
 @pytest.mark.parametrize(
-    "words",
+    "overrides",
     [
         ["experiment=demo", "optim={lr: 0.3}", "~alpha", "method=vanilla,spectral", "setting=digits_vgg,digits_nin"],
         ["experiment=sensitivity/ghost", "optim.lr='${data.subset}'", "data.subset=100,200", "track=auto,disabled"],
         ["setting=digits_vgg", "++train.epochs=1,2", "launch.priority=['method=decay','seed=0']"],
     ],
 )
-def test_every_run_is_composed_as_hydra_composes_it(words: list[str]) -> None:
+def test_every_run_is_composed_as_hydra_composes_it(overrides: list[str]) -> None:
     with initialize_config_dir(str(CONFIGS), version_base="1.3"):
         loader = GlobalHydra.instance().config_loader()
-        master = loader.load_configuration("config", words, RunMode.MULTIRUN)
+        master = loader.load_configuration("config", overrides, RunMode.MULTIRUN)
         runs, _ = expand(loader, master)  # type: ignore[arg-type]
         assert len(runs) > 1
         for run in runs[:: len(runs) // 8 or 1]:
@@ -82,12 +82,12 @@ def test_every_run_is_composed_as_hydra_composes_it(words: list[str]) -> None:
 
 
 def test_the_dry_run_and_the_real_one_are_one_sweep(tmp_path: Path) -> None:
-    words = [*TINY, "experiment=sensitivity/operator", "setting=digits_vgg", f"results={tmp_path}", "seed=0,1"]
-    words += ["data=npz", f"data.path='{tmp_path}/fold${{seed}}.npz'", "method.factor=0.1,0.2", "launch.retries=0"]
-    command = [sys.executable, str(ROOT / "scripts/train.py"), "-m", *words]
+    overrides = [*TINY, "experiment=sensitivity/operator", "setting=digits_vgg", f"results={tmp_path}", "seed=0,1"]
+    overrides += ["data=npz", f"data.path='{tmp_path}/fold${{seed}}.npz'", "method.factor=0.1,0.2", "launch.retries=0"]
+    command = [sys.executable, str(ROOT / "scripts/train.py"), "-m", *overrides]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     assert done.returncode == 1, done.stderr  # no such archive
     manifest = json.loads((tmp_path / "runs/sensitivity/manifest.json").read_text())
-    assert list(manifest["runs"]) == [run.run_id for run in configs(*words)]
+    assert list(manifest["runs"]) == [run.run_id for run in configs(*overrides)]
     assert len(manifest["runs"]) == 16
     assert all(f"fold{seed}.npz does not exist" in done.stderr for seed in (0, 1))
