@@ -53,7 +53,6 @@ def test_a_running_run_shows_where_it_is_and_how_far(run: Path, monkeypatch: pyt
     [
         (Attempts("stopped", begun=3), "stopped", "the next launch resumes it"),
         (Attempts("failed", begun=3, reason="ValueError: bad\nmore"), "failed", "ValueError: bad"),
-        (Attempts("refused", begun=3, reason="no such archive"), "failed", "no such archive"),
         (Attempts("running", begun=3), "dead", "from its last checkpoint"),
     ],
 )
@@ -78,7 +77,6 @@ def test_a_stopped_run_that_slurm_has_is_queued(run: Path, monkeypatch: pytest.M
     [
         ({}, "done", "test accuracy 0.5000, gap 0.2500"),
         ({"status": "diverged", "reason": "not finite"}, "diverged", "not finite"),
-        ({"status": "failed", "reason": "3 times"}, "failed", "3 times"),
         ({"schema": 99}, "failed", "has schema 99"),
     ],
 )
