@@ -160,9 +160,7 @@ class RunLock:
         draft.write_text(json.dumps(asdict(me)))
         try:
             claims = _claims(self.directory)
-            owner = (
-                _alive(claims[-1], draft.stat().st_mtime) if claims else None
-            )  # one clock: the file server
+            owner = _alive(claims[-1], draft.stat().st_mtime) if claims else None  # one clock: the file server
             if owner is not None and not (flock and owner.flock and _boot(owner) == _boot(me)):
                 raise self._refusal(owner)
             claim = self.directory / f".claim.{int(claims[-1].suffix[1:]) + 1 if claims else 1}"
