@@ -1,45 +1,41 @@
-"""Lists the runs of a grid: what is done, what is left, and about how long it will take on this
-device.
+"""The dry run of `scripts/train.py -m`: its runs, their states, and an estimate of the time left on
+this device.
 
 python scripts/plan.py experiment=table1 seed=0,1,2
 """
 
 import collections
 import sys
-from pathlib import Path
 
-from hydra import initialize_config_dir
-from hydra.errors import HydraException
 from rich.console import Console
 from rich.table import Table
 
-from sns.common.errors import UserError
+from sns.common.command import one_line_errors
 from sns.launch.estimate import run_seconds
-from sns.launch.plan import expand, remaining, state_of
+from sns.launch.plan import planned, remaining
+from sns.launch.sweep import dry_run
 from sns.train.progress import clock
 
 
-def main(overrides: list[str]) -> int:
-    """Prints the plan; 0 if it could be made."""
-    with initialize_config_dir(str(Path(__file__).resolve().parents[1] / "configs"), version_base="1.3"):
-        configs = expand([text for text in overrides if not text.startswith(("hydra/launcher", "hydra.launcher"))])
-    plan = [state_of(config) for config in configs]
-    print("timing a few updates on this device for the runs that have no finished sibling ...", file=sys.stderr)
-    left = remaining(plan, run_seconds)
-    table = Table("run", "state", "time (estimate where not done)")
-    for item in plan:
-        seconds = left.get(item.config.run_id, item.seconds)
-        table.add_row(item.config.run_id, item.state, "" if seconds is None else clock(seconds))
+@one_line_errors
+def main(overrides: list[str] | None = None) -> int:
+    """Prints the plan of a sweep; returns 1 if some combinations of values are not valid."""
+    sweep, errors = dry_run(sys.argv[1:] if overrides is None else overrides)
+    for error in errors:
+        print(f"error: {error}", file=sys.stderr)
+    runs = planned([run.config for run in sweep])
+    print("timing a few updates on this device for runs without a finished sibling ...", file=sys.stderr)
+    left = remaining(runs, run_seconds)
+    table = Table("run", "state", "time (estimate where not finished)")
+    for run in runs:
+        seconds = left.get(run.config.run_id, run.seconds)
+        table.add_row(run.config.run_id, run.state.name, "" if seconds is None else clock(seconds))
     Console(width=None if sys.stdout.isatty() else 120).print(table)
-    counts = collections.Counter(item.state for item in plan)
-    print(f"{len(plan)} runs: " + ", ".join(f"{count} {state}" for state, count in counts.items()))
+    counts = collections.Counter(run.state.name for run in runs)
+    print(f"{len(runs)} runs: " + ", ".join(f"{count} {state}" for state, count in counts.items()))
     print(f"left: {len(left)} runs, about {clock(sum(left.values()))} on this device one after the other")
-    return 0
+    return int(bool(errors))
 
 
 if __name__ == "__main__":
-    try:
-        sys.exit(main(sys.argv[1:]))
-    except (UserError, HydraException) as error:
-        print(f"error: {str(error).splitlines()[0]}", file=sys.stderr)
-        sys.exit(2)
+    sys.exit(main())

@@ -1,5 +1,5 @@
-"""Where a grid stands: which runs are done, running, queued, stopped, diverged or failed, and how
-far each has come.
+"""The state of every run of an experiment: done, running, queued, stopped, diverged or failed, and
+how far it is.
 
 python scripts/status.py [RESULTS] [--experiment NAME] [--watch [SECONDS]]
 """
@@ -12,44 +12,40 @@ from pathlib import Path
 from rich.console import Console, Group
 from rich.live import Live
 
+from sns.common.command import one_line_errors
 from sns.common.errors import UserError
 from sns.launch import status
 
 
+@one_line_errors
 def main(arguments: list[str] | None = None) -> int:
-    """Prints the table, or keeps it up to date until Ctrl-C; 1 after an error that the user can put
-    right."""
-    parser = argparse.ArgumentParser(description="The state of every run of a grid.")
+    """Prints the table, or keeps it up to date until Ctrl-C."""
+    parser = argparse.ArgumentParser(description="The state of every run of an experiment.")
     parser.add_argument("results", nargs="?", type=Path, default=Path("results"), help="results folder")
     parser.add_argument("--experiment", help="a folder under RESULTS/runs; default: all of them")
     parser.add_argument("--watch", nargs="?", type=float, const=10.0, metavar="SECONDS", help="refresh (10 s)")
     options = parser.parse_args(arguments)
     console = Console(width=None if sys.stdout.isatty() else 200)
+    if options.watch is None:
+        console.print(_page(options.results, options.experiment))
+        return 0
     try:
-        if options.watch is None:
-            console.print(_page(options.results, options.experiment))
-            return 0
         with Live(_page(options.results, options.experiment), console=console, auto_refresh=False) as live:
             while True:
                 time.sleep(max(0.5, options.watch))
                 live.update(_page(options.results, options.experiment), refresh=True)
-    except UserError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 1
     except KeyboardInterrupt:
         return 0
 
 
 def _page(results: Path, experiment: str | None) -> Group:
-    folders = status.experiments(results)
-    if experiment is not None:
-        folders = [folder for folder in folders if folder.name == experiment]
-        if not folders:
-            raise UserError(f"{results}/runs has no experiment {experiment}")
+    folders = [folder for folder in status.experiments(results) if experiment in (None, folder.name)]
+    if not folders:
+        raise UserError(f"{results}/runs has no experiment {experiment}")
     parts: list[object] = []
     for folder in folders:
-        found = status.lines(folder)
-        parts += [status.table(folder.name, found), status.summary(found), ""]
+        runs = status.lines(folder)
+        parts += [status.table(folder.name, runs), status.summary(runs), ""]
     return Group(*parts)  # type: ignore[arg-type]
 
 

@@ -1,12 +1,12 @@
-"""Trains a grid twice, once quietly and once under a killer, and compares the two to the bit.
+"""Trains a sweep twice, once quietly and once under a killer, and compares the two bit by bit.
 
     python tests/soak.py                                      # eight small runs, minutes
-    python tests/soak.py --every 2 experiment=demo seed=0,1   # any grid that scripts/train.py -m would train
+    python tests/soak.py --every 2 experiment=demo seed=0,1   # any sweep of scripts/train.py -m
 
-Every few seconds SIGKILL ends a worker chosen at random, at a moment that nobody prepared for; its
-run goes back to the queue and is taken up by another process. At the end each history (less
-timings), each record (less timings and whereabouts) and all final weights must equal those of the
-quiet grid. Exit code 0 if they do.
+Every few seconds SIGKILL ends a worker chosen at random, at any moment. Its run goes back to the
+queue, and another process resumes it. At the end each history (less timings), each record (less
+timings and machine) and all final weights must equal those of the quiet sweep. Exit code 0 if they
+do.
 """
 
 import argparse
@@ -24,16 +24,14 @@ from multiprocessing.process import BaseProcess
 from pathlib import Path
 
 import torch
-from hydra import initialize_config_dir
 
 from sns.config.schema import Config
-from sns.launch.plan import expand
+from sns.launch.sweep import dry_run
 from sns.record import store
 from sns.train import checkpoint
 from sns.train.progress import LOG
 from sns.train.run import run
 
-CONFIGS = Path(__file__).resolve().parents[1] / "configs"
 SMALL = ["experiment=demo", "setting=digits_nin", "train.epochs=10"]
 ALWAYS = ["train.device=cpu", "train.threads=1", "train.progress=none"]  # one thread: repeatable to the bit
 TIMES = ["train_seconds", "measure_seconds"]
@@ -41,7 +39,7 @@ ELSEWHERE = ("timings", "memory", "environment", "command")  # what two equal ru
 
 
 def work(config: Config) -> None:
-    """A worker's life, if it is not cut short."""
+    """What a worker does, if nothing kills it."""
     run(config)
 
 
@@ -65,8 +63,7 @@ def train_all(configs: list[Config], workers: int, every: float, chance: random.
         time.sleep(0.01)
         if every > 0 and time.monotonic() > strike:
             victim = chance.choice(list(live))
-            # The last measurements start over when killed: a run that is struck again and again
-            # gets longer peace.
+            # The last measurements start over when killed: a run that was killed often is spared.
             spared[live[victim].run_id] += 1
             if chance.random() < 5 / spared[live[victim].run_id]:
                 assert victim.pid is not None
@@ -91,25 +88,25 @@ def evaluations(config: Config) -> tuple[int, int]:
 def differences(a: Config, b: Config) -> list[str]:
     """In what the runs of `a` and `b` differ that they should not."""
     first, second = store.read(a.directory), store.read(b.directory)
-    found = []
+    different = []
     if not first.history.drop(columns=TIMES).equals(second.history.drop(columns=TIMES)):
-        found.append("history")
+        different.append("history")
     for name in (field.name for field in dataclasses.fields(first.result)):
         values = [getattr(record.result, name) for record in (first, second)]
         values = [_without_times(value) for value in values]
         if name not in ELSEWHERE and values[0] != values[1]:
-            found.append(f"result.{name}")
+            different.append(f"result.{name}")
     for table in ("layers", "spectra"):
         left, right = getattr(first, table), getattr(second, table)
         if (left is None) != (right is None) or (left is not None and not left.equals(right)):
-            found.append(table)
+            different.append(table)
     states = [checkpoint.load(config.directory) for config in (a, b)]
     weights = [{} if state is None else state["model"] for state in states]
     if weights[0].keys() != weights[1].keys() or not weights[0]:
-        found.append("names of weights")
+        different.append("names of weights")
     elif not all(torch.equal(weights[0][name], weights[1][name]) for name in weights[0]):
-        found.append("weights")
-    return found
+        different.append("weights")
+    return different
 
 
 def _without_times(value: object) -> object:
@@ -120,28 +117,29 @@ def _without_times(value: object) -> object:
 
 
 def soak(configs: list[Config], folder: Path, workers: int, every: float, chance: random.Random) -> bool:
-    """Both grids and the comparison; whether they are equal."""
+    """Both sweeps and the comparison; whether they are equal."""
     quiet = [dataclasses.replace(config, results=str(folder / "quiet")) for config in configs]
     hard = [dataclasses.replace(config, results=str(folder / "hard")) for config in configs]
     times = []
-    for grid, pace in ((quiet, 0.0), (hard, every)):
+    for sweep, every_now in ((quiet, 0.0), (hard, every)):
         began = time.monotonic()
-        kills, starts = train_all(grid, workers, pace, chance)
+        kills, starts = train_all(sweep, workers, every_now, chance)
         times.append(time.monotonic() - began)
         print(
-            f"{'under the killer' if pace else 'quiet'}: {len(grid)} runs, {starts} starts, {kills} kills", flush=True
+            f"{'under the killer' if every_now else 'quiet'}: {len(sweep)} runs, {starts} starts, {kills} kills",
+            flush=True,
         )
     lost = [evaluations(config) for config in hard]
-    faults = [(a.run_id, found) for a, b in zip(quiet, hard, strict=True) if (found := differences(a, b))]
+    different = [(a.run_id, names) for a, b in zip(quiet, hard, strict=True) if (names := differences(a, b))]
     left = sorted(str(path.relative_to(folder)) for path in folder.rglob("*.tmp"))
     print(f"wall time {times[0]:.0f} s quiet, {times[1]:.0f} s under the killer")
     print(f"evaluations {sum(done for done, _ in lost)}, done again after a kill {sum(again for _, again in lost)}")
-    for run_id, found in faults:
-        print(f"DIFFERENT: {run_id}: {', '.join(found)}")
+    for run_id, names in different:
+        print(f"DIFFERENT: {run_id}: {', '.join(names)}")
     for name in left:
         print(f"LEFT OVER: {name}")
-    print(f"{len(quiet) - len(faults)} of {len(quiet)} runs equal to the bit")
-    return not faults and not left
+    print(f"{len(quiet) - len(different)} of {len(quiet)} runs equal to the bit")
+    return not different and not left
 
 
 def main() -> int:
@@ -151,10 +149,11 @@ def main() -> int:
     parser.add_argument("--every", type=float, default=1.0, help="seconds between kills, on average")
     parser.add_argument("--seed", type=int, default=0, help="of the killer")
     parser.add_argument("--folder", type=Path, help="where to train; a temporary folder unless given")
-    parser.add_argument("overrides", nargs="*", help=f"the grid; {' '.join(SMALL)} unless given")
+    parser.add_argument("overrides", nargs="*", help=f"the sweep; {' '.join(SMALL)} unless given")
     options = parser.parse_args()
-    with initialize_config_dir(str(CONFIGS), version_base="1.3"):
-        configs = expand([*(options.overrides or SMALL), *ALWAYS])
+    runs, errors = dry_run([*(options.overrides or SMALL), *ALWAYS])
+    assert not errors, errors
+    configs = [run.config for run in runs]
     with tempfile.TemporaryDirectory() as temporary:
         folder = options.folder or Path(temporary)
         return 0 if soak(configs, folder, options.workers, options.every, random.Random(options.seed)) else 1

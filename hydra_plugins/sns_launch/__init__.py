@@ -1,1 +1,1 @@
-"""Hydra finds its plugins here; what they do stands in sns/launch."""
+"""The sweeper and the launchers that Hydra loads. Their work is done in sns/launch."""

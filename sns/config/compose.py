@@ -1,6 +1,7 @@
 """From a composed configuration tree to checked dataclasses, with one sentence for every
 mistake."""
 
+import copy
 import dataclasses
 import difflib
 from collections.abc import Iterable, Mapping
@@ -8,7 +9,7 @@ from dataclasses import fields
 from typing import Any
 
 from hydra.core.config_store import ConfigStore
-from omegaconf import OmegaConf
+from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import ConfigKeyError, MissingMandatoryValue, OmegaConfBaseException, ValidationError
 
 from sns.common.errors import ConfigError, first_line
@@ -50,7 +51,8 @@ def parse(tree: Any, known: Known) -> Config:
     value or an impossible combination.
     """
     try:
-        plain = OmegaConf.to_container(OmegaConf.create(tree), resolve=True, throw_on_missing=False)
+        node = tree if isinstance(tree, DictConfig) else OmegaConf.create(tree)
+        plain = OmegaConf.to_container(node, resolve=True, throw_on_missing=False)
     except OmegaConfBaseException as error:
         raise ConfigError(f"the configuration cannot be resolved: {first_line(error)}") from None
     assert isinstance(plain, dict)
@@ -63,12 +65,6 @@ def parse(tree: Any, known: Known) -> Config:
     }
     top = checked("", TOP, {key: value for key, value in values.items() if key not in built})
     return Config(**vars(top), **built)
-
-
-def launch_section(tree: Any) -> LaunchConfig:
-    """The `launch` section alone. Launchers see a tree whose swept fields have no values yet."""
-    section: LaunchConfig = checked("launch", LaunchConfig, OmegaConf.to_container(tree.launch, resolve=True))
-    return section
 
 
 def store_defaults() -> None:
@@ -94,8 +90,18 @@ def checked(name: str, cls: type, values: Any) -> Any:
     prefix = f"{name}." if name else ""
     require(isinstance(values, dict), f"{name}={values!r} must be a mapping of options")
     names = [entry.name for entry in fields(cls)]
-    for key in values:
-        require(key in names, f"there is no {prefix}{key}{nearest(key, names)}; {name}.* has {', '.join(names)}")
+    for field in values:
+        require(field in names, f"there is no {prefix}{field}{nearest(field, names)}; {name}.* has {', '.join(names)}")
+    key = name, cls, repr(values)
+    if key not in _built:
+        _built[key] = _build(prefix, cls, values)
+    return copy.deepcopy(_built[key])
+
+
+_built: dict[tuple[str, type, str], Any] = {}  # most sections are the same in most runs of a sweep
+
+
+def _build(prefix: str, cls: type, values: Any) -> Any:
     try:
         return OmegaConf.to_object(OmegaConf.merge(OmegaConf.structured(cls), values))
     except MissingMandatoryValue as error:

@@ -1,1 +1,1 @@
-"""Whole grids: which runs there are, which are done, and how long the rest will take."""
+"""Sweeps: which runs there are, how they are launched and counted, and how far they are."""

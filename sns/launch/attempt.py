@@ -1,24 +1,28 @@
-"""One attempt at one run: counted, judged, and given up after as many failures as `launch.retries`
-allows."""
+"""One attempt at a run: counted in the run directory, and given up after `launch.retries` failures.
+
+`attempt` is the step between the command line and `sns.train.run.run`. `write_down` is the only
+place where what `sns.record.state` infers from a run directory is written into it.
+"""
 
 import os
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from functools import partial
 
 from sns.common.errors import UserError, first_line
 from sns.config.schema import Config
-from sns.launch.budget import backstop, had_its_share
+from sns.launch.budget import end_in_time, had_its_share
 from sns.record import attempts, lock, store
 from sns.record.attempts import Attempts
 from sns.record.schema import Result
+from sns.record.state import RunState, state_of
 from sns.train.result import write_failed
 from sns.train.run import run
 from sns.train.stop import Interrupted
 
-RETRY = 70  # exit code, EX_SOFTWARE of sysexits: a fault of ours with retries left
 
-
-class Fault(Exception):  # noqa: N818  told to the user in a line, like a UserError, but tried again
+class Fault(Exception):  # noqa: N818  reported in one line like a UserError, but tried again
     """An unexpected error of one run. `again`: whether it has retries left."""
 
     def __init__(self, message: str, again: bool) -> None:
@@ -26,91 +30,101 @@ class Fault(Exception):  # noqa: N818  told to the user in a line, like a UserEr
         self.again = again
 
 
-def attempt(config: Config, command: str, counted: bool) -> Result:
-    """Trains one cell as `run` does and keeps count in its directory.
+def attempt(config: Config, command: str, in_sweep: bool) -> Result:
+    """Trains one run as `run` does, and counts the attempt.
 
-    Where `counted`, a run that failed more than `launch.retries` times in a row without a new
-    checkpoint in between ends as a record of status failed. Otherwise, when a person types the
-    command, the count starts anew. Raises what `run` raises, and Fault in place of any unexpected
-    exception.
+    In a sweep, a run that failed more than `launch.retries` times in a row without a new checkpoint
+    in between ends as a record with status failed. Outside of one, a person asks for the run: the
+    count starts again at 0. Raises what `run` raises, and Fault for any unexpected exception.
     """
     directory = config.directory
     if int(os.environ.get("RANK", "0")) > 0 or lock.held(directory):
-        with backstop(config.launch, lambda: f"{config.run_id} is cut off: its time is up"):
-            return run(config, command)  # another process keeps the count
-    _reopen(config, counted)
-    state = attempts.settle(directory)
-    if counted and state.failures > config.launch.retries and not store.is_finished(directory):
-        give_up(config, command)
+        with end_in_time(config.launch, lambda: f"{config.run_id} is cut off: its time budget is spent"):
+            return run(config, command)  # another process counts
+    if not in_sweep:
+        _forget_failures(config)
+    state = write_down(config, command)
+    if state.result is not None and state.retry:
+        (directory / store.RESULT).unlink()
     if store.is_finished(directory):
-        return run(config, command)  # which says so to all processes of the run alike
-    if not counted:
-        state.failures = 0
-        attempts.save(directory, state)
-    return _attempt(config, command, counted)
+        return run(config, command)  # which returns the record, or says why it cannot be read
+    with _counted(config, command, in_sweep):
+        return run(config, command)
 
 
-def _attempt(config: Config, command: str, counted: bool) -> Result:
-    directory = config.directory
-    state = attempts.begin(directory)
+def write_down(config: Config, command: str = "", job: str = "") -> RunState:
+    """Writes into the run directory what `state_of` infers, and returns the state after it.
+
+    A process that was killed is counted as a failure. A run without a record whose retries are
+    spent gets a record with status failed. `job`: what Slurm calls the run, if it is queued.
+    """
+    directory, retries = config.directory, config.launch.retries
+    attempts.settle(directory)
+    state = state_of(directory, retries, job)
+    if state.name in ("failed", "dead") and not state.retry and not store.is_finished(directory):
+        give_up(config, command)
+        state = state_of(directory, retries, job)
+    return state
+
+
+def give_up(config: Config, command: str = "") -> Result:
+    """Writes the record of a run whose retries are spent."""
+    last = attempts.load(config.directory)
+    times = "once" if last.failures == 1 else f"{last.failures} times in a row without a new checkpoint"
+    return write_failed(config, f"failed {times}: {last.reason}", command)
+
+
+def _forget_failures(config: Config) -> None:
+    last = attempts.settle(config.directory)
+    if last.failures:
+        last.failures = 0
+        attempts.save(config.directory, last)
+
+
+@contextmanager
+def _counted(config: Config, command: str, in_sweep: bool) -> Iterator[None]:
+    """Within the context this process attempts the run; how it ends is written to attempts.json."""
+    last = attempts.begin(config.directory)
     try:
-        with backstop(config.launch, partial(_cut_off, config, state, attempts.checkpoint_time(directory))):
-            result = run(config, command)
+        with end_in_time(config.launch, partial(_cut_off, config, last, attempts.checkpoint_time(config.directory))):
+            yield
     except UserError as error:
-        _note(config, state, "refused", str(error))
+        _end(config, last, "refused", str(error))
         raise
     except Exception as error:
         if isinstance(error, Interrupted):
-            _note(config, state, "stopped")
+            _end(config, last, "stopped")
             raise
         text = f"{type(error).__name__}: {first_line(error)}"
-        _note(config, state, "failed", text)
-        again = counted and state.failures <= config.launch.retries
-        if counted and not again:
+        _end(config, last, "failed", text)
+        again = in_sweep and last.failures <= config.launch.retries
+        if in_sweep and not again:
             give_up(config, command)
         if os.environ.get("SNS_DEBUG") or os.environ.get("HYDRA_FULL_ERROR"):
             raise
         raise Fault(f"{text} (SNS_DEBUG=1 shows the trace)", again) from error
     except BaseException:  # a second Ctrl-C
-        _note(config, state, "stopped")
+        _end(config, last, "stopped")
         raise
-    _note(config, state, "over")
-    return result
+    _end(config, last, "finished")
 
 
-def _cut_off(config: Config, state: Attempts, mark: float | None) -> str:
-    """Notes that the box of time ended before the run could stop; `mark`: its checkpoint when it
-    began.
+def _end(config: Config, last: Attempts, state: str, reason: str | None = None) -> None:
+    with suppress(UserError):  # a full disk: what ended the attempt is the better message
+        attempts.end(config.directory, last, state, reason)
 
-    Refused, and so tried last, where it had most of a box and got nowhere.
+
+def _cut_off(config: Config, last: Attempts, checkpoint: float | None) -> str:
+    """Writes down that the time budget ended before the run could stop, and returns a line that
+    says so.
+
+    `checkpoint`: when the newest one was written before this attempt. A run that had most of a
+    budget and wrote none counts as refused, so that later launches try it last.
     """
-    nowhere = attempts.checkpoint_time(config.directory) == mark
-    if nowhere and had_its_share(config.launch, time.time() - state.started):
+    no_progress = attempts.checkpoint_time(config.directory) == checkpoint
+    if no_progress and had_its_share(config.launch, time.time() - last.started):
         reason = f"launch.budget={config.launch.budget} is too short for it to reach a checkpoint: give it more"
-        _note(config, state, "refused", reason)
+        _end(config, last, "refused", reason)
         return f"error: {config.run_id}: {reason}"
-    _note(config, state, "stopped")
-    return f"{config.run_id} is cut off where it cannot stop; it goes on from its last checkpoint"
-
-
-def _note(config: Config, state: Attempts, how: str, reason: str | None = None) -> None:
-    try:
-        attempts.end(config.directory, state, how, reason)
-    except UserError:  # a full disk: what ended the attempt is the better message
-        state.state, state.reason = how, reason
-
-
-def _reopen(config: Config, counted: bool) -> None:
-    """Takes back a failed record where it may be tried again."""
-    directory = config.directory
-    if not store.is_finished(directory) or store.read(directory).result.status != "failed":
-        return
-    if not counted or attempts.load(directory).failures <= config.launch.retries:
-        (directory / store.RESULT).unlink()
-
-
-def give_up(config: Config, command: str = "") -> Result:
-    """Writes the record of a run whose retries are spent."""
-    state = attempts.load(config.directory)
-    times = "once" if state.failures == 1 else f"{state.failures} times in a row without a new checkpoint"
-    return write_failed(config, f"failed {times}: {state.reason}", command)
+    _end(config, last, "stopped")
+    return f"{config.run_id} is cut off where it cannot stop; it resumes from its last checkpoint"

@@ -1,5 +1,5 @@
-"""How long a run will take on this device, from a few real updates on random images: the right
-order, not a promise."""
+"""How long a run will take on this device, from a few real updates on random images: the order of
+magnitude, not a promise."""
 
 import time
 from collections.abc import Callable
@@ -22,13 +22,12 @@ SIZES = {
     "cifar100": (50_000, 10_000, 3, 32, 100),
     "stl10": (5_000, 8_000, 3, 96, 10),
 }
-PASS = {"cpu": 4, "cuda": 1_024}  # images of a timed pass, at most: enough to load the device, soon over
+PASS = {"cpu": 4, "cuda": 1_024}  # images of a timed pass, at most: enough to load the device, and quick
 
 
 @dataclass(frozen=True)
-class Pace:
-    """Seconds of training and of evaluating one image, and of what an update costs whatever its
-    batch."""
+class Cost:
+    """Seconds to train on one image, to evaluate one, and of an update without its images."""
 
     image: float
     evaluation: float
@@ -36,21 +35,21 @@ class Pace:
 
 
 def run_seconds(config: Config) -> float:
-    """Estimated seconds of training and evaluating this run; npz data are taken to be as large as
-    CIFAR-10."""
+    """Estimated seconds of training and evaluating this run; npz data are taken to have CIFAR-10's
+    size."""
     train, test, *_ = SIZES.get(config.data.name, SIZES["cifar10"])
     train = min(train, config.data.subset or train)
     test = min(test, config.data.test_subset or test)
     device = choose_device(config.train.device)
-    pace = _pace(config, device, min(config.batch.size, PASS[device.type]))
-    epoch = pace.image * train + pace.update * train / config.batch.size
-    return config.train.epochs * (epoch + pace.evaluation * (train + test) / config.measure.every)
+    cost = _cost(config, device, min(config.batch.size, PASS[device.type]))
+    epoch = cost.image * train + cost.update * train / config.batch.size
+    return config.train.epochs * (epoch + cost.evaluation * (train + test) / config.measure.every)
 
 
-_timed: dict[str, Pace] = {}  # both regimes of a cell often share a pass size
+_timed: dict[str, Cost] = {}  # both regimes of a cell often share a pass size
 
 
-def _pace(config: Config, device: torch.device, count: int) -> Pace:
+def _cost(config: Config, device: torch.device, count: int) -> Cost:
     images, precision = f"{config.data.name} {config.data.resolution}", config.train.precision
     key = f"{images} {config.model} {config.method} {precision} {device} {count}"
     if key not in _timed:
@@ -59,7 +58,7 @@ def _pace(config: Config, device: torch.device, count: int) -> Pace:
     return _timed[key]
 
 
-def _time(config: Config, device: torch.device, count: int) -> Pace:
+def _time(config: Config, device: torch.device, count: int) -> Cost:
     """Times passes of `count` random images, then the penalty and the optimizer alone."""
     *_, channels, side, classes = SIZES.get(config.data.name, SIZES["cifar10"])
     side = config.data.resolution or side
@@ -82,7 +81,7 @@ def _time(config: Config, device: torch.device, count: int) -> Pace:
 
     image = _seconds(lambda: problem.backward(risk, x, 1.0), device) / count
     evaluation = _seconds(lambda: evaluate(net, x, y, count, None), device) / count
-    return Pace(image, evaluation, _seconds(update, device))
+    return Cost(image, evaluation, _seconds(update, device))
 
 
 def _seconds(work: Callable[[], object], device: torch.device) -> float:

@@ -1,7 +1,7 @@
 #!/bin/bash
-# One run of a grid. Array task N trains line N + 1 of the file of tasks; hydra/launcher=slurm fills in the settings.
-# The run is a step of its own, so that this shell outlives it: whatever ends the run before its time (the warning
-# before the time limit, preemption, a kill, the memory limit), the job is put back into the queue from here.
+# One run of a sweep. Array task N trains line N + 1 of the file of tasks; hydra/launcher=slurm fills in the settings.
+# The run is a step of its own, so that this shell outlives it. If the run ends early (the warning before the time
+# limit, preemption, a kill, the memory limit), this shell puts the job back into the queue.
 asked='' late='' child=''
 trap 'asked=1; [[ -n $child ]] && kill -USR2 "$child" 2>/dev/null' USR2 TERM   # srun passes USR2 on; TERM would end the step
 trap 'late=1' ALRM
@@ -20,14 +20,14 @@ requeue() { # why
     fi
     echo "job $id goes back into the queue ($1)"
     trap '' USR2 TERM   # Slurm now ends this shell
-    scontrol requeue "$id" || { echo "this Slurm does not requeue: launch the grid again"; exit 75; }
+    scontrol requeue "$id" || { echo "this Slurm does not requeue: launch the sweep again"; exit 75; }
     sleep 60
     exit 75
 }
 
 line=$(sed -n "$((SLURM_ARRAY_TASK_ID + 1))p" "$tasks")
 eval "words=(${line#* })"   # quoted by the launcher
-[[ -z $asked ]] || requeue 'told to stop before it began'
+[[ -z $asked ]] || requeue 'asked to stop before the run started'
 srun --ntasks=1 "${words[@]}" &
 child=$!
 [[ -z $asked ]] || kill -USR2 "$child"   # it came while the step was being started
@@ -40,6 +40,6 @@ while :; do
 done
 [[ -z $timer ]] || kill "$timer" 2>/dev/null
 case $code in
-    0 | 1 | 2) exit "$code" ;;   # over, or an error that another attempt would meet again
+    0 | 1) exit "$code" ;;   # finished, or an error that another attempt would meet again
     *) requeue "the run ended with code $code" ;;
 esac

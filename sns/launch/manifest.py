@@ -1,5 +1,5 @@
-"""manifest.json of a grid: every run that was ever asked for, written before the first of them
-starts."""
+"""manifest.json of an experiment: every run that was ever launched, written before the first of
+them starts."""
 
 import json
 import time
@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from sns.common.errors import UserError, first_line
+from sns.common.files import write_text
 
 FILE = "manifest.json"
 
@@ -22,7 +23,25 @@ def read(folder: Path) -> dict[str, Any]:
     except FileNotFoundError:
         return {"launches": [], "runs": {}}
     except (OSError, ValueError, KeyError, TypeError) as error:
-        raise UserError(f"{file} is damaged ({first_line(error)}): delete it; the next launch writes it anew") from None
+        raise UserError(
+            f"{file} is damaged ({first_line(error)}): delete it; the next launch writes a new one"
+        ) from None
+
+
+def add(folder: Path, runs: dict[str, list[str]], launch: dict[str, Any]) -> None:
+    """Adds `runs` to the manifest of the experiment in `folder`, atomically; UserError where it
+    cannot be written."""
+    before = read(folder)
+    after = merge(before, runs, launch)
+    if after == before:
+        return
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        write_text(folder / FILE, json.dumps(after, indent=1) + "\n")
+    except OSError as error:
+        raise UserError(
+            f"{folder / FILE} cannot be written ({first_line(error)}): make room or name another folder by results=..."
+        ) from None
 
 
 def merge(before: dict[str, Any], runs: dict[str, list[str]], launch: dict[str, Any]) -> dict[str, Any]:
@@ -33,14 +52,14 @@ def merge(before: dict[str, Any], runs: dict[str, list[str]], launch: dict[str, 
     nothing.
     """
     launches: list[dict[str, Any]] = list(before["launches"])
-    index = next((i for i, known in enumerate(launches) if _lasting(known) == _lasting(launch)), len(launches))
+    index = next((i for i, entry in enumerate(launches) if _lasting(entry) == _lasting(launch)), len(launches))
     if index == len(launches):
         launches.append(launch)
-    asked = {
+    added = {
         run_id: {"overrides": overrides, "hash": run_id.rpartition("__")[2], "launch": index}
         for run_id, overrides in runs.items()
     }
-    return {"launches": launches, "runs": before["runs"] | asked}
+    return {"launches": launches, "runs": before["runs"] | added}
 
 
 def _lasting(launch: dict[str, Any]) -> dict[str, Any]:
@@ -48,7 +67,7 @@ def _lasting(launch: dict[str, Any]) -> dict[str, Any]:
 
 
 def launch_of(command: Sequence[str], described: dict[str, Any]) -> dict[str, Any]:
-    """What one launch has in common: the command, the code and the versions. `described`:
-    record.environment's."""
-    kept = {key: described[key] for key in ("python", "packages", "commit", "dirty")}
-    return {"command": " ".join(command), **kept, "time": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())}
+    """What the runs of one launch share: command, code and versions. `described`: the environment,
+    by `sns.record.environment`."""
+    shared = {key: described[key] for key in ("python", "packages", "commit", "dirty")}
+    return {"command": " ".join(command), **shared, "time": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())}

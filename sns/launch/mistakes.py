@@ -1,4 +1,4 @@
-"""A mistyped command line told in one sentence, with the nearest word that exists."""
+"""A mistake in the command line, explained in one sentence with the nearest word that exists."""
 
 import re
 from pathlib import Path
@@ -13,18 +13,17 @@ KEY = re.compile(r"Could not override '\+*([^'@]+)'|Could not append to config\.
 
 
 def explain(error: Exception, configs: Path) -> str:
-    """What is wrong with the words of the command line, in one sentence; `configs`: the folder of
-    their groups."""
+    """What is wrong with the command line, in one sentence. `configs`: the folder of its groups."""
     if isinstance(error, MissingConfigException) and error.missing_cfg_file and error.options:
         group, _, name = error.missing_cfg_file.rpartition("/")
         return f"there is no {group}={name}{nearest(name, error.options)}; choose one of {', '.join(error.options)}"
     if isinstance(error, OverrideParseException):
         return f"{error.override!r} cannot be read as KEY=VALUE ({first_line(error)})"
-    found = KEY.search(str(error))
-    if found is None:
+    match = KEY.search(str(error))
+    if match is None:
         return first_line(error)
-    key = found.group(1) or found.group(2)
-    if found.group(2):
+    key = match.group(1) or match.group(2)
+    if match.group(2):
         return f"{key} exists already: write {key}=VALUE without the +"
     groups = [entry.name for entry in configs.iterdir() if entry.is_dir() and entry.name != "hydra"]
     return unknown_key(key, known_options(), groups)

@@ -1,4 +1,4 @@
-"""A queue of runs over slots on one machine: a fresh process for each run, pinned to its device."""
+"""A queue of runs over slots on one machine: a new process for each run, bound to its device."""
 
 import os
 import signal
@@ -11,14 +11,14 @@ from types import FrameType
 
 from sns.common.errors import UserError
 from sns.config.schema import LaunchConfig
-from sns.train.stop import Handlers, Interrupted
+from sns.train.stop import RESUMABLE, Handlers, Interrupted
 
 POLL = 0.1  # seconds
 
 
 @dataclass(frozen=True)
 class Slot:
-    """A place where one run trains at a time, and what its process finds in the environment."""
+    """A place where one run trains at a time, and the environment variables of its process."""
 
     name: str
     environment: tuple[tuple[str, str], ...]
@@ -45,14 +45,15 @@ def visible_gpus(environment: Mapping[str, str], count: int) -> list[str]:
 def slots_for(
     device: str, threads: int | None, launch: LaunchConfig, gpus: Sequence[str], cores: int, runs: int
 ) -> list[Slot]:
-    """One slot for each GPU, or `launch.per_gpu`, or for each group of `launch.gpus_per_run`; on
-    CPUs `launch.processes`, the cores divided between them.
+    """The slots of this machine, at most `runs`.
 
-    `device` and `threads` are train.device and train.threads; `gpus` names the visible ones; no
-    more slots than `runs` are made. UserError for a device that cannot be shared out.
+    On GPUs, `launch.per_gpu` slots for each GPU, or for each group of `launch.gpus_per_run`. On
+    CPUs, `launch.processes` slots that share the cores. `device` and `threads` are train.device and
+    train.threads; `gpus` names the visible GPUs. UserError for a device that several runs cannot
+    share.
     """
     if device not in ("auto", "cuda", "cpu"):
-        raise UserError(f"train.device={device} cannot be shared out by hydra/launcher=local: leave it at auto")
+        raise UserError(f"train.device={device} cannot be divided by hydra/launcher=local: leave it at auto")
     if device == "cuda" and not gpus:
         raise UserError("train.device=cuda asks for a GPU, but none is visible; use train.device=cpu")
     each = launch.gpus_per_run
@@ -70,10 +71,10 @@ def slots_for(
 
 
 class Relay(Handlers):
-    """Within the context a signal to stop is noted and passed on to the processes that `passes`
-    names.
+    """Within the context a signal to stop is noted and passed on by `passes`, as SIGTERM.
 
-    The second one kills them. A signal that was ignored on entry (nohup) stays so.
+    A second Ctrl-C is passed on as SIGKILL. A signal that was ignored on entry (nohup) stays
+    ignored.
     """
 
     NAMES = ("SIGINT", "SIGTERM", "SIGHUP", "SIGUSR2")
@@ -101,17 +102,16 @@ class Pool:
         say: Callable[[str], None] = print,
         admits: Callable[[str], bool] = lambda name: True,
     ) -> None:
-        """`admits`: asked right before a task is started, by its name; a task that it does not
-        admit is dropped."""
+        """`admits`: whether the task of this name may start, asked right before its start; if not,
+        it is dropped."""
         self.slots, self.retries, self.say, self.admits = list(slots), retries, say, admits
         self.running: dict[Slot, tuple[Task, subprocess.Popen[bytes]]] = {}
 
     def run(self, tasks: Sequence[Task]) -> dict[str, int]:
-        """The last exit code of every task that was started, by its name, negative for a signal.
+        """The last exit code of every task that was started, by name, negative for a signal.
 
-        A task killed by a signal is started again, at most `retries` times, at the end of the
-        queue. Raises Interrupted, once all processes have ended, when this process is asked to
-        stop.
+        A task that a signal killed is put at the end of the queue, at most `retries` times.
+        Interrupted where this process is asked to stop, once all tasks have ended.
         """
         waiting, codes, killed = deque(tasks), dict[str, int](), dict[str, int]()
         with Relay(self._pass_on) as relay:
@@ -122,23 +122,23 @@ class Pool:
                         if not self.admits(task.name):
                             continue
                         self._start(slot, task)
-                        if relay.received:  # it came while the process was being made
+                        if relay.received:  # a signal came while the process was being started
                             self._pass_on(signal.SIGTERM)
                 for task, code in self._ended():
                     codes[task.name] = code
-                    self.say(f"{task.name}: {_told(code)} ({len(waiting)} waiting)")
+                    self.say(f"{task.name}: {_outcome(code)} ({len(waiting)} waiting)")
                     killed[task.name] = killed.get(task.name, 0) + (code < 0)
                     if code < 0 and killed[task.name] <= self.retries:
                         waiting.append(task)
                 time.sleep(POLL)
         if relay.received:
-            raise Interrupted(f"{relay.received}: every run was asked to save; the same command goes on")
+            raise Interrupted(f"{relay.received}: every run was asked to save; the same command resumes")
         return codes
 
     def _start(self, slot: Slot, task: Task) -> None:
         self.say(f"{task.name}: starts on {slot.name}")
         environment = os.environ | dict(slot.environment)
-        # a session of its own: Ctrl-C reaches the children through us alone, and once
+        # a session of its own: Ctrl-C reaches the children through this process alone, and once
         child = subprocess.Popen(task.command, env=environment, stdin=subprocess.DEVNULL, start_new_session=True)
         self.running[slot] = (task, child)
 
@@ -148,16 +148,16 @@ class Pool:
                 child.send_signal(number)
 
     def _ended(self) -> list[tuple[Task, int]]:
-        found: list[tuple[Task, int]] = []
+        ended: list[tuple[Task, int]] = []
         for slot, (task, child) in list(self.running.items()):
             code = child.poll()
             if code is not None:
                 del self.running[slot]
-                found.append((task, code))
-        return found
+                ended.append((task, code))
+        return ended
 
 
-def _told(code: int) -> str:
+def _outcome(code: int) -> str:
     if code < 0:
         return f"killed by {signal.Signals(-code).name}"
-    return {0: "over", 75: "stopped, resumable"}.get(code, f"ended with code {code}")
+    return {0: "finished", RESUMABLE: "stopped, resumable"}.get(code, f"ended with code {code}")

@@ -1,5 +1,4 @@
-"""One run over several GPUs of this machine: a process for each, started here as torchrun would
-start them."""
+"""One run over several GPUs of this machine: a process for each GPU, started as torchrun would."""
 
 import os
 import socket
@@ -9,19 +8,19 @@ from collections.abc import Sequence
 
 from sns.train.stop import RESUMABLE, Interrupted, StopSignal, hand_over
 
-POLL, GRACE = 0.05, 20.0  # seconds; how long the others of a process that died may take to notice
+POLL, GRACE = 0.05, 20.0  # seconds; how long processes may run on after another one failed
 
 
 def is_one_of_several() -> bool:
-    """Whether this process was started as one of a run's, by `start` or by torchrun."""
+    """Whether this process is one of several of a run, started by `start` or by torchrun."""
     return "RANK" in os.environ and "WORLD_SIZE" in os.environ
 
 
 def start(count: int, command: Sequence[str]) -> int:
-    """Runs `command` in `count` processes to their end; the exit code, that of the first process
-    that failed.
+    """Runs `command` in `count` processes; the exit code is that of the first one that failed, else
+    0.
 
-    A signal to stop is passed on, and Interrupted is raised once all have saved and left.
+    A signal to stop is passed on. Interrupted is raised once all processes have saved and ended.
     """
     with StopSignal() as stop:
         port = _port()
@@ -37,12 +36,12 @@ def start(count: int, command: Sequence[str]) -> int:
     if not failed and RESUMABLE in codes:
         hand_over(stop.received or "")
         raise Interrupted("stopped; the same command resumes it", stop.received or "")
-    own = [code for code in failed if code > 0]  # before those that were ended because of it
+    own = [code for code in failed if code > 0]  # the others may have been killed because of it
     return (own or failed or [0])[0]
 
 
 def _wait(processes: list["subprocess.Popen[bytes]"], stop: StopSignal) -> None:
-    """Until all have ended, or `GRACE` seconds after one of them failed."""
+    """Returns when all have ended, or `GRACE` seconds after one of them failed."""
     passed_on, failed_at = False, None
     while any(process.poll() is None for process in processes):
         if stop.received is not None and not passed_on:

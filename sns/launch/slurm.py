@@ -1,8 +1,8 @@
-"""A grid as one Slurm array: what is submitted, and what of it is still in Slurm's queue.
+"""A sweep as one Slurm array: what is submitted, and which runs Slurm still has.
 
-Each launch keeps a folder `results/runs/<grid>/slurm/<stamp>/`: `job.sh`, `tasks` (line N + 1: the
-run_id and the command of array task N), `job` (Slurm's number, once known) and the output of every
-task. Needs sbatch, squeue and scontrol, and no accounting.
+Each launch has a folder `results/runs/<experiment>/slurm/<stamp>/` with `job.sh`, `tasks` (line
+N + 1: the run_id and the command of array task N), `job` (Slurm's number, once there is one) and
+the output of every task. Needs sbatch, squeue and scontrol, and no accounting.
 """
 
 import os
@@ -25,9 +25,9 @@ Ask = Callable[..., str]
 
 @dataclass
 class Options:
-    """What each run asks of Slurm. Anything else that sbatch knows goes into `options`."""
+    """What each run asks of Slurm. Any other option of sbatch goes into `options`."""
 
-    timeout_min: int = 240  # of one session; a run that needs longer is requeued and goes on
+    timeout_min: int = 240  # of one session; a run that needs longer is requeued and resumes
     array_parallelism: int = 16  # runs at a time
     gpus: int = 1
     cpus: int = 4
@@ -36,7 +36,7 @@ class Options:
     account: str | None = None
     constraint: str | None = None
     qos: str | None = None
-    signal_delay_s: int = 120  # how long before the time limit a run is told to save
+    signal_delay_s: int = 120  # how long before the time limit Slurm signals a run to save
     options: dict[str, str | None] = field(default_factory=dict)  # such as {exclude: node7, exclusive: null}
     setup: list[str] = field(default_factory=list)  # shell lines before each run, such as module load cuda
     wait: bool = True  # False: submit and return
@@ -65,7 +65,7 @@ def arguments(options: Options, count: int, folder: Path) -> list[str]:
         "job-name": f"sns-{folder.parent.parent.name}",
         "array": f"0-{count - 1}%{options.array_parallelism}",
         "output": str(folder / "%a.log"),
-        "open-mode": "append",  # a requeued task goes on in the same file
+        "open-mode": "append",  # a requeued task appends to the same file
         "requeue": None,
         "signal": f"B:USR2@{options.delay}",  # to the shell of the job, whose trap is set in its first line
         "time": str(options.timeout_min),
@@ -84,8 +84,8 @@ def arguments(options: Options, count: int, folder: Path) -> list[str]:
 
 
 def submit(folder: Path, tasks: Sequence[Task], options: Options) -> str:
-    """Submits the tasks as one array and returns the job's number. `folder` is the grid's.
-    UserError with sbatch's own words where it refuses.
+    """Submits the tasks as one array and returns the job's number. `folder` is the
+    experiment's. UserError with sbatch's own message where it refuses.
     """
     place = folder / FOLDER / f"{time.strftime('%Y%m%d-%H%M%S')}-{secrets.token_hex(2)}"
     try:
@@ -94,8 +94,8 @@ def submit(folder: Path, tasks: Sequence[Task], options: Options) -> str:
         (place / "job.sh").write_text(_script(place, options))
     except OSError as error:
         raise UserError(f"{place} cannot be written ({first_line(error)}): make room or set results=...") from None
-    kept = ("SLURM_CONF", "SLURM_CLUSTERS")  # the rest describes the job that we may be in ourselves
-    environment = {key: value for key, value in os.environ.items() if key in kept or not key.startswith("SLURM_")}
+    site = ("SLURM_CONF", "SLURM_CLUSTERS")  # the other variables describe the job that this process may be in
+    environment = {key: value for key, value in os.environ.items() if key in site or not key.startswith("SLURM_")}
     command = ["sbatch", "--parsable", *arguments(options, len(tasks), place.resolve()), str(place / "job.sh")]
     try:
         answer = _ask(*command, environment=environment)
@@ -125,12 +125,12 @@ def _ask(*command: str, environment: Mapping[str, str] | None = None) -> str:
         done = subprocess.run(command, capture_output=True, text=True, check=False, env=environment)
     except FileNotFoundError:
         raise UserError(
-            f"{command[0]} is not here: hydra/launcher=slurm is for a machine that submits to Slurm; "
+            f"{command[0]} is not installed here: hydra/launcher=slurm is for a machine that submits to Slurm; "
             "use hydra/launcher=local"
         ) from None
     if done.returncode:
-        said = done.stderr.strip().splitlines()
-        raise UserError(f"{command[0]} refuses: {said[-1] if said else f'code {done.returncode}'}")
+        lines = done.stderr.strip().splitlines()
+        raise UserError(f"{command[0]} refuses: {lines[-1] if lines else f'code {done.returncode}'}")
     return done.stdout
 
 
@@ -143,23 +143,22 @@ def active(ask: Ask = _ask) -> set[str] | None:
         return None
 
 
-def queued(folder: Path, ask: Ask = _ask) -> dict[str, str]:
-    """The runs of the grid in `folder` that Slurm still has, waiting or running, each with its task
-    `<job>_<index>`."""
-    launches = sorted((folder / FOLDER).glob("*/job"))
+def queued(*folders: Path, ask: Ask = _ask) -> dict[str, str]:
+    """The runs of the experiments in `folders` that Slurm still has, waiting or running: run_id to
+    task `<job>_<index>`."""
+    launches = sorted(file for folder in folders for file in (folder / FOLDER).glob("*/job"))
     now = active(ask) if launches else None
-    found: dict[str, str] = {}
+    tasks: dict[str, str] = {}
     for file in launches if now else ():
         job = file.read_text().strip()
         for index, line in enumerate((file.parent / "tasks").read_text().splitlines()):
             if now and f"{job}_{index}" in now:
-                found[line.split(" ", 1)[0]] = f"{job}_{index}"
-    return found
+                tasks[line.split(" ", 1)[0]] = f"{job}_{index}"
+    return tasks
 
 
 def wait(job: str, pause: float = 5.0) -> None:
-    """Returns once Slurm has no task of the job any more. A Slurm that does not answer is asked
-    again."""
+    """Returns once Slurm has no task of the job left; asks again where Slurm does not answer."""
     while True:
         now = active()
         if now is not None and not any(name.split("_")[0] == job for name in now):

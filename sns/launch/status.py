@@ -1,9 +1,12 @@
-"""Where a grid stands, read from its folder alone: starts at once, since it needs neither torch nor
-pandas."""
+"""The state of every run of an experiment, read from its folder alone.
+
+Starts at once, since it needs neither torch nor pandas.
+"""
 
 import json
 import time
 from collections import Counter
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -12,18 +15,16 @@ from rich.table import Table
 
 from sns.common.errors import UserError, first_line
 from sns.launch import manifest, slurm
-from sns.record import attempts
-from sns.record.attempts import Attempts
+from sns.record import attempts, store
+from sns.record.schema import Result
+from sns.record.state import STATES, RunState, state_of
 from sns.train.progress import PROGRESS, clock
-
-ORDER = ("running", "stopped", "died", "queued", "failed", "refused", "damaged", "diverged", "done")
-RESULT, CONFIG = "result.json", "config.yaml"
 
 
 @dataclass(frozen=True)
 class Line:
     """One run. `where`: host or Slurm task; `percent` of its updates; `left` in seconds; `stops`:
-    how often it was stopped or died and went on.
+    how often it started again.
     """
 
     run_id: str
@@ -37,7 +38,7 @@ class Line:
 
 
 def experiments(results: Path) -> list[Path]:
-    """The grids in a results folder; UserError if there are none."""
+    """The folders of the experiments in a results folder; UserError if there are none."""
     folders = [path for path in sorted((results / "runs").glob("*")) if path.is_dir()]
     if not folders:
         raise UserError(f"{results}/runs holds no experiment: nothing was launched with results={results} yet")
@@ -45,84 +46,63 @@ def experiments(results: Path) -> list[Path]:
 
 
 def lines(folder: Path) -> list[Line]:
-    """Every run of the grid in `folder`, in the manifest or only on disk."""
-    known = list(manifest.read(folder)["runs"])
-    found = sorted(path.parent.name for name in (CONFIG, RESULT, attempts.FILE) for path in folder.glob(f"*/{name}"))
-    queue = slurm.queued(folder)
-    return [_line(folder / run_id, queue.get(run_id, "")) for run_id in dict.fromkeys([*known, *found])]
+    """Every run of the experiment in `folder`: those of its manifest, then others on disk."""
+    listed = [folder / run_id for run_id in manifest.read(folder)["runs"]]
+    jobs = slurm.queued(folder)
+    directories = dict.fromkeys([*listed, *store.run_directories(folder)])
+    return [_line(directory, jobs.get(directory.name, "")) for directory in directories]
 
 
 def _line(directory: Path, job: str) -> Line:
-    state, progress = attempts.load(directory), _json(directory / PROGRESS) or {}
-    stops = max(0, state.begun - 1)
-    if (directory / RESULT).is_file():
-        return _over(directory, stops)
+    state, last, progress = state_of(directory, job=job), attempts.load(directory), _progress(directory)
     step, total = progress.get("step"), progress.get("total")
-    seen: dict[str, Any] = {
-        "percent": 100 * step / total if step is not None and total else None,
-        "epoch": progress.get("epoch"),
-    }
-    if attempts.alive(directory, state):
-        left = progress.get("seconds_left")
-        if left is not None:
-            left = max(0.0, left - (time.time() - progress["time"]))
-        return Line(directory.name, "running", _where(state), left=left, stops=stops, **seen)
-    if job:
-        note = "goes on when Slurm starts it again" if state.begun else ""
-        return Line(directory.name, "queued", f"Slurm {job}", stops=stops, note=note, **seen)
-    name, note = _ended(state)
-    return Line(directory.name, name, "", stops=stops, note=note, **seen)
+    seen: dict[str, Any] = {"percent": 100 * step / total if step is not None and total else None}
+    seen |= {"epoch": progress.get("epoch"), "where": f"Slurm {job}" if state.name == "queued" else ""}
+    if state.name == "running":
+        seen["where"] = f"{last.host} Slurm {last.job}" if last.job else f"{last.host} pid {last.pid}"
+        if "seconds_left" in progress:
+            seen["left"] = max(0.0, progress["seconds_left"] - (time.time() - progress["time"]))
+    elif state.name == "done" and state.result is not None:
+        seen |= {"percent": 100.0, "epoch": state.result.final["epoch"]}
+    return Line(directory.name, state.name, stops=max(0, last.begun - 1), note=_note(state, last.begun), **seen)
 
 
-def _over(directory: Path, stops: int) -> Line:
-    result = _json(directory / RESULT)
-    if result is None or "status" not in result:
-        return Line(directory.name, "damaged", note=f"{RESULT} cannot be read")
-    if result["status"] == "ok":
-        final = result["final"]
-        note = f"test accuracy {final['test_accuracy']:.4f}, gap {final['gap']:.4f}"
-        return Line(directory.name, "done", percent=100.0, epoch=final["epoch"], stops=stops, note=note)
-    return Line(directory.name, result["status"], stops=stops, note=_short(result["reason"]))
+def _note(state: RunState, begun: int) -> str:
+    """What a reader of the page wants to know besides the state."""
+    if state.name == "done" and state.result is not None:
+        return summary_of(state.result)
+    if state.name == "queued":
+        return "resumes when Slurm starts it again" if begun else ""
+    if state.name in ("stopped", "dead"):
+        return "the next launch resumes it from its last checkpoint"
+    return first_line(Exception(state.reason)) if state.reason else ""
 
 
-def _ended(state: Attempts) -> tuple[str, str]:
-    """Of a run that is neither over nor running nor queued: what it waits for."""
-    if state.begun == 0:
-        return "queued", ""
-    if state.state in ("failed", "refused"):
-        return state.state, _short(state.reason)
-    if state.state == "stopped":
-        return "stopped", "saved; the next launch goes on"
-    return "died", "the next launch goes on from its checkpoint"
+def summary_of(result: Result) -> str:
+    """The end of a finished run in a few words."""
+    return f"test accuracy {result.final['test_accuracy']:.4f}, gap {result.final['gap']:.4f}"
 
 
-def _where(state: Attempts) -> str:
-    return f"{state.host} Slurm {state.job}" if state.job else f"{state.host} pid {state.pid}"
-
-
-def _short(reason: str | None) -> str:
-    return first_line(Exception(reason or "no reason given"))
-
-
-def _json(file: Path) -> dict[str, Any] | None:
+def _progress(directory: Path) -> dict[str, Any]:
+    """progress.json, {} where it cannot be read."""
     try:
-        content = json.loads(file.read_text(encoding="utf-8"))
+        content = json.loads((directory / PROGRESS).read_text(encoding="utf-8"))
     except (OSError, ValueError):
-        return None
-    return content if isinstance(content, dict) else None
+        return {}
+    return content if isinstance(content, dict) else {}
 
 
-def table(name: str, found: list[Line]) -> Table:
-    """The runs as a table: what moves first, what is done last."""
-    made = Table("run", "state", "where", "epoch", "%", "left", "resumed", "note", title=name, title_justify="left")
-    for line in sorted(found, key=lambda line: ORDER.index(line.state)):
+def table(name: str, runs: Sequence[Line]) -> Table:
+    """The runs as a table, in the order of STATES: running ones first, finished ones last."""
+    page = Table("run", "state", "where", "epoch", "%", "left", "resumed", "note", title=name, title_justify="left")
+    for line in sorted(runs, key=lambda line: STATES.index(line.state)):
         epoch, percent = (("" if value is None else f"{value:.4g}") for value in (line.epoch, line.percent))
         left, stops = "" if line.left is None else clock(line.left), str(line.stops or "")
-        made.add_row(line.run_id, line.state, line.where, epoch, percent, left, stops, line.note)
-    return made
+        page.add_row(line.run_id, line.state, line.where, epoch, percent, left, stops, line.note)
+    return page
 
 
-def summary(found: list[Line]) -> str:
+def summary(runs: Sequence[Line]) -> str:
     """One line: how many runs are in which state."""
-    counts = Counter(line.state for line in found)
-    return f"{len(found)} runs: " + ", ".join(f"{counts[name]} {name}" for name in ORDER if counts[name])
+    counts = Counter(line.state for line in runs)
+    return f"{len(runs)} runs: " + ", ".join(f"{counts[name]} {name}" for name in STATES if counts[name])

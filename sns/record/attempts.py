@@ -1,37 +1,38 @@
-"""How often a run was begun and how each attempt ended: attempts.json in the run directory, outside
-the record.
+"""The attempts at one run, counted in attempts.json: how often it started and how each start ended.
 
-The process that trains writes it; one that is killed leaves its attempt open, and whoever looks
-next counts it as dead. Reading needs no torch, so that a status page starts at once.
+The file stands in the run directory and is no part of the record. The process that trains writes
+it. A process that is killed leaves its attempt marked as running; the next launch counts it as a
+death (`settle`). `sns.record.state` says what the file means for the state of the run.
 """
 
 import json
 import os
 import socket
 import time
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
 
 from sns.common.errors import UserError
 from sns.record import lock
 
 FILE = "attempts.json"
-ELSEWHERE = 120.0  # seconds until what another machine wrote is surely seen on a shared file system
+ELSEWHERE = 120.0  # seconds until this machine surely sees on a shared disk what another one wrote
 LAUNCHER = "SNS_LAUNCHER"  # set by the launchers that start a process for each run
+EARLIER = {"new": "to do", "open": "running", "died": "dead", "over": "finished"}  # names in older files
 
 
 @dataclass
 class Attempts:
-    """What became of the attempts at one run.
+    """The attempts at one run so far.
 
-    state: new | open | stopped (resumable) | refused (an error the user can mend) | failed | died |
-    over.
+    state: how the last one stands or ended: to do (there was none) | running | stopped (it saved) |
+    refused (an error that the user can fix) | failed | dead (its process was killed) | finished.
     """
 
-    state: str = "new"
+    state: str = "to do"
     begun: int = 0
     stopped: int = 0
-    failures: int = 0  # in a row, without a new checkpoint in between
+    failures: int = 0  # failed or dead in a row, without a new checkpoint in between
     reason: str | None = None  # of the last failure or refusal, on one line
     checkpoint: float | None = None  # when the checkpoint was written that the last failure left
     host: str = ""
@@ -41,18 +42,19 @@ class Attempts:
 
 
 def load(directory: Path) -> Attempts:
-    """The attempts so far; none where the file is absent or damaged, since no result rests on
-    it."""
+    """The content of the file; no attempts where it is missing or damaged, since no result depends
+    on it."""
     try:
         content = json.loads((directory / FILE).read_text(encoding="utf-8"))
-        known = {entry.name for entry in fields(Attempts)}
-        return Attempts(**{key: value for key, value in content.items() if key in known})
+        names = {entry.name for entry in fields(Attempts)}
+        attempts = Attempts(**{key: value for key, value in content.items() if key in names})
+        return replace(attempts, state=EARLIER.get(attempts.state, attempts.state))
     except (OSError, ValueError, TypeError, AttributeError):
         return Attempts()
 
 
 def save(directory: Path, attempts: Attempts) -> None:
-    """Writes the file whole or not at all; UserError where the folder takes no file."""
+    """Writes the file atomically; UserError where the folder cannot be written to."""
     aside = directory / f".{FILE}.{os.getpid()}.tmp"
     try:
         directory.mkdir(parents=True, exist_ok=True)
@@ -67,40 +69,51 @@ def save(directory: Path, attempts: Attempts) -> None:
 
 
 def begin(directory: Path) -> Attempts:
-    """Notes that this process trains the run from here on."""
-    attempts = settle(directory)
-    attempts.state, attempts.begun = "open", attempts.begun + 1
-    attempts.host, attempts.pid, attempts.job = socket.gethostname(), os.getpid(), job_name()
-    attempts.started = time.time()
+    """Writes down that this process starts to train the run."""
+    attempts = replace(current(directory), state="running", host=socket.gethostname(), pid=os.getpid())
+    attempts = replace(attempts, begun=attempts.begun + 1, job=job_name(), started=time.time())
     save(directory, attempts)
     return attempts
 
 
 def end(directory: Path, attempts: Attempts, state: str, reason: str | None = None) -> None:
-    """Notes how the attempt ended."""
-    if state in ("failed", "died"):
-        mark = checkpoint_time(directory)
-        attempts.failures = 1 if mark != attempts.checkpoint else attempts.failures + 1
-        attempts.checkpoint = mark
-    attempts.stopped += state == "stopped"
-    attempts.state, attempts.reason = state, reason
+    """Writes down how the attempt ended, in `attempts` and then in the file."""
+    vars(attempts).update(vars(_ended(directory, attempts, state, reason)))
     save(directory, attempts)
 
 
-def settle(directory: Path) -> Attempts:
-    """The attempts, an open one whose process is gone counted as a death."""
+def _ended(directory: Path, attempts: Attempts, state: str, reason: str | None) -> Attempts:
+    ended = replace(attempts, state=state, reason=reason, stopped=attempts.stopped + (state == "stopped"))
+    if state in ("failed", "dead"):
+        newest = checkpoint_time(directory)
+        ended.failures = attempts.failures + 1 if newest == attempts.checkpoint else 1
+        ended.checkpoint = newest
+    return ended
+
+
+def current(directory: Path) -> Attempts:
+    """The attempts, where one whose process is gone counts as a death. Reads only."""
     attempts = load(directory)
-    if attempts.state == "open" and not alive(directory, attempts):
-        end(directory, attempts, "died", f"its process died without a word ({attempts.job or attempts.host})")
+    if attempts.state != "running" or alive(directory, attempts):
+        return attempts
+    where = attempts.job or attempts.host
+    return _ended(directory, attempts, "dead", f"its process was killed without a message ({where})")
+
+
+def settle(directory: Path) -> Attempts:
+    """`current`, written down: a death is counted once."""
+    attempts = current(directory)
+    if attempts != load(directory):
+        save(directory, attempts)
     return attempts
 
 
 def alive(directory: Path, attempts: Attempts) -> bool:
-    """Whether a process is at this run now, or was about to take its lock a moment ago."""
+    """Whether a process trains this run now, or is about to take its lock."""
     if lock.held(directory):
         return True
     age = time.time() - attempts.started
-    if attempts.state != "open" or attempts.pid == os.getpid():
+    if attempts.state != "running" or attempts.pid == os.getpid():
         return False
     if attempts.host != socket.gethostname():
         return age < ELSEWHERE

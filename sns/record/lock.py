@@ -1,15 +1,14 @@
-"""One process a run directory: on one machine, across machines, and whatever became of the owner
-before.
+"""One process a run directory, on one machine and across machines, also after a process was killed.
 
-Two means, because neither is enough. A flock ends with its process, but not every shared file
-system carries it from one machine to another. A claim, a small file `.claim.N` that says who owns
-the directory, goes everywhere; whether its owner lives is known on the owner's own machine by
-process id and start time, elsewhere by a heartbeat: the file is touched every `BEAT` seconds, and
-`STALE` seconds without a beat mean death.
+Two locks are needed, because neither is enough. A flock ends with its process, but some shared
+file systems do not pass it on to other machines. A claim is a small file `.claim.N` that names the
+owner of the directory, and every machine sees it. On the owner's machine, its process id and start
+time tell whether the owner is alive. Other machines look at the age of the file: the owner touches
+it every `BEAT` seconds, and is taken for dead after `STALE` seconds without a touch.
 
-Claims are numbered. A process may only create the one after the highest, and only where that one's
-owner is dead or has released it; creation is exclusive on every file system, so one process wins
-each number.
+Claims are numbered. A process may only create the claim after the highest one, and only where the
+owner of that one is dead or has released it. The creation of a file is exclusive on every file
+system, so exactly one process gets each number.
 """
 
 import errno
@@ -33,7 +32,7 @@ NO_FLOCK = {errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP, errno.EINVAL}
 
 @dataclass(frozen=True)
 class Owner:
-    """Who holds, or held, a run directory."""
+    """The process that holds, or held, a run directory."""
 
     host: str
     pid: int
@@ -66,16 +65,16 @@ def _kernel() -> str:
 
 
 def _began(pid: int) -> str | None:
-    """Start time of a live process, empty where the system does not tell; None for one that is gone
-    or a zombie."""
+    """Start time of a live process, empty where the system does not say; None for one that ended or
+    is a zombie."""
     try:
         fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()  # a name may hold spaces
     except OSError:
-        return None if Path("/proc/self/stat").exists() or not _answers(pid) else ""
+        return None if Path("/proc/self/stat").exists() or not _exists(pid) else ""
     return None if fields[0] in "ZX" else fields[19]
 
 
-def _answers(pid: int) -> bool:
+def _exists(pid: int) -> bool:
     try:
         os.kill(pid, 0)
     except ProcessLookupError:
@@ -87,19 +86,19 @@ def _answers(pid: int) -> bool:
 
 def _claims(directory: Path) -> list[Path]:
     """The claims, lowest number first."""
-    found = [path for path in directory.glob(".claim.*") if path.suffix[1:].isdigit()]
-    return sorted(found, key=lambda path: int(path.suffix[1:]))
+    claims = [path for path in directory.glob(".claim.*") if path.suffix[1:].isdigit()]
+    return sorted(claims, key=lambda path: int(path.suffix[1:]))
 
 
 def _alive(claim: Path, now: float) -> Owner | None:
-    """The owner if it holds the claim and lives, else None; `now` by the clock that stamps the
-    file's mtime."""
+    """The owner if it is alive and has not released the claim, else None. `now`: by the clock that
+    sets the file's mtime."""
     try:
         beat = claim.stat().st_mtime
         owner = Owner(**json.loads(claim.read_text()))
     except FileNotFoundError:
         return None
-    except (ValueError, TypeError):  # being written this instant, or never finished
+    except (ValueError, TypeError):  # being written now, or its writing was cut off
         return UNKNOWN if now - beat < BEAT else None
     if owner.released:
         return None
@@ -120,14 +119,14 @@ def held(directory: Path) -> bool:
 
 
 class RunLock:
-    """Holds the directory; UserError if another live process does. Ends with the process, however
-    it ends."""
+    """Holds the directory; UserError if another live process does. The end of this process, of any
+    kind, releases it."""
 
     def __init__(self, directory: Path) -> None:
         self.directory = directory
-        self.lost: str | None = None  # why it is no longer ours, once it is not
-        self._over = threading.Event()
-        self._last = time.monotonic()  # when this process last said that it lives
+        self.lost: str | None = None  # why this process no longer holds the directory, if so
+        self._released = threading.Event()
+        self._last = time.monotonic()  # when this process last touched the claim
 
     def __enter__(self) -> "RunLock":
         self._file: TextIO = (self.directory / ".lock").open("w")
@@ -161,7 +160,7 @@ class RunLock:
         draft.write_text(json.dumps(asdict(me)))
         try:
             claims = _claims(self.directory)
-            owner = _alive(claims[-1], draft.stat().st_mtime) if claims else None  # one clock for both: the server's
+            owner = _alive(claims[-1], draft.stat().st_mtime) if claims else None  # one clock: the file server
             if owner is not None and not (flock and owner.flock and _boot(owner) == _boot(me)):
                 raise self._refusal(owner)
             claim = self.directory / f".claim.{int(claims[-1].suffix[1:]) + 1 if claims else 1}"
@@ -169,31 +168,31 @@ class RunLock:
                 raise self._refusal(holder(self.directory))
         finally:
             draft.unlink(missing_ok=True)
-        for older in claims[:-1]:  # the last one stays for those who are reading the folder now
+        for older in claims[:-1]:  # the last one stays for processes that read the folder now
             older.unlink(missing_ok=True)
         return claim, me
 
     def _beat(self) -> None:
-        while not self._over.wait(BEAT):
+        while not self._released.wait(BEAT):
             self.beat()
 
     def beat(self) -> None:
-        """Tells other machines that this process lives, and learns whether one took the directory
+        """Shows other machines that this process is alive, and notes whether one took the directory
         over."""
         try:
             newest = _claims(self.directory)[-1:]
             if newest and newest != [self.claim]:
                 who = _alive(newest[0], time.time()) or "another process"
-                self.lost = f"{self.directory} was taken over by {who} while this process gave no sign of life"
+                self.lost = f"{self.directory} was taken over by {who} while this process did not touch its claim"
             os.utime(self.claim)
             self._last = time.monotonic()
         except OSError:
-            pass  # a file system that is away for a while: whoever writes next will say so
+            pass  # the file system is away for a while: the next write to it reports that
 
     def check(self) -> None:
-        """UserError if the directory is no longer ours, so that nothing is written over another's
-        work."""
-        if time.monotonic() - self._last > 3 * BEAT:  # stopped for a while, say: look before anything is written
+        """UserError if this process no longer holds the directory, so that it does not overwrite
+        what another one writes."""
+        if time.monotonic() - self._last > 3 * BEAT:  # after a pause of the process, say: look again first
             self.beat()
         if self.lost is not None:
             raise UserError(f"{self.lost}: this one ends here")
@@ -201,14 +200,14 @@ class RunLock:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        self._over.set()
+        self._released.set()
         try:
-            if self.lost is None and os.getpid() == self.me.pid:  # a fork that ends here gives nothing away
+            if self.lost is None and os.getpid() == self.me.pid:  # the end of a fork releases nothing
                 released = self.claim.with_name(f"{self.claim.name}.{os.getpid()}.tmp")
                 released.write_text(json.dumps(asdict(self.me) | {"released": True}))
                 released.replace(self.claim)
         except OSError:
-            pass  # then the next one finds a dead owner
+            pass  # then the next process sees a dead owner
         self._file.close()
 
 
@@ -217,12 +216,11 @@ def _boot(owner: Owner) -> str:
 
 
 def _create(claim: Path, draft: Path) -> bool:
-    """Makes `claim` with the content of `draft`, whole at once; False if another process was
-    first."""
+    """Creates `claim` with the content of `draft`, atomically; False if another one was first."""
     try:
         os.link(draft, claim)
     except FileExistsError:
-        return draft.stat().st_nlink == 2  # ours after all: NFS may answer a repeated request
+        return draft.stat().st_nlink == 2  # ours: NFS may have answered a repeated request
     except OSError:  # no hard links here
         try:
             with claim.open("x") as file:

@@ -150,12 +150,8 @@ def _table(path: Path, columns: Sequence[str], others: bool = False) -> "pd.Data
     return frame if others else frame[list(columns)]
 
 
-def read(directory: Path) -> Record:
-    """The record of one run directory.
-
-    Raises RecordError, naming the file and the fault, where the record is missing, damaged, partial
-    or of another schema.
-    """
+def read_result(directory: Path) -> Result:
+    """result.json of one run directory, without its tables; RecordError as `read`."""
     file = directory / RESULT
     try:
         content = json.loads(file.read_text(encoding="utf-8"))
@@ -172,9 +168,19 @@ def read(directory: Path) -> Record:
             f"{file} has schema {content['schema']}, this version reads {' and '.join(map(str, READABLE))}: "
             "use the version that wrote it"
         )
-    record = Record(directory, check(file, migrated(content)))
-    if record.result.status not in STATUSES:
-        raise RecordError(f"{file} has the unknown status {record.result.status!r}")
+    result = check(file, migrated(content))
+    if result.status not in STATUSES:
+        raise RecordError(f"{file} has the unknown status {result.status!r}")
+    return result
+
+
+def read(directory: Path) -> Record:
+    """The record of one run directory.
+
+    Raises RecordError, naming the file and the fault, where the record is missing, damaged, partial
+    or of another schema.
+    """
+    record = Record(directory, read_result(directory))
     if record.result.status == "ok" and record.history.empty:
         raise RecordError(f"{directory / HISTORY_CSV} has no rows although the run ended well: it is damaged")
     return record

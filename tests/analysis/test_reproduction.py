@@ -172,7 +172,7 @@ def cell_of(config: dict[str, Any], folder: Path) -> Cell:
     values |= {
         "epochs": config["train"]["epochs"],
         "batch_size": config["batch"]["size"],
-        "alpha": config["task"]["alpha"],
+        "measured": {"alpha": config["task"]["alpha"]},
     }
     record = Record(folder, Result(**values))
     return Cell(config["setting"], config["method"]["name"], config["batch"]["regime"], (record,))

@@ -1,5 +1,5 @@
-"""A grid in boxes of time: which runs come first, what may start, what a box says, and that nothing
-is lost."""
+"""A sweep within time budgets: which runs come first, what may start, what is reported, and that
+nothing is lost."""
 
 import dataclasses
 import json
@@ -14,17 +14,17 @@ from pathlib import Path
 
 import pytest
 from conftest import ROOT, TINY
-from hydra import initialize_config_dir
 from soak import differences
 
 from sns.common.errors import ConfigError
-from sns.config import units as words
+from sns.config import units
 from sns.config.schema import Config, LaunchConfig
-from sns.launch import budget, order, plan
+from sns.launch import budget, order
 from sns.launch.attempt import attempt
-from sns.launch.budget import Box
-from sns.launch.grid import Cell, Grid
+from sns.launch.budget import TimeBudget
 from sns.launch.pool import Pool, Slot, Task
+from sns.launch.run_sweep import Sweep
+from sns.launch.sweep import SweepRun, dry_run
 from sns.record import attempts, store
 from sns.train import result as finish_module
 from sns.train import stop as signals
@@ -37,17 +37,23 @@ FAST = ("measure.hessian=false", "measure.spectra=false", "train.epochs=1")
 
 
 @pytest.fixture(autouse=True)
-def no_box(monkeypatch: pytest.MonkeyPatch) -> None:
+def no_budget(monkeypatch: pytest.MonkeyPatch) -> None:
     """Whatever a test announces ends with it."""
     monkeypatch.setenv(BOX_END, "0")
     monkeypatch.delenv(BOX_END)
+
+
+def expanded(*words: str) -> list[Config]:
+    runs, errors = dry_run(words)
+    assert not errors
+    return [run.config for run in runs]
 
 
 @pytest.mark.parametrize(
     ("text", "seconds"), [("540", 540), ("540s", 540), ("9m", 540), ("1.5h", 5400), (".5 m", 30), ("20 s", 20)]
 )
 def test_lengths_of_time(text: str, seconds: float) -> None:
-    assert words.seconds(text) == seconds
+    assert units.seconds(text) == seconds
     assert LaunchConfig(budget=text).budget == text
 
 
@@ -85,24 +91,19 @@ def test_a_rank_is_the_first_entry_that_fits(tiny: Make) -> None:
     assert tiny(launch).run_id == tiny().run_id
 
 
-def launched(cells: list[Cell], act: Callable[[Cell], object] = lambda cell: None) -> list[Config]:
-    """What a grid of `cells` gives its launcher, in this order; the launcher does `act` with
-    each."""
+def launched(runs: list[SweepRun]) -> list[Config]:
+    """The configurations that a sweep of `runs` gives its launcher, in this order."""
     seen: list[Config] = []
-
-    def launch(todo: object) -> None:
-        seen.extend(cell.config for cell in todo if act(cell) is None)  # type: ignore[attr-defined]
-
-    Grid(cells, []).run(launch)
+    Sweep(runs, []).run(lambda todo: seen.extend(run.config for run in todo))
     return seen
 
 
-def test_every_cell_has_its_first_seed_before_any_has_two_and_what_is_begun_comes_before_what_is_new(
+def test_first_seeds_come_before_second_ones_and_begun_runs_before_new_ones(
     tiny: Make,
 ) -> None:
     launch = "launch.priority=['method=spectral','method=vanilla,decay']"
-    cells = [
-        Cell((), tiny(launch, *FAST, f"method={method}", f"seed={seed}"))
+    runs = [
+        SweepRun((), tiny(launch, *FAST, f"method={method}", f"seed={seed}"))
         for method in ("vanilla", "decay", "adversarial", "spectral")
         for seed in (1, 0)  # as the user names them
     ]
@@ -110,7 +111,7 @@ def test_every_cell_has_its_first_seed_before_any_has_two_and_what_is_begun_come
     def names(configs: list[Config]) -> list[str]:
         return [f"{config.method.name} {config.seed}" for config in configs]
 
-    assert names(launched(cells)) == [
+    assert names(launched(runs)) == [
         *("spectral 1", "vanilla 1", "decay 1", "adversarial 1"),
         *("spectral 0", "vanilla 0", "decay 0", "adversarial 0"),
     ]
@@ -119,16 +120,15 @@ def test_every_cell_has_its_first_seed_before_any_has_two_and_what_is_begun_come
             run(tiny(*FAST, f"method={method}", f"seed={seed}", "train.stop_after=1"))
     refused = tiny(*FAST, "method=spectral", "seed=1").directory
     attempts.end(refused, attempts.begin(refused), "refused", "no such archive")
-    assert names(launched(cells)) == [
+    assert names(launched(runs)) == [
         *("decay 1", "vanilla 1", "adversarial 1"),  # a begun run of a lower rank does not overtake
         *("spectral 0", "vanilla 0", "decay 0", "adversarial 0"),
-        "spectral 1",  # what was refused comes last of all
+        "spectral 1",  # a refused run comes last of all
     ]
 
 
 def test_the_papers_grids_begin_with_the_pilots() -> None:
-    with initialize_config_dir(str(ROOT / "configs"), version_base="1.3"):
-        configs = plan.expand(["experiment=table1", "seed=0,1", "results=/nowhere"])
+    configs = expanded("experiment=table1", "seed=0,1", "results=/nowhere")
     entries = configs[0].launch.priority
     ranks = [order.rank(config) for config in configs]
     assert set(ranks) == set(range(len(entries)))  # every entry is some cell's, and no cell is without
@@ -143,8 +143,7 @@ def test_the_papers_grids_begin_with_the_pilots() -> None:
 
 
 def test_the_short_table_is_the_papers_but_for_its_length() -> None:
-    with initialize_config_dir(str(ROOT / "configs"), version_base="1.3"):
-        long, short = (plan.expand([f"experiment={name}", "method=decay"]) for name in ("table1", "table1_short"))
+    long, short = (expanded(f"experiment={name}", "method=decay") for name in ("table1", "table1_short"))
     assert {config.directory.parent.name for config in short} == {"table1_short"}
     assert not {config.variant for config in long} & {config.variant for config in short}
     for a, b in zip(long, short, strict=True):
@@ -160,61 +159,61 @@ def note(config: Config, **seen: float) -> None:
     (config.directory / PROGRESS).write_text(json.dumps(seen))
 
 
-def test_a_box_admits_what_gets_somewhere_in_it(tiny: Make, clock: list[float]) -> None:
+def test_a_budget_admits_runs_that_reach_a_checkpoint_in_it(tiny: Make, clock: list[float]) -> None:
     one, sibling, other = tiny(), tiny("seed=1"), dataclasses.replace(tiny(), setting="another")
     clock[0] += 10  # imports
-    box = Box([one, sibling, other], LaunchConfig(budget="600s"))
-    assert box.end == pytest.approx(1000 + 600 - 30 - budget.EXIT * 10)
+    limit = TimeBudget([one, sibling, other], LaunchConfig(budget="600s"))
+    assert limit.end == pytest.approx(1000 + 600 - 30 - budget.EXIT * 10)
 
     def admitted(config: Config, left: float, own_process: bool = False) -> bool:
-        clock[0] = box.end - left
-        return box.admits(config.run_id, own_process)
+        clock[0] = limit.end - left
+        return limit.admits(config.run_id, own_process)
 
-    assert admitted(one, 300)  # nothing is known of any run: half of the box
+    assert admitted(one, 300)  # no measurement of any run: half of the budget
     assert not admitted(one, 200)
     note(other, start=30, longest=50)
-    assert admitted(one, 111)  # what is known of another setting is better than nothing
+    assert admitted(one, 111)  # a measurement of another setting is better than none
     assert not admitted(one, 109)
     note(sibling, start=5, longest=20)
-    assert admitted(one, 31)  # kin before strangers
+    assert admitted(one, 31)  # a similar run before others
     assert not admitted(one, 29)
     assert not admitted(one, 31, own_process=True)  # and the imports
     assert admitted(one, 41, own_process=True)
     note(one, start=50, longest=20)
-    assert not admitted(one, 119)  # itself before kin
+    assert not admitted(one, 119)  # itself before similar runs
     assert admitted(one, 121)
     note(one, start=50, longest=5000)
-    assert admitted(one, 300)  # no later box will be better
+    assert admitted(one, 300)  # no later budget will be better
     assert not admitted(one, 200)
 
 
-def test_a_box_says_what_it_did(tiny: Make, clock: list[float], capsys: pytest.CaptureFixture[str]) -> None:
+def test_the_report_of_a_budget(tiny: Make, clock: list[float], capsys: pytest.CaptureFixture[str]) -> None:
     configs = [tiny(*FAST, f"seed={seed}") for seed in range(6)]
     run(configs[0])
     note(configs[1], saved=2, total=6)
-    box = Box(configs, LaunchConfig(budget="9m"))
+    limit = TimeBudget(configs, LaunchConfig(budget="9m"))
 
-    def launch(cells: object) -> None:
+    def launch(runs: object) -> None:
         run(configs[1])
         note(configs[2], saved=4, total=6)
         note(configs[3], start=100, longest=1)
         clock[0] += 400
-        assert not box.admits(configs[3].run_id, own_process=False)
+        assert not limit.admits(configs[3].run_id, own_process=False)
 
-    assert Grid([Cell((), config) for config in configs], [], box).run(launch) == 75
+    assert Sweep([SweepRun((), config) for config in configs], [], limit).run(launch) == 75
     said = capsys.readouterr().out.splitlines()[-5:]
     ids = [config.run_id for config in configs]
     assert said == [
-        "box of 9m: 400 s used (0 to start), 1 finished, 1 advanced",
+        "time budget of 9m: 400 s used (0 to start), 1 finished, 1 advanced",
         f"  finished {ids[1]}: update 2 to 6 of 6",
         f"  advanced {ids[2]}: update 0 to 4 of 6",
-        f"4 left for the next box: {ids[2]}, {ids[3]}, {ids[4]} and 1 more; "
+        f"4 left for the next budget: {ids[2]}, {ids[3]}, {ids[4]} and 1 more; "
         "too little time was left to start 1 of them",
         "6 runs: 2 done, 4 to do",
     ]
 
 
-def test_the_pool_drops_what_is_not_admitted(tmp_path: Path) -> None:
+def test_the_pool_drops_tasks_that_are_not_admitted(tmp_path: Path) -> None:
     code = "import sys; open(sys.argv[1], 'w')"
     tasks = [Task(name, (sys.executable, "-c", code, str(tmp_path / name))) for name in "abcd"]
     asked: list[str] = []
@@ -229,7 +228,7 @@ def test_the_pool_drops_what_is_not_admitted(tmp_path: Path) -> None:
     assert sorted(path.name for path in tmp_path.iterdir()) == ["b", "d"]
 
 
-def test_a_run_is_told_of_the_box_by_its_environment(
+def test_a_run_reads_the_moment_to_stop_from_its_environment(
     tiny: Make, clock: list[float], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     clock[0] += 10
@@ -250,8 +249,8 @@ def test_a_run_is_told_of_the_box_by_its_environment(
 
 
 def test_no_evaluation_is_begun_that_may_not_end_in_time(tiny: Make, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The first one was never timed: it may take as long as an epoch. One that nothing precedes is
-    begun all the same, or no box would get past it."""
+    """The first one was never timed: it may take as long as an epoch. One that nothing precedes
+    begins all the same, or no budget would suffice for it."""
     expected: list[float] = []
     original = signals.Deadline.expect
     monkeypatch.setattr(signals.Deadline, "expect", lambda self, s: (expected.append(s), original(self, s))[1])
@@ -264,11 +263,11 @@ def test_no_evaluation_is_begun_that_may_not_end_in_time(tiny: Make, monkeypatch
     assert len(expected) == 2
 
 
-def test_the_last_measurements_stop_at_once_and_go_on_piece_by_piece(
+def test_the_last_measurements_stop_at_once_and_resume_piece_by_piece(
     tiny: Make, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """By a signal and by the clock, in the midst of a piece; no piece is finished twice, the record
-    is the same."""
+    """By a signal and by the clock, in the middle of a piece; no piece is finished twice, and the
+    record is the same."""
     calm, boxed = tiny("experiment.name=calm"), tiny("experiment.name=boxed")
     run(calm)
     made: list[str] = []
@@ -279,9 +278,9 @@ def test_the_last_measurements_stop_at_once_and_go_on_piece_by_piece(
         if len(made) == 2:
             os.kill(os.getpid(), signal.SIGTERM)
         if len(made) == 3:
-            signal.setitimer(signal.ITIMER_REAL, 0.01)  # the box ends, in a second that is not worth waiting for
+            signal.setitimer(signal.ITIMER_REAL, 0.01)  # the budget ends
             time.sleep(5)
-            raise AssertionError("nothing rang")
+            raise AssertionError("no alarm")
         return original(*arguments)  # type: ignore[arg-type]
 
     monkeypatch.setattr(finish_module, "hessian_split", slow)
@@ -296,7 +295,7 @@ def test_the_last_measurements_stop_at_once_and_go_on_piece_by_piece(
     assert not (boxed.directory / finish_module.MEASURED_FILE).exists()
 
 
-def test_the_clock_rings_in_the_last_measurements(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_clock_interrupts_the_last_measurements(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv(BOX_END, str(time.monotonic() + 0.05))
     before = signal.getsignal(signal.SIGALRM)
     with signals.StopSignal() as stop, pytest.raises(Interrupted, match="time limit"), stop.at_once():
@@ -305,7 +304,7 @@ def test_the_clock_rings_in_the_last_measurements(monkeypatch: pytest.MonkeyPatc
     assert signal.getitimer(signal.ITIMER_REAL) == (0.0, 0.0)
 
 
-def test_what_was_measured_of_other_weights_or_is_damaged_is_measured_again(tmp_path: Path) -> None:
+def test_measurements_of_other_weights_and_damaged_ones_are_repeated(tmp_path: Path) -> None:
     file = tmp_path / "measured.json"
     value = {"x": 0.1 + 0.2, "y": float("inf"), "n": 7}
     assert finish_module.SavedPieces(file.parent, 5).once("a", lambda: value) == value
@@ -331,7 +330,7 @@ def stuck(config, command):
     time.sleep(60)
 module.run = stuck
 module.had_its_share = lambda launch, seconds: sys.argv[3] != "late"
-module.attempt(config, "", counted=True)
+module.attempt(config, "", in_sweep=True)
 """
 
 
@@ -348,20 +347,20 @@ def test_a_run_that_cannot_stop_is_cut_off_and_counts_as_no_failure(tmp_path: Pa
     )
     assert done.returncode == 75, done
     (directory,) = (tmp_path / "runs/single").iterdir()
-    found = attempts.load(directory)
-    assert (found.state, found.failures) == (state, 0)
+    last = attempts.load(directory)
+    assert (last.state, last.failures) == (state, 0)
     assert ("is too short for it" in done.stderr) == (state == "refused")
     assert "Traceback" not in done.stderr
 
 
 def train(results: Path, *more: str) -> subprocess.Popen[str]:
-    command = [sys.executable, str(ROOT / "scripts/train.py"), "-m", *GRID, f"results={results}", *more]
+    command = [sys.executable, str(ROOT / "scripts/train.py"), "-m", *SWEEP, f"results={results}", *more]
     return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
 
 
-GRID = [
+SWEEP = [
     *TINY,
-    "experiment.name=boxes",
+    "experiment.name=budgets",
     "train.threads=1",
     "method=vanilla,spectral",
     "data.flip=true",
@@ -371,20 +370,19 @@ LAUNCHERS = {"basic": [], "local": ["hydra/launcher=local", "launch.processes=2"
 
 
 @pytest.mark.parametrize("launcher", LAUNCHERS)
-def test_boxes_and_a_kill_end_as_a_calm_grid(tmp_path: Path, launcher: str) -> None:
-    """Boxes of a few seconds, one of them killed with all its processes, until all is done: equal
-    to the bit."""
-    with initialize_config_dir(str(ROOT / "configs"), version_base="1.3"):
-        boxed, calm = (plan.expand([*GRID, f"results={tmp_path / name}"]) for name in ("boxed", "calm"))
+def test_budgets_and_a_kill_end_as_a_calm_sweep(tmp_path: Path, launcher: str) -> None:
+    """Budgets of a few seconds, one of them killed with all its processes, until all runs are done:
+    equal to the bit."""
+    boxed, calm = (expanded(*SWEEP, f"results={tmp_path / name}") for name in ("boxed", "calm"))
     for config in calm:
-        attempt(config, "", counted=True)
+        attempt(config, "", in_sweep=True)
     codes: list[int] = []
     began = time.monotonic()
     train(tmp_path / "nothing", "launch.budget=0.1s", *LAUNCHERS[launcher]).communicate()
     seconds = math.ceil(1 + 3 * (time.monotonic() - began))  # whatever this machine takes to start
-    for box in range(40):
+    for trial in range(40):
         process = train(tmp_path / "boxed", f"launch.budget={seconds}s", *LAUNCHERS[launcher])
-        if box == 0:
+        if trial == 0:
             while process.poll() is None and not list((tmp_path / "boxed").rglob("checkpoint.pt")):
                 time.sleep(0.05)
             killed = [process.pid, *children_of(process.pid)]
@@ -395,12 +393,12 @@ def test_boxes_and_a_kill_end_as_a_calm_grid(tmp_path: Path, launcher: str) -> N
         out, err = process.communicate(timeout=20 * seconds)  # it ended on its own
         codes.append(process.returncode)
         assert "Traceback" not in err
-        assert f"box of {seconds}s" in out, err
+        assert f"time budget of {seconds}s" in out, err
         if process.returncode == 0:
             break
-        assert "left for the next box" in out
+        assert "left for the next budget" in out
     assert codes[-1] == 0
-    assert set(codes[:-1]) <= {75}  # none where the first whole box sufficed
+    assert set(codes[:-1]) <= {75}  # none where the first whole budget sufficed
     for a, b in zip(calm, boxed, strict=True):
         assert differences(a, b) == []
     assert max(attempts.load(config.directory).begun for config in boxed) > 1

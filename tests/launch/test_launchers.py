@@ -1,4 +1,4 @@
-"""hydra/launcher=local as a user meets it: processes of their own, a stop that saves, and the same
+"""hydra/launcher=local as a user meets it: a process for each run, a stop that saves, and the same
 command again."""
 
 import json
@@ -13,16 +13,16 @@ from conftest import ROOT, TINY
 from sns.launch import status
 from sns.record import attempts
 
-GRID = [*TINY, "measure.hessian=false", "measure.spectra=false", "experiment.name=mine", "seed=0,1,2"]
+SWEEP = [*TINY, "measure.hessian=false", "measure.spectra=false", "experiment.name=mine", "seed=0,1,2"]
 LOCAL = ["hydra/launcher=local", "launch.processes=2", "train.threads=1"]
 
 
 def train(results: Path, *more: str) -> subprocess.Popen[str]:
-    command = [sys.executable, str(ROOT / "scripts/train.py"), "-m", *GRID, *LOCAL, f"results={results}", *more]
+    command = [sys.executable, str(ROOT / "scripts/train.py"), "-m", *SWEEP, *LOCAL, f"results={results}", *more]
     return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
 
 
-def test_a_stopped_sweep_saves_its_runs_and_goes_on(tmp_path: Path) -> None:
+def test_a_stopped_sweep_saves_its_runs_and_resumes(tmp_path: Path) -> None:
     folder = tmp_path / "runs/mine"
     sweep = train(tmp_path, "train.epochs=60")
     while sum(line.percent is not None for line in _lines(folder)) < 1:
@@ -30,15 +30,15 @@ def test_a_stopped_sweep_saves_its_runs_and_goes_on(tmp_path: Path) -> None:
         time.sleep(0.1)
     assert len(json.loads((folder / "manifest.json").read_text())["runs"]) == 3
     sweep.send_signal(signal.SIGTERM)
-    said = sweep.communicate(timeout=120)
-    assert sweep.returncode == 75, said
+    output = sweep.communicate(timeout=120)
+    assert sweep.returncode == 75, output
     lines = _lines(folder)
     assert "running" not in {line.state for line in lines}
-    assert {line.state for line in lines} & {"stopped", "queued"}
+    assert {line.state for line in lines} & {"stopped", "to do"}
     stopped = [line.run_id for line in lines if line.state == "stopped"]
     again = train(tmp_path, "train.epochs=60")
-    said = again.communicate(timeout=300)
-    assert again.returncode == 0, said
+    output = again.communicate(timeout=300)
+    assert again.returncode == 0, output
     assert {line.state for line in _lines(folder)} == {"done"}
     assert all(attempts.load(folder / run_id).begun == 2 for run_id in stopped)
     assert all((folder / run_id / "train.log").read_text().count(" done: test") == 1 for run_id in stopped)
@@ -48,14 +48,14 @@ def _lines(folder: Path) -> list[status.Line]:
     return status.lines(folder) if folder.is_dir() else []
 
 
-def test_slurm_where_there_is_none_is_told_in_a_sentence(tmp_path: Path) -> None:
+def test_slurm_where_there_is_none_is_one_sentence(tmp_path: Path) -> None:
     done = subprocess.run(
-        [sys.executable, str(ROOT / "scripts/train.py"), "-m", *GRID, "hydra/launcher=slurm", f"results={tmp_path}"],
+        [sys.executable, str(ROOT / "scripts/train.py"), "-m", *SWEEP, "hydra/launcher=slurm", f"results={tmp_path}"],
         capture_output=True,
         text=True,
         check=False,
         env={"PATH": "/nowhere", "PYTHONPATH": str(ROOT)},
     )
     assert done.returncode == 1
-    assert "error: sbatch is not here" in done.stderr
+    assert "error: sbatch is not installed here" in done.stderr
     assert "Traceback" not in done.stderr

@@ -1,4 +1,4 @@
-"""Runs side by side on one machine: every slot is used, each process finds its device, no fault
+"""Runs in parallel on one machine: every slot is used, each process has its device, and no error
 stops the others."""
 
 import json
@@ -65,15 +65,15 @@ def test_devices_that_cannot_be_shared_out_are_refused(device: str, says: str) -
         slots_for(device, None, LaunchConfig(), [], cores=8, runs=2)
 
 
-def test_every_process_finds_its_own_device_and_no_fault_stops_the_others(tmp_path: Path) -> None:
+def test_every_process_has_its_own_device_and_no_error_stops_the_others(tmp_path: Path) -> None:
     slots = slots_for("auto", None, LaunchConfig(), ["4", "7"], cores=2, runs=5)
     tasks = [task(f"good {index}", WRITE, tmp_path / f"{index}.json") for index in range(3)]
     tasks.insert(0, task("bad", "import sys; sys.exit(3)"))
     tasks.insert(1, task("dead", "import os; os.kill(os.getpid(), 9)"))
-    said: list[str] = []
-    codes = Pool(slots, retries=1, say=said.append).run(tasks)
+    lines: list[str] = []
+    codes = Pool(slots, retries=1, say=lines.append).run(tasks)
     assert codes == {"bad": 3, "dead": -9, "good 0": 0, "good 1": 0, "good 2": 0}
-    assert sum(line.startswith("dead: killed by SIGKILL") for line in said) == 2  # once again, then given up
+    assert sum(line.startswith("dead: killed by SIGKILL") for line in lines) == 2  # once again, then given up
     seen = [json.loads((tmp_path / f"{index}.json").read_text()) for index in range(3)]
     assert {environment["CUDA_VISIBLE_DEVICES"] for environment, _ in seen} <= {"4", "7"}
     assert all(session != os.getsid(0) for _, session in seen)  # Ctrl-C of the terminal does not reach them
@@ -92,7 +92,7 @@ def test_no_more_processes_at_a_time_than_slots(tmp_path: Path) -> None:
 
 PARENT = """
 import signal, sys
-for name in ("SIGINT", "SIGHUP"):  # ignored where these tests run in the background, and then by choice not taken
+for name in ("SIGINT", "SIGHUP"):  # ignored where these tests run in the background
     signal.signal(getattr(signal, name), signal.SIG_DFL)
 from sns.config.schema import LaunchConfig
 from sns.launch.pool import Pool, Task, slots_for
@@ -121,11 +121,11 @@ def test_a_signal_is_passed_on_and_waited_for(tmp_path: Path, number: signal.Sig
         time.sleep(0.05)
         assert parent.poll() is None
     parent.send_signal(number)
-    said = parent.communicate(timeout=30)[0]
+    output = parent.communicate(timeout=30)[0]
     assert parent.returncode == 75
     assert [(tmp_path / name).read_text() for name in "ab"] == ["saved", "saved"]
     assert not (tmp_path / "c").exists()  # nothing new was started
-    assert f"{number.name}: every run was asked to save" in said
+    assert f"{number.name}: every run was asked to save" in output
 
 
 def test_interrupted_is_raised_in_process_too(tmp_path: Path) -> None:

@@ -58,14 +58,14 @@ def test_the_config_file_names_every_option_with_its_default() -> None:
     assert compose_tree().launch.retries == 2
 
 
-def test_a_wrong_value_is_told() -> None:
+def test_a_wrong_value_is_an_error() -> None:
     with pytest.raises(ConfigError, match=r"hydra\.launcher\.timeout_min"):
         checked("hydra.launcher", Options, {"timeout_min": "soon"})
 
 
 def test_without_slurm_a_sentence_and_nothing_left_behind(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("PATH", str(tmp_path / "nothing"))
-    with pytest.raises(UserError, match="sbatch is not here"):
+    with pytest.raises(UserError, match="sbatch is not installed here"):
         slurm.submit(tmp_path, [Task("run", ("true",))], Options())
     assert not list((tmp_path / "slurm").iterdir())
 

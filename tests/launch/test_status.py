@@ -1,5 +1,5 @@
-"""The status page: what each file of a run directory makes it say, and that it starts without the
-heavy libraries."""
+"""The status page: what it shows for each file of a run directory, and that it starts without the
+slow libraries."""
 
 import json
 import os
@@ -10,9 +10,10 @@ from pathlib import Path
 
 import pytest
 from conftest import ROOT
+from synthetic import write_run
 
 from sns.launch import manifest, slurm, status
-from sns.record import attempts
+from sns.record import attempts, store
 from sns.record.attempts import Attempts
 from sns.record.lock import RunLock
 from sns.train.progress import PROGRESS, Reporter
@@ -25,15 +26,15 @@ def one(folder: Path) -> status.Line:
 
 @pytest.fixture
 def run(tmp_path: Path) -> Path:
-    """A run of the grid in tmp_path that is in the manifest and has not begun."""
+    """A run of the experiment in tmp_path that is in its manifest and has not started."""
     content = manifest.merge({"launches": [], "runs": {}}, {"cell": []}, {"command": "", "time": ""})
     (tmp_path / manifest.FILE).write_text(json.dumps(content))
-    assert one(tmp_path).state == "queued"
+    assert one(tmp_path).state == "to do"
     (tmp_path / "cell").mkdir()
     return tmp_path / "cell"
 
 
-def test_a_running_run_tells_where_it_is_and_how_far(run: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_running_run_shows_where_it_is_and_how_far(run: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("SLURM_ARRAY_JOB_ID", "12")
     monkeypatch.setenv("SLURM_ARRAY_TASK_ID", "3")
     attempts.begin(run)
@@ -48,18 +49,17 @@ def test_a_running_run_tells_where_it_is_and_how_far(run: Path, monkeypatch: pyt
 
 
 @pytest.mark.parametrize(
-    ("state", "says", "note"),
+    ("last", "state", "note"),
     [
-        (Attempts("stopped", begun=3), "stopped", "goes on"),
+        (Attempts("stopped", begun=3), "stopped", "the next launch resumes it"),
         (Attempts("failed", begun=3, reason="ValueError: bad\nmore"), "failed", "ValueError: bad"),
-        (Attempts("refused", begun=3, reason="no such archive"), "refused", "no such archive"),
-        (Attempts("open", begun=3), "died", "from its checkpoint"),
+        (Attempts("running", begun=3), "dead", "from its last checkpoint"),
     ],
 )
-def test_a_run_that_ended_early_says_how(run: Path, state: Attempts, says: str, note: str) -> None:
-    attempts.save(run, state)
+def test_a_run_that_ended_early_says_how(run: Path, last: Attempts, state: str, note: str) -> None:
+    attempts.save(run, last)
     line = one(run.parent)
-    assert (line.state, line.stops) == (says, 2)
+    assert (line.state, line.stops) == (state, 2)
     assert note in line.note
     assert "more" not in line.note
 
@@ -69,23 +69,27 @@ def test_a_stopped_run_that_slurm_has_is_queued(run: Path, monkeypatch: pytest.M
     monkeypatch.setattr(slurm, "queued", lambda folder: {"cell": "12_0"})
     line = one(run.parent)
     assert (line.state, line.where) == ("queued", "Slurm 12_0")
-    assert "goes on" in line.note
+    assert "resumes" in line.note
 
 
 @pytest.mark.parametrize(
-    ("result", "state", "note"),
+    ("changes", "state", "note"),
     [
-        ({"status": "ok", "final": {"test_accuracy": 0.5, "gap": 0.25, "epoch": 3}}, "done", "0.5000"),
+        ({}, "done", "test accuracy 0.5000, gap 0.2500"),
         ({"status": "diverged", "reason": "not finite"}, "diverged", "not finite"),
-        ({"status": "failed", "reason": "3 times"}, "failed", "3 times"),
-        ([], "damaged", "cannot be read"),
+        ({"schema": 99}, "failed", "has schema 99"),
     ],
 )
-def test_a_run_that_is_over_is_judged_by_its_record(run: Path, result: object, state: str, note: str) -> None:
-    attempts.save(run, Attempts("open", begun=1))
-    (run / status.RESULT).write_text(json.dumps(result))
-    assert one(run.parent).state == state
-    assert note in one(run.parent).note
+def test_a_finished_run_is_judged_by_its_record(
+    tmp_path: Path, changes: dict[str, object], state: str, note: str
+) -> None:
+    directory = write_run(tmp_path / "runs/mine", test_accuracy=0.5, gap=0.25, spectra=False)
+    file = directory / store.RESULT
+    file.write_text(json.dumps(json.loads(file.read_text()) | changes))
+    attempts.save(directory, Attempts("running", begun=1))
+    line = one(directory.parent)
+    assert line.state == state
+    assert note in line.note
 
 
 def test_the_heartbeat_is_written_while_a_run_trains(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -113,11 +117,12 @@ def test_the_page_as_a_command(run: Path, tmp_path: Path) -> None:
     (tmp_path / manifest.FILE).rename(mine / manifest.FILE)
     done = page(tmp_path / "results")
     assert done.returncode == 0
-    assert "1 runs: 1 queued" in done.stdout
+    assert "1 runs: 1 to do" in done.stdout
     assert "cell" in done.stdout
     for wrong, says in (
         ((tmp_path / "results", "--experiment=other"), "no experiment other"),
         (("/nowhere",), "holds no experiment"),
+        (("--wrong",), "unrecognized arguments"),
     ):
         bad = page(*wrong)
         assert bad.returncode == 1

@@ -1,5 +1,4 @@
-"""What a run directory remembers of its attempts: deaths, refusals and failures are told apart and
-counted."""
+"""The attempts at a run: deaths, refusals, stops and failures are distinguished and counted."""
 
 import json
 import os
@@ -33,11 +32,11 @@ def test_a_run_that_always_fails_ends_as_a_failed_record(tiny: Make, monkeypatch
     config = tiny(*FAST, "launch.retries=1")
     monkeypatch.setattr(module, "run", broken)
     with pytest.raises(Fault, match="ValueError: it broke") as first:
-        attempt(config, "", counted=True)
+        attempt(config, "", in_sweep=True)
     assert first.value.again
     assert not store.is_finished(config.directory)
     with pytest.raises(Fault) as second:
-        attempt(config, "", counted=True)
+        attempt(config, "", in_sweep=True)
     assert not second.value.again
     result = store.read(config.directory).result
     assert result.status == "failed"
@@ -45,38 +44,36 @@ def test_a_run_that_always_fails_ends_as_a_failed_record(tiny: Make, monkeypatch
     assert "failed 2 times" in result.reason
     assert "it broke" in result.reason
     monkeypatch.undo()
-    assert attempt(config, "", counted=True).status == "failed"  # a grid leaves it
-    assert attempt(tiny(*FAST, "launch.retries=2"), "", counted=True).status == "ok"  # unless more retries are given
+    assert attempt(config, "", in_sweep=True).status == "failed"  # a sweep does not try it again
+    assert attempt(tiny(*FAST, "launch.retries=2"), "", in_sweep=True).status == "ok"  # unless more retries are given
 
 
-def test_a_person_who_asks_again_is_obeyed(tiny: Make, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_person_who_asks_for_the_run_is_obeyed(tiny: Make, monkeypatch: pytest.MonkeyPatch) -> None:
     config = tiny(*FAST, "launch.retries=0")
     monkeypatch.setattr(module, "run", broken)
     with pytest.raises(Fault):
-        attempt(config, "", counted=True)
+        attempt(config, "", in_sweep=True)
     assert store.read(config.directory).result.status == "failed"
     monkeypatch.undo()
-    assert attempt(config, "", counted=False).status == "ok"
+    assert attempt(config, "", in_sweep=False).status == "ok"
 
 
-def test_a_new_checkpoint_between_two_failures_starts_the_count_anew(
-    tiny: Make, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_new_checkpoint_between_two_failures_restarts_the_count(tiny: Make, monkeypatch: pytest.MonkeyPatch) -> None:
     config = tiny("launch.retries=1")
     monkeypatch.setattr(module, "run", broken)
     for age in (1, 2, 3):
         with pytest.raises(Fault) as fault:
-            attempt(config, "", counted=True)
+            attempt(config, "", in_sweep=True)
         assert fault.value.again
         (config.directory / "checkpoint.pt").touch()
         os.utime(config.directory / "checkpoint.pt", (age, age))
     for again in (True, False):
         with pytest.raises(Fault) as fault:
-            attempt(config, "", counted=True)
+            attempt(config, "", in_sweep=True)
         assert fault.value.again == again
 
 
-def test_refusals_and_stops_are_no_failures(tiny: Make, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_refusals_and_stops_are_not_failures(tiny: Make, monkeypatch: pytest.MonkeyPatch) -> None:
     config = tiny("launch.retries=0")
     for error, state in ((UserError("no such file"), "refused"), (Interrupted("stopped"), "stopped")):
 
@@ -85,14 +82,14 @@ def test_refusals_and_stops_are_no_failures(tiny: Make, monkeypatch: pytest.Monk
 
         monkeypatch.setattr(module, "run", ends)
         with pytest.raises(type(error)):
-            attempt(config, "", counted=True)
+            attempt(config, "", in_sweep=True)
         assert attempts.load(config.directory).state == state
     assert attempts.load(config.directory).failures == 0
     assert attempts.load(config.directory).begun == 2
     assert not store.is_finished(config.directory)
 
 
-def test_a_killed_process_is_counted_by_whoever_looks_next(tmp_path: Path) -> None:
+def test_a_killed_process_is_counted_once_by_the_next_launch(tmp_path: Path) -> None:
     code = f"""
 import os, signal
 from pathlib import Path
@@ -102,35 +99,43 @@ os.kill(os.getpid(), signal.SIGKILL)
 """
     done = subprocess.run([sys.executable, "-c", code], check=False)
     assert done.returncode == -signal.SIGKILL
-    assert attempts.load(tmp_path).state == "open"
+    assert attempts.load(tmp_path).state == "running"
     state = attempts.settle(tmp_path)
-    assert (state.state, state.failures) == ("died", 1)
+    assert (state.state, state.failures) == ("dead", 1)
     assert attempts.settle(tmp_path).failures == 1  # once
 
 
-def test_a_run_under_way_is_left_alone(tiny: Make) -> None:
+def test_a_run_that_another_process_trains_is_not_touched(tiny: Make) -> None:
     config = tiny()
     config.directory.mkdir(parents=True)
     attempts.begin(config.directory)
     with RunLock(config.directory):
         before = (config.directory / attempts.FILE).read_bytes()
-        assert attempts.settle(config.directory).state == "open"
+        assert attempts.settle(config.directory).state == "running"
         with pytest.raises(UserError, match="is being trained"):
-            attempt(config, "", counted=True)
+            attempt(config, "", in_sweep=True)
         assert (config.directory / attempts.FILE).read_bytes() == before
 
 
-def test_a_run_begun_elsewhere_a_moment_ago_is_not_taken_for_dead(tmp_path: Path) -> None:
+def test_a_run_that_started_elsewhere_a_moment_ago_is_not_dead(tmp_path: Path) -> None:
     """A shared file system may show its lock late."""
-    attempts.save(tmp_path, Attempts("open", begun=1, host="another", pid=1, started=time.time() - 30))
-    assert attempts.settle(tmp_path).state == "open"
-    attempts.save(tmp_path, Attempts("open", begun=1, host="another", pid=1, started=time.time() - 300))
-    assert attempts.settle(tmp_path).state == "died"
+    attempts.save(tmp_path, Attempts("running", begun=1, host="another", pid=1, started=time.time() - 30))
+    assert attempts.settle(tmp_path).state == "running"
+    attempts.save(tmp_path, Attempts("running", begun=1, host="another", pid=1, started=time.time() - 300))
+    assert attempts.settle(tmp_path).state == "dead"
 
 
-@pytest.mark.parametrize("content", ["{", "[]", '{"state": "open", "begun": 1, "newer": 3}'])
-def test_a_damaged_or_newer_file_is_no_fault(tmp_path: Path, content: str) -> None:
+@pytest.mark.parametrize(
+    ("content", "state"),
+    [
+        ("{", "to do"),
+        ("[]", "to do"),
+        ('{"state": "open", "begun": 1}', "running"),
+        ('{"state": "stopped", "begun": 1, "newer": 3}', "stopped"),
+    ],
+)
+def test_a_damaged_an_older_or_a_newer_file_is_no_error(tmp_path: Path, content: str, state: str) -> None:
     (tmp_path / attempts.FILE).write_text(content)
-    assert attempts.load(tmp_path).begun == (1 if "begun" in content else 0)
+    assert (attempts.load(tmp_path).begun, attempts.load(tmp_path).state) == (1 if "begun" in content else 0, state)
     attempts.begin(tmp_path)
-    assert json.loads((tmp_path / attempts.FILE).read_text())["state"] == "open"
+    assert json.loads((tmp_path / attempts.FILE).read_text())["state"] == "running"

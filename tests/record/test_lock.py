@@ -53,7 +53,7 @@ for line in sys.stdin:  # one round: a folder and the moment to start
 
 @pytest.fixture
 def worker() -> Iterator[Callable[..., subprocess.Popen[str]]]:
-    """`worker("rounds" | "hold", "noflock")`: a process that claims the folders it is told on its
+    """`worker("rounds" | "hold", "noflock")`: a process that claims the folders named on its
     standard input."""
     started: list[subprocess.Popen[str]] = []
 
@@ -75,7 +75,7 @@ def worker() -> Iterator[Callable[..., subprocess.Popen[str]]]:
         process.communicate()
 
 
-def tell(process: subprocess.Popen[str], line: str) -> None:
+def send(process: subprocess.Popen[str], line: str) -> None:
     assert process.stdin is not None
     process.stdin.write(line + "\n")
     process.stdin.flush()
@@ -101,16 +101,16 @@ def test_of_processes_that_start_at_once_exactly_one_wins(worker: Worker, tmp_pa
             (folder / ".claim.7").write_text(json.dumps(dataclasses.asdict(dead)))
         moment = time.time() + 0.01
         for process in processes:
-            tell(process, f"{folder} {moment}")
+            send(process, f"{folder} {moment}")
         assert sorted(answer(process) for process in processes) == ["lost", "lost", "won"], k
         for process in processes:
-            tell(process, "go on")
+            send(process, "next")
 
 
 @pytest.mark.parametrize("without", ["-", "noflock"])
 def test_the_claim_of_a_killed_process_is_taken_over_at_once(worker: Worker, tmp_path: Path, without: str) -> None:
     owner = worker("hold", without)
-    tell(owner, f"{tmp_path} 0")
+    send(owner, f"{tmp_path} 0")
     assert answer(owner) == "won"
     assert held(tmp_path)
     with pytest.raises(UserError, match=f"being trained by .*process {owner.pid} on "), RunLock(tmp_path):
@@ -125,7 +125,7 @@ def test_the_claim_of_a_killed_process_is_taken_over_at_once(worker: Worker, tmp
 
 def test_a_process_that_is_dead_but_not_yet_waited_for_holds_nothing(worker: Worker, tmp_path: Path) -> None:
     owner = worker()
-    tell(owner, f"{tmp_path} 0")
+    send(owner, f"{tmp_path} 0")
     assert answer(owner) == "won"
     os.kill(owner.pid, signal.SIGKILL)
     while Path(f"/proc/{owner.pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z":
@@ -169,7 +169,7 @@ def test_the_same_process_id_with_another_start_time_is_another_process(tmp_path
 
 
 @pytest.mark.parametrize("content", ["", "{", '{"pid": 1}', "[]"])
-def test_a_claim_that_makes_no_sense_holds_only_while_it_may_be_being_written(tmp_path: Path, content: str) -> None:
+def test_an_unreadable_claim_holds_only_while_it_may_be_being_written(tmp_path: Path, content: str) -> None:
     file = tmp_path / ".claim.1"
     file.write_text(content)
     assert held(tmp_path)
@@ -192,7 +192,7 @@ def test_the_owner_beats_and_notices_being_taken_for_dead(tmp_path: Path, monkey
     assert held(tmp_path), "the other one's claim stays"
 
 
-def test_the_beat_goes_on_by_itself(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_beat_repeats_by_itself(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(lock, "BEAT", 0.01)
     with RunLock(tmp_path) as mine:
         os.utime(mine.claim, (1, 1))
@@ -202,7 +202,7 @@ def test_the_beat_goes_on_by_itself(tmp_path: Path, monkeypatch: pytest.MonkeyPa
         assert mine.claim.stat().st_mtime > 2
 
 
-def test_a_fork_that_ends_gives_nothing_away(tmp_path: Path) -> None:
+def test_the_end_of_a_fork_releases_nothing(tmp_path: Path) -> None:
     with RunLock(tmp_path) as mine:
         child = os.fork()
         if child == 0:
@@ -225,7 +225,7 @@ def test_where_nothing_locks_the_claim_alone_holds(tmp_path: Path, monkeypatch: 
         pass
 
 
-def test_few_files_stay_however_often_a_run_is_taken_up(tmp_path: Path) -> None:
+def test_few_files_stay_however_often_a_run_is_resumed(tmp_path: Path) -> None:
     for _ in range(5):
         with RunLock(tmp_path):
             pass

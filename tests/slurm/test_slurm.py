@@ -1,5 +1,5 @@
-"""A grid on a real Slurm, disturbed in every way it knows: nothing is lost, nothing is done twice,
-and every run ends as it would have ended undisturbed, to the bit.
+"""A sweep on a real Slurm that is disturbed in every way Slurm knows: nothing is lost, nothing is
+done twice, and every run ends as it would have ended undisturbed, to the bit.
 """
 
 import json
@@ -22,7 +22,7 @@ from sns.record import attempts
 from sns.train import checkpoint
 
 pytestmark = pytest.mark.slurm
-GRID = [
+SWEEP = [
     *TINY,
     "experiment.name=shaken",
     "train.threads=1",
@@ -30,14 +30,14 @@ GRID = [
     "method=vanilla,spectral",
     "seed=0,1,2,3",
 ]
-LONG = 35.0  # seconds of a run on this machine, undisturbed: long enough to be met on its way
+LONG = 35.0  # seconds of a run on this machine, undisturbed: long enough to be disturbed in the middle
 SLURM = ["hydra/launcher=slurm", "hydra.launcher.gpus=0", "hydra.launcher.cpus=1", "hydra.launcher.mem_gb=2"]
 SLURM += ["hydra.launcher.timeout_min=6", "hydra.launcher.array_parallelism=2"]
 PATIENCE = 240.0  # seconds
 
 
 def train(results: Path, *more: str) -> subprocess.Popen[str]:
-    command = [sys.executable, str(ROOT / "scripts/train.py"), "-m", *GRID, f"results={results}", *more]
+    command = [sys.executable, str(ROOT / "scripts/train.py"), "-m", *SWEEP, f"results={results}", *more]
     return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
 
 
@@ -45,11 +45,11 @@ def train(results: Path, *more: str) -> subprocess.Popen[str]:
 def length(tmp_path_factory: pytest.TempPathFactory) -> list[str]:
     """Epochs that take a run about LONG seconds here, and evaluations at every sixtieth of them."""
     place, trial = tmp_path_factory.mktemp("pace"), 200
-    said = train(place, f"train.epochs={trial}", "measure.every=10", "method=spectral", "seed=0").communicate()[0]
+    output = train(place, f"train.epochs={trial}", "measure.every=10", "method=spectral", "seed=0").communicate()[0]
     (file,) = place.glob("runs/shaken/*/result.json")
     timings = json.loads(file.read_text())["timings"]
     epochs = round(LONG / (timings["train_seconds"] + timings["measure_seconds"]) * trial)
-    assert epochs > 60, said
+    assert epochs > 60, output
     return [f"train.epochs={epochs}", f"measure.every={max(1, epochs // 60)}"]
 
 
@@ -65,7 +65,7 @@ def until(what: str, found: Callable[[], bool]) -> None:
 
 
 @dataclass
-class Sweep:
+class Disturbed:
     """The disturbed sweep while it runs."""
 
     folder: Path
@@ -75,7 +75,7 @@ class Sweep:
         return next(line for line in status.lines(self.folder) if line.run_id == run_id)
 
     def midway(self) -> list[status.Line]:
-        """Runs in the middle of training that were left in peace so far."""
+        """Runs in the middle of training that were not disturbed so far."""
         return [
             line
             for line in status.lines(self.folder)
@@ -94,26 +94,26 @@ class Sweep:
         status page says so."""
         until(f"{run_id} is off the machine", lambda: self.line(run_id).state == "queued")
         line = self.line(run_id)
-        assert line.state == "running" or "goes on" in line.note  # a free machine may have taken it at once
+        assert line.state == "running" or "resumes" in line.note  # a free machine may have taken it at once
 
 
-def requeued(sweep: Sweep) -> str:
+def requeued(sweep: Disturbed) -> str:
     run_id, task = sweep.victim()
     slurm("scontrol", "requeue", task)
     sweep.leaves(run_id)
     return run_id
 
 
-def killed(sweep: Sweep) -> str:
+def killed(sweep: Disturbed) -> str:
     run_id, task = sweep.victim()
     slurm("scancel", "--signal=KILL", f"{slurm('squeue', '-h', '-j', task, '-o', '%A')}.0")
     sweep.leaves(run_id)
     return run_id
 
 
-def timed_out(sweep: Sweep) -> str:
-    """Slurm looks at time limits twice a minute only, so that a run may be over before it is told:
-    then the next."""
+def timed_out(sweep: Disturbed) -> str:
+    """Slurm looks at time limits twice a minute only: a run may finish before its warning, then the
+    next one is taken."""
     for _ in range(3):
         run_id, task = sweep.victim()
         spent = time.time() - attempts.load(sweep.folder / run_id).started
@@ -128,7 +128,7 @@ def timed_out(sweep: Sweep) -> str:
     return run_id
 
 
-def preempted(sweep: Sweep) -> str:
+def preempted(sweep: Disturbed) -> str:
     def both() -> list[str]:
         lines = status.lines(sweep.folder)
         return [line.run_id for line in lines if line.state == "running" and 0 < (line.percent or 0) < 60]
@@ -145,24 +145,24 @@ def preempted(sweep: Sweep) -> str:
 
 @pytest.fixture(scope="module")
 def ends(tmp_path_factory: pytest.TempPathFactory, length: list[str]) -> tuple[Path, Path, list[str]]:
-    """The folder of an undisturbed grid, that of the disturbed one, and the runs that were
+    """The folder of an undisturbed sweep, that of the disturbed one, and the runs that were
     disturbed."""
     place = tmp_path_factory.mktemp("slurm")
     disturbed = train(place / "slurm", *length, *SLURM)
     calm = train(place / "calm", *length)
     try:
-        sweep = Sweep(place / "slurm/runs/shaken")
+        sweep = Disturbed(place / "slurm/runs/shaken")
         until("the manifest", lambda: (sweep.folder / "manifest.json").is_file())
-        assert {line.state for line in status.lines(sweep.folder)} <= {"queued", "running"}
+        assert {line.state for line in status.lines(sweep.folder)} <= {"to do", "queued", "running"}
         victims = [timed_out(sweep), requeued(sweep)]
         second = train(place / "slurm", *length, *SLURM)  # the same command while the first still waits
         victims += [killed(sweep), preempted(sweep)]
-        said = second.communicate(timeout=900)[0]
-        assert (second.returncode, "launching 0" in said) == (75, True), said
-        said, code = disturbed.communicate(timeout=900)[0], disturbed.returncode
-        assert code == 0, said
-        said, code = calm.communicate(timeout=900)[0], calm.returncode
-        assert code == 0, said
+        output = second.communicate(timeout=900)[0]
+        assert (second.returncode, "launching 0" in output) == (75, True), output
+        output, code = disturbed.communicate(timeout=900)[0], disturbed.returncode
+        assert code == 0, output
+        output, code = calm.communicate(timeout=900)[0], calm.returncode
+        assert code == 0, output
     finally:
         for process in (disturbed, calm):
             process.kill()
@@ -202,25 +202,25 @@ def test_the_same_command_again_submits_nothing(ends: tuple[Path, Path, list[str
     _, folder, _ = ends
     before = list((folder / "slurm").iterdir())
     again = train(folder.parents[1], *length, *SLURM)
-    said = again.communicate(timeout=120)[0]
-    assert again.returncode == 0, said
-    assert "launching 0" in said
+    output = again.communicate(timeout=120)[0]
+    assert again.returncode == 0, output
+    assert "launching 0" in output
     assert list((folder / "slurm").iterdir()) == before
 
 
 def test_submitit_requeues_a_run_that_was_warned(tmp_path: Path, length: list[str]) -> None:
-    """Two runs through hydra-submitit-launcher, one told to stop on its way by submitit's own
+    """Two runs through hydra-submitit-launcher, one stopped in the middle by submitit's own
     signal."""
     options = ["hydra/launcher=submitit", "hydra.launcher.gpus_per_node=null", "hydra.launcher.cpus_per_task=1"]
     options += ["hydra.launcher.mem_gb=2", "hydra.launcher.timeout_min=5", "seed=0,1", "method=spectral"]
     sweep = train(tmp_path / "warned", *length, *options)
-    folder = Sweep(tmp_path / "warned/runs/shaken")
+    folder = Disturbed(tmp_path / "warned/runs/shaken")
     try:
         run_id, task = folder.victim()
         slurm("scancel", "--signal=USR2", task)
         until("it has saved", lambda: attempts.load(folder.folder / run_id).stopped == 1)
-        said = sweep.communicate(timeout=600)[0]
-        assert sweep.returncode == 0, said
+        output = sweep.communicate(timeout=600)[0]
+        assert sweep.returncode == 0, output
     finally:
         sweep.kill()
         subprocess.run(["scancel", "--user", str(os.getuid())], check=False)

@@ -1,0 +1,65 @@
+"""The dry run: the states of a sweep's runs and the time left."""
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from conftest import ROOT, TINY, compose_tree
+
+from sns.launch import estimate
+from sns.launch.attempt import attempt
+from sns.launch.plan import planned, remaining
+from sns.launch.sweep import dry_run
+from sns.train.configure import configure
+from sns.train.stop import Interrupted
+
+FAST = [*TINY, "measure.hessian=false", "measure.spectra=false"]
+
+
+def test_states_and_time_left(tmp_path: Path) -> None:
+    overrides = [*FAST, f"results={tmp_path}", "method=vanilla,decay", "seed=0,1"]
+    configs = [run.config for run in dry_run(overrides)[0]]
+    attempt(configs[0], "", in_sweep=True)
+    stops = configure(compose_tree(*FAST, f"results={tmp_path}", "method=decay", "train.stop_after=2"))
+    with pytest.raises(Interrupted):
+        attempt(stops, "", in_sweep=True)
+    runs = planned(configs)
+    assert [run.state.name for run in runs] == ["done", "to do", "stopped", "to do"]
+    left = remaining(runs, lambda config: 100.0)
+    assert left == {
+        configs[1].run_id: runs[0].seconds,  # as long as its finished sibling
+        configs[2].run_id: 100.0,
+        configs[3].run_id: 100.0,
+    }
+    (configs[0].directory / "result.json").write_text("{")
+    (state,) = (run.state for run in planned(configs[:1]))
+    assert (state.name, state.retry) == ("failed", False)
+
+
+def test_the_plan_as_a_command(tmp_path: Path) -> None:
+    def plan(*words: str) -> subprocess.CompletedProcess[str]:
+        command = [sys.executable, str(ROOT / "scripts/plan.py"), *FAST, f"results={tmp_path}", *words]
+        return subprocess.run(command, capture_output=True, text=True, check=False)
+
+    done = plan("seed=0,1,x")
+    assert "2 runs: 2 to do" in done.stdout
+    assert done.stderr.startswith("error: seed has a wrong value")
+    bad = plan("train.epoch=3")
+    assert bad.stderr.startswith("error: there is no train.epoch (did you mean train.epochs?)")
+    assert (done.returncode, bad.returncode, bad.stderr.count("\n")) == (1, 1, 1)
+
+
+def test_an_estimate_is_made_at_the_resolution_that_is_trained(monkeypatch: pytest.MonkeyPatch) -> None:
+    sides: list[int] = []
+    original = estimate.model.build
+    monkeypatch.setattr(estimate.model, "build", lambda *args: (sides.append(args[2]), original(*args))[1])
+    for resolution in ("null", "16"):
+        config = configure(compose_tree("setting=vgg_pocket", f"data.resolution={resolution}", "train.device=cpu"))
+        assert estimate.run_seconds(config) > 0
+    assert sides == [32, 16]
+
+
+def test_an_estimate_is_made_from_real_updates() -> None:
+    short, long = (configure(compose_tree(*TINY, f"train.epochs={epochs}")) for epochs in (1, 1000))
+    assert estimate.run_seconds(long) > 50 * estimate.run_seconds(short) > 0
