@@ -34,7 +34,7 @@ GRID := results=$(RESULTS) seed=$(SEED_LIST) $(if $(EPOCHS),train.epochs=$(EPOCH
 TABLE1 := $(or $(EXPERIMENT),table1)
 WHERE := $(RESULTS) $(if $(EXPERIMENT),--experiment $(EXPERIMENT))
 
-.PHONY: help setup lint test test-gpu test-browser test-slurm soak demo pocket sensitivity reproduce-table1 status table1
+.PHONY: help setup lint test test-gpu test-browser test-slurm soak demo pocket sensitivity reproduce-table1 status table1 scores
 .PHONY: figures claims report errata bench verify-results verify-retrain sync watch dashboard clean
 
 help: ## this list
@@ -107,6 +107,9 @@ status: $(STAMP) ## where every run of a grid stands; WATCH=1 refreshes
 
 table1: $(STAMP) ## Table 1 from the records in RESULTS
 	$(PYTHON) scripts/table1.py $(WHERE)
+
+scores: $(STAMP) ## the score of every cell, of any task, from the records in RESULTS
+	$(PYTHON) scripts/scores.py $(WHERE)
 
 figures: $(STAMP) ## Figures 1-6 from the records in RESULTS
 	$(PYTHON) scripts/figures.py all $(WHERE)

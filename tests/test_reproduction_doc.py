@@ -12,11 +12,8 @@ import yaml
 from conftest import ROOT, compose_tree
 from hydra import compose, initialize_config_dir
 
-from sns.config.compose import SECTIONS
-from sns.config.schema import Config
-from sns.method import METHODS
-from sns.model import MODELS
-from sns.train.configure import configure
+from sns.config.compose import all_keys
+from sns.train.configure import configure, known_options
 
 PAGE = re.sub(r"\n +", " ", (ROOT / "docs/reproduction.md").read_text(encoding="utf-8"))  # a list entry is one line
 DEPARTURES = yaml.safe_load((ROOT / "results/paper/departures.yaml").read_text(encoding="utf-8"))
@@ -43,11 +40,7 @@ def spans() -> list[str]:
 
 
 def existing_fields() -> set[str]:
-    classes = {**SECTIONS, "": Config}
-    names = {f"{name}.{key}" if name else key for name, cls in classes.items() for key in cls.__dataclass_fields__}
-    for group, registry in (("model", MODELS), ("method", METHODS)):
-        names |= {f"{group}.{key}" for each in registry.values() for key in each.Config.__dataclass_fields__}
-    return names
+    return set(all_keys(known_options()))
 
 
 def defined(body: list[ast.stmt], prefix: str = "") -> set[str]:

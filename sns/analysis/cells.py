@@ -1,7 +1,6 @@
 """Records grouped for analysis: `Results` holds cells of setting x method x regime with their runs.
 The paper's own numbers are read here too."""
 
-import math
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
@@ -132,16 +131,19 @@ def output_folder(folder: Path) -> Path:
     return folder
 
 
-def load_results(folder: Path) -> Results:
-    """Every usable record at or below `folder`; `warnings` says what was left out and why."""
-    return arrange(*read_all(folder))
+def load_results(folder: Path, task: str | None = "classification") -> Results:
+    """Every usable record of `task` (None: of any) at or below `folder`; `warnings` says what was
+    left out and why."""
+    return arrange(*read_all(folder), task)
 
 
-def load_experiment(folder: Path, experiment: str | None = None) -> tuple[Path, Results]:
-    """The folder that `experiment_folder` chooses, and its results; RecordError where it holds no
-    usable record."""
+def load_experiment(
+    folder: Path, experiment: str | None = None, task: str | None = "classification"
+) -> tuple[Path, Results]:
+    """The folder that `experiment_folder` chooses, and its results of `task` (None: of any).
+    RecordError where it holds no usable record of it."""
     folder = experiment_folder(folder, experiment)
-    results = load_results(folder)
+    results = load_results(folder, task)
     if not results.cells:
         count = len(results.warnings)
         first = f"; {count} left out, the first: {results.warnings[0]}" if count else ""
@@ -149,8 +151,8 @@ def load_experiment(folder: Path, experiment: str | None = None) -> tuple[Path, 
     return folder, results
 
 
-def arrange(records: Iterable[Record], warnings: Iterable[str] = ()) -> Results:
-    """Groups records into cells.
+def arrange(records: Iterable[Record], warnings: Iterable[str] = (), task: str | None = None) -> Results:
+    """Groups the records of `task` (None: of any) into cells.
 
     A cell takes the runs of one variant only, the one with most runs, so that runs with different
     options are never averaged. `warnings` names the others.
@@ -160,8 +162,11 @@ def arrange(records: Iterable[Record], warnings: Iterable[str] = ()) -> Results:
     usable = []
     for record in records:
         result = record.result
-        if (fault := _fault(record)) is not None:
-            notes.append(f"{record.path / RESULT} {fault}: left out; delete the run directory and run the cell again")
+        if task not in (None, result.task):
+            notes.append(f"{record.path.name} belongs to task={result.task}: left out; scripts/scores.py shows it")
+            continue
+        if result.regime not in REGIMES:
+            notes.append(f"{record.path / RESULT} has the unknown regime {result.regime!r}: left out")
             continue
         usable.append(record)
         variants = by_cell.setdefault((result.setting, result.method, result.regime), {})
@@ -177,22 +182,6 @@ def arrange(records: Iterable[Record], warnings: Iterable[str] = ()) -> Results:
                 )
         cells.append(Cell(*key, tuple(sorted(variants[chosen], key=lambda record: record.result.seed))))
     return Results(tuple(sorted(cells, key=_order)), tuple(notes), tuple(usable), unusable)
-
-
-def _fault(record: Record) -> str | None:
-    """Why a readable record cannot be used, or None."""
-    result = record.result
-    if result.regime not in REGIMES:
-        return f"has the unknown regime {result.regime!r}"
-    if not isinstance(result.seed, int) or not all(isinstance(x, str) for x in (result.setting, result.method)):
-        return "has a setting, method or seed of the wrong type"
-    if result.status == "ok":
-        for name, row in (("final", result.final), ("best", result.best)):
-            for key in ("test_accuracy", "train_accuracy", "gap"):
-                value = row.get(key) if isinstance(row, dict) else None
-                if not isinstance(value, (int, float)) or not math.isfinite(value):
-                    return f"has status ok but no {name} {key}"
-    return None
 
 
 def _order(cell: Cell) -> tuple[int, str, int, int, str]:

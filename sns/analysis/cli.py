@@ -39,13 +39,13 @@ def results_parser(
     return parser
 
 
-def open_experiment(options: argparse.Namespace) -> tuple[Path, Results, Path]:
-    """The experiment folder that the options of `results_parser` choose, its results and the folder
-    to write to.
+def open_experiment(options: argparse.Namespace, task: str | None = "classification") -> tuple[Path, Results, Path]:
+    """The experiment folder that the options of `results_parser` choose, its results of `task` (None:
+    of any) and the folder to write to.
 
     Prints the warnings of the results to stderr. Raises RecordError as `load_experiment` does.
     """
-    folder, results = load_experiment(options.results, options.experiment)
+    folder, results = load_experiment(options.results, options.experiment, task)
     out = output_folder(folder) if options.out is None else options.out
     for warning in results.warnings:
         print(f"warning: {warning}", file=sys.stderr)

@@ -16,7 +16,6 @@ from rich.table import Table
 from sns.common.errors import UserError, first_line
 from sns.launch import manifest, slurm
 from sns.record import attempts, store
-from sns.record.schema import Result
 from sns.record.state import STATES, RunState, state_of
 from sns.train.progress import PROGRESS, clock
 
@@ -70,17 +69,12 @@ def _line(directory: Path, job: str) -> Line:
 def _note(state: RunState, begun: int) -> str:
     """What a reader of the page wants to know besides the state."""
     if state.name == "done" and state.result is not None:
-        return summary_of(state.result)
+        return state.result.outcome
     if state.name == "queued":
         return "resumes when Slurm starts it again" if begun else ""
     if state.name in ("stopped", "dead"):
         return "the next launch resumes it from its last checkpoint"
     return first_line(Exception(state.reason)) if state.reason else ""
-
-
-def summary_of(result: Result) -> str:
-    """The end of a finished run in a few words."""
-    return f"test accuracy {result.final['test_accuracy']:.4f}, gap {result.final['gap']:.4f}"
 
 
 def _progress(directory: Path) -> dict[str, Any]:

@@ -117,6 +117,13 @@ class Result:
     environment: dict[str, Any]  # versions, device, threads, precision, commit, data fingerprint and note
     command: str  # repeats this run
 
+    @property
+    def outcome(self) -> str:
+        """How the run ended, in a few words."""
+        if self.status != "ok":
+            return f"{self.status}: {self.reason}"
+        return f"{self.score.replace('_', ' ')} {self.final[self.score]:.4f}"
+
 
 MEASURED = (  # what `classification` measures, keys of Result.measured; None or absent where a run did not
     "alpha",  # test-accuracy threshold of the generalization gap (section 4.1)

@@ -17,10 +17,10 @@ COLUMNS = {  # of the run table: Table 1's and a few more
     "summary": (
         "status",
         "final.test_accuracy",
-        "gap_at_alpha",
+        "measured.gap_at_alpha",
         "final.gap",
         "best.test_accuracy",
-        "hessian.test.eigenvalue",
+        "measured.hessian.test.eigenvalue",
     ),
 }
 PANELS: dict[str, tuple[tuple[str, tuple[str, ...]], ...]] = {  # section -> (title, metrics)

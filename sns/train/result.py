@@ -57,13 +57,6 @@ def finish(session: Session, reason: str | None, command: str, stop: StopSignal)
     return result
 
 
-def closing_line(result: Result) -> str:
-    """How the run ended, for the log."""
-    if result.status != "ok":
-        return f"{result.status}: {result.reason}"
-    return f"done: {result.score} {result.final[result.score]:.4f}"
-
-
 def write_failed(config: Config, reason: str, command: str = "") -> Result:
     """Leaves a record with status failed and the first line of `reason`, for a run that is not to
     be tried again.

@@ -17,7 +17,7 @@ from sns.train.distributed import join
 from sns.train.guard import alone_in, disk_errors
 from sns.train.memory import PassSizes
 from sns.train.progress import Reporter
-from sns.train.result import closing_line, divergence, finish
+from sns.train.result import divergence, finish
 from sns.train.saver import Saver
 from sns.train.schedule import learning_rate
 from sns.train.session import Session, start
@@ -88,7 +88,7 @@ def _train(sizes: PassSizes, command: str, stop: StopSignal, lock: RunLock | Non
         if reason is None:
             saver.secure()
         result = ranks.from_first(lambda: finish(session, reason, command, stop))
-        reporter.say(closing_line(result))
+        reporter.say(f"done: {result.outcome}" if reason is None else result.outcome)
     return result
 
 

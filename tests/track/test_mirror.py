@@ -17,10 +17,10 @@ from typing import Any
 import pytest
 import yaml
 from conftest import ROOT, TINY
+from synthetic import HISTORY
 
 from sns.config.schema import TrackConfig
 from sns.record import store
-from sns.record.schema import HISTORY
 from sns.track import sync
 from sns.track.client import Mirror, open_message
 from sns.track.wandb_run import WandbRun

@@ -8,7 +8,7 @@ from typing import Any
 
 import yaml
 
-from sns.config.schema import Config
+from sns.config.schema import Config, DataConfig
 from sns.record.store import Record
 
 EXPERIMENTS = Path(__file__).resolve().parents[3] / "configs" / "experiment"
@@ -21,8 +21,9 @@ def _free(cls: Any) -> set[str]:
 
 
 # What may differ between runs that are compared: whole sections or fields, then fields of sections.
-FREE_TOP = _free(Config) | {"seed", "grid"}  # grid: the name of `experiment` in older records
+FREE_TOP = _free(Config) | {"seed"}
 FREE = {entry.name: _free(entry.default_factory) for entry in fields(Config) if is_dataclass(entry.default_factory)}
+FREE["data"] = _free(DataConfig)
 
 
 def swept(experiment: str) -> dict[str, tuple[Any, ...]]:

@@ -1,0 +1,155 @@
+"""A task of one's own needs one file: it trains, resumes to the bit after a kill, is recorded, shown by
+status and summarised in a table, and every method and optimizer works on it."""
+
+import io
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+import pytest
+from conftest import ROOT
+from rich.console import Console
+
+from sns.analysis import scores
+from sns.analysis.cells import load_experiment
+from sns.common.errors import RecordError
+from sns.config.schema import Config
+from sns.launch import status
+from sns.method import METHODS
+from sns.optim import OPTIMIZERS
+from sns.record import store
+from sns.record.schema import RUN_COLUMNS
+from sns.task import TASKS
+from sns.train import checkpoint
+from sns.train.configure import configure
+from sns.train.run import run
+
+sys.path.insert(0, str(ROOT / "tests/task"))
+import regression
+
+MEASURED = ["train_error", "test_error", "penalty"]
+
+
+def toy(results: Path, problem: str = "decay", name: str = "toy", seed: int = 0, **sections: Any) -> Config:
+    tree: dict[str, Any] = {
+        "setting": "made_vectors",
+        "results": str(results),
+        "seed": seed,
+        "experiment": {"name": name},
+        "task": {"name": "regression"},
+        "method": {"name": problem},
+        "batch": {"regime": "small", "size": 8},
+        "optim": {"name": "nesterov", "lr": 0.05},
+        "train": {"epochs": 60, "progress": "none", "device": "cpu", "threads": 1},
+        "track": {"mode": "disabled"},
+    }
+    return configure(tree | {key: tree.get(key, {}) | value for key, value in sections.items()})
+
+
+def test_it_learns_and_its_record_says_what_it_is(tmp_path: Path) -> None:
+    config = toy(tmp_path)
+    result = run(config)
+    record = store.read(config.directory)
+    assert (result.task, result.score, result.high_is_good) == ("regression", "test_error", False)
+    assert record.result == result
+    assert [name for name in record.history.columns if name not in RUN_COLUMNS] == MEASURED
+    errors = record.history["test_error"]
+    assert errors.iloc[-1] < 0.2 < errors.iloc[0]
+    assert result.best["test_error"] == errors.min()
+    assert result.measured["weight_norm"] > 0
+    assert result.dose["e_folds"] == pytest.approx(config.method.factor * result.dose["learning_rate_sum"] / 0.1)
+
+
+KILLED = """
+import os, signal, sys
+from pathlib import Path
+sys.path[:0] = sys.argv[3:]
+from test_new_task import toy
+import sns.train.run as module
+config = toy(Path(sys.argv[1]), name="killed", train={"checkpoint_minutes": 0.0})
+advance = module.advance
+def deadly(session):
+    advance(session)
+    if session.step == int(sys.argv[2]):
+        os.kill(os.getpid(), signal.SIGKILL)
+module.advance = deadly
+module.run(config)
+"""
+
+
+def test_killed_twice_it_resumes_to_the_bit(tmp_path: Path) -> None:
+    whole = toy(tmp_path, name="whole")
+    run(whole)
+    folders = [str(ROOT / "tests/task"), str(ROOT / "tests"), str(ROOT)]
+    for step in (7, 55):
+        done = subprocess.run([sys.executable, "-c", KILLED, str(tmp_path), str(step), *folders], check=False)
+        assert done.returncode == -9
+    killed = toy(tmp_path, name="killed")
+    assert run(killed).timings["sessions"] == 3
+    a, b = (store.read(c.directory).history.drop(columns=["train_seconds", "measure_seconds"]) for c in (whole, killed))
+    pd.testing.assert_frame_equal(a, b, check_exact=True)
+    x, y = (checkpoint.load(c.directory) for c in (whole, killed))
+    assert x is not None
+    assert y is not None
+    assert all(x["task"]["model"][name].equal(y["task"]["model"][name]) for name in x["task"]["model"])
+
+
+def test_status_and_tables_show_it(tmp_path: Path) -> None:
+    for method in ("vanilla", "spectral"):
+        for seed in (0, 1):
+            run(toy(tmp_path, method, seed=seed))
+    folder = tmp_path / "runs" / "toy"
+    lines = status.lines(folder)
+    assert {line.state for line in lines} == {"done"}
+    console = Console(width=200, record=True, file=io.StringIO())
+    console.print(status.table("toy", lines))
+    assert console.export_text().count("test error 0.") == 4
+    frame = scores.compute(load_experiment(tmp_path, "toy", task=None)[1])
+    assert frame[["method", "score", "n"]].values.tolist() == [
+        ["vanilla", "test_error", 2],
+        ["spectral", "test_error", 2],
+    ]
+    assert "| made_vectors | 8 | spectral | nesterov | test_error | 2 of 2 | 0." in scores.to_markdown(frame)
+    with pytest.raises(RecordError, match="task=regression: left out; scripts/scores.py shows it"):
+        load_experiment(tmp_path, "toy")
+
+
+@pytest.mark.parametrize("method", [name for name in METHODS if name != "spectral_operator"])
+def test_every_method_works_on_it(tmp_path: Path, method: str) -> None:
+    assert run(toy(tmp_path, method)).final["test_error"] < 0.5
+
+
+@pytest.mark.parametrize("name", OPTIMIZERS)
+def test_every_optimizer_learns_and_resumes_to_the_bit(tmp_path: Path, name: str) -> None:
+    rates = {"nesterov": 0.05, "sgd": 0.05, "adam": 0.02, "adamw": 0.02, "muon": 0.02}
+    optim = {"name": name, "lr": rates[name]}
+    whole, parts = (toy(tmp_path, name=part, optim=optim) for part in ("whole", "parts"))
+    result = run(whole)
+    assert result.optimizer == name
+    assert result.final["test_error"] < 0.2
+    assert (result.dose["e_folds"] is None) == (name not in ("nesterov", "sgd"))
+    with pytest.raises(Exception, match="stop_after=33"):
+        run(toy(tmp_path, name="parts", optim=optim, train={"stop_after": 33}))
+    run(parts)
+    a, b = (store.read(c.directory).history[MEASURED] for c in (whole, parts))
+    pd.testing.assert_frame_equal(a, b, check_exact=True)
+
+
+def test_its_run_ids_are_its_own(tmp_path: Path) -> None:
+    """Options of the task, the optimizer and the method are part of the identity."""
+    variants = [
+        {},
+        {"task": {"noise": 0.2}},
+        {"optim": {"name": "sgd"}},
+        {"optim": {"name": "adam"}},
+        {"method": {"factor": 1.0}},
+    ]
+    assert len({toy(tmp_path, **sections).run_id for sections in variants}) == len(variants)
+
+
+def test_the_name_of_a_task_is_taken_once() -> None:
+    assert TASKS["regression"] is regression.Regression
+    with pytest.raises(ValueError, match="already registered"):
+        regression.register("regression")(TASKS["classification"])
