@@ -27,7 +27,7 @@ def _name(plan: Plan, setting: str, size: int) -> str:
 def _penalty_alone(plan: Plan, regime: str) -> Iterator[Line]:
     ours = cell(plan, "vgg_cifar10", "method=spectral", f"batch={regime}", "train.mode=eager")
     update(ours)()  # makes every .grad
-    model = ours.model
+    model = ours.task.model
     works: dict[str, Work] = {
         "ours": ours.method.regularize,
         "recipe": lambda: fresh_iterations_penalty(model, FACTOR),

@@ -7,9 +7,10 @@ import sys
 
 from sns.analysis import cli
 from sns.analysis.claims import text
+from sns.common.command import reports_errors
 
 
-@cli.reports_errors
+@reports_errors
 def main(arguments: list[str] | None = None) -> int:
     """Writes the files, prints the verdicts and where the files are."""
     parser = cli.results_parser("The paper's claims judged by records: Markdown, CSV and JSON.")

@@ -15,6 +15,7 @@ import torch
 from sns.analysis import cli
 from sns.analysis.cells import load_results
 from sns.analysis.errata import METHOD, SETTING, Trained, falls_least, table_counts, trained
+from sns.common.command import reports_errors
 from sns.common.errors import RecordError
 from sns.linalg import errata
 
@@ -106,7 +107,7 @@ def parts(results: Path) -> Iterator[Iterator[str]]:
     yield from (steps(), power_iterations(cells), printed_table())
 
 
-@cli.reports_errors
+@reports_errors
 def main(arguments: list[str] | None = None) -> int:
     """Prints every part."""
     parser = cli.results_parser("The paper's errata in numbers.", experiment=False, out=None)

@@ -7,17 +7,17 @@ python scripts/figures.py [NAME ... | all] [RESULTS] [--experiment E] [--setting
 import sys
 from pathlib import Path
 
-from sns.analysis import cli as command
 from sns.analysis.cells import Results, load_experiment, output_folder
 from sns.analysis.figures.render import FIGURES, render, resolve
+from sns.common.command import Parser, reports_errors
 from sns.common.errors import UserError
 
 
-@command.reports_errors
+@reports_errors
 def main(arguments: list[str] | None = None) -> int:
     """Draws the figures and prints where they are; 1 if one that was asked for by name, or all,
     could not be drawn."""
-    parser = command.Parser(description="Figures from records.")
+    parser = Parser(description="Figures from records.")
     parser.add_argument("what", nargs="*", help=f"of {', '.join(FIGURES)}, or all (default); results folder")
     parser.add_argument("--experiment", help="a folder under RESULTS/runs, needed where there are several")
     parser.add_argument("--setting", help="the setting of Figures 1 to 4; default densenet40_cifar100")

@@ -11,17 +11,17 @@ import argparse
 import sys
 from pathlib import Path
 
-from sns.analysis import cli
+from sns.common.command import Parser, reports_errors
 from sns.common.errors import UserError
 from sns.train.remeasure import remeasure
 
 ALLOWED = ("measure.", "train.device=", "train.threads=", "data.root=", "data.path=", "data.download=")
 
 
-@cli.reports_errors
+@reports_errors
 def main(arguments: list[str] | None = None) -> int:
     """Measures each directory; 1 if one could not be measured."""
-    parser = cli.Parser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = Parser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("words", nargs="+", metavar="RUN_DIRECTORY | KEY=VALUE", help=f"keys: {', '.join(ALLOWED)}")
     words = parser.parse_args(arguments).words
     overrides = [word for word in words if "=" in word]

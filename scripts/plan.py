@@ -10,17 +10,21 @@ import sys
 from rich.console import Console
 from rich.table import Table
 
-from sns.common.command import one_line_errors
+from sns.common.command import reports_errors
 from sns.launch.estimate import run_seconds
 from sns.launch.plan import planned, remaining
 from sns.launch.sweep import dry_run
 from sns.train.progress import clock
 
 
-@one_line_errors
+@reports_errors
 def main(overrides: list[str] | None = None) -> int:
     """Prints the plan of a sweep; returns 1 if some combinations of values are not valid."""
-    sweep, errors = dry_run(sys.argv[1:] if overrides is None else overrides)
+    words = sys.argv[1:] if overrides is None else overrides
+    if {"-h", "--help"} & set(words):
+        print(__doc__)
+        return 0
+    sweep, errors = dry_run(words)
     for error in errors:
         print(f"error: {error}", file=sys.stderr)
     runs = planned([run.config for run in sweep])

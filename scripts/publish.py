@@ -13,11 +13,12 @@ import summary
 import table1
 
 from sns.analysis import cli
+from sns.common.command import reports_errors
 
 SCRIPTS = {"Summary": summary, "Table 1": table1, "Figures": figures, "Claims": claims, "Report": report}
 
 
-@cli.reports_errors
+@reports_errors
 def main(arguments: list[str] | None = None) -> int:
     """Runs the five scripts with the same arguments; 1 if one of them failed."""
     parser = cli.results_parser("Summary, Table 1, figures, claims and report from records.", out=None)

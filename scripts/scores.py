@@ -6,9 +6,10 @@ python scripts/scores.py [RESULTS] [--experiment NAME] [--out DIR]
 import sys
 
 from sns.analysis import cli, scores
+from sns.common.command import reports_errors
 
 
-@cli.reports_errors
+@reports_errors
 def main(arguments: list[str] | None = None) -> int:
     """Writes the files, prints the table and where the files are."""
     options = cli.results_parser("The score of every cell, of any task.").parse_args(arguments)

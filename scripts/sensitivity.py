@@ -8,9 +8,10 @@ import sys
 from sns.analysis import cli
 from sns.analysis.sensitivity import text
 from sns.analysis.sensitivity.compute import EXPERIMENT, compute, load_studies
+from sns.common.command import reports_errors
 
 
-@cli.reports_errors
+@reports_errors
 def main(arguments: list[str] | None = None) -> int:
     """Writes sensitivity.csv and .md and prints where they are."""
     out = f"where to write; default RESULTS/{EXPERIMENT}"

@@ -4,7 +4,6 @@ how far it is.
 python scripts/status.py [RESULTS] [--experiment NAME] [--watch [SECONDS]]
 """
 
-import argparse
 import sys
 import time
 from pathlib import Path
@@ -12,15 +11,15 @@ from pathlib import Path
 from rich.console import Console, Group
 from rich.live import Live
 
-from sns.common.command import one_line_errors
+from sns.common.command import Parser, reports_errors
 from sns.common.errors import UserError
 from sns.launch import status
 
 
-@one_line_errors
+@reports_errors
 def main(arguments: list[str] | None = None) -> int:
     """Prints the table, or keeps it up to date until Ctrl-C."""
-    parser = argparse.ArgumentParser(description="The state of every run of an experiment.")
+    parser = Parser(description="The state of every run of an experiment.")
     parser.add_argument("results", nargs="?", type=Path, default=Path("results"), help="results folder")
     parser.add_argument("--experiment", help="a folder under RESULTS/runs; default: all of them")
     parser.add_argument("--watch", nargs="?", type=float, const=10.0, metavar="SECONDS", help="refresh (10 s)")

@@ -7,9 +7,10 @@ import sys
 
 from sns.analysis import cli
 from sns.analysis.table1 import table, text
+from sns.common.command import reports_errors
 
 
-@cli.reports_errors
+@reports_errors
 def main(arguments: list[str] | None = None) -> int:
     """Writes the files, prints the table and where the files are."""
     parser = cli.results_parser("Table 1 from records: Markdown, CSV and LaTeX.")

@@ -19,6 +19,7 @@ from typing import Any
 from omegaconf import OmegaConf
 
 from sns.analysis import cli, verify
+from sns.common.command import reports_errors
 from sns.common.errors import RecordError
 from sns.config.schema import DataConfig
 from sns.record import store
@@ -43,7 +44,7 @@ def retrain(directory: Path, overrides: list[str]) -> str:
     return verify.compare_histories(record.history, again.history)
 
 
-@cli.reports_errors
+@reports_errors
 def main(arguments: list[str] | None = None) -> int:
     """Prints a line for each thing that does not hold; 0 if everything does."""
     parser = cli.results_parser(str(__doc__), experiment=False, out=None)

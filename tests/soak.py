@@ -101,7 +101,7 @@ def differences(a: Config, b: Config) -> list[str]:
         if (left is None) != (right is None) or (left is not None and not left.equals(right)):
             different.append(table)
     states = [checkpoint.load(config.directory) for config in (a, b)]
-    weights = [{} if state is None else state["model"] for state in states]
+    weights = [{} if state is None else state["task"]["model"] for state in states]
     if weights[0].keys() != weights[1].keys() or not weights[0]:
         different.append("names of weights")
     elif not all(torch.equal(weights[0][name], weights[1][name]) for name in weights[0]):

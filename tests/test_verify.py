@@ -77,7 +77,7 @@ def test_a_run_on_its_way_is_no_fault_and_a_record_without_its_result_is_one(cop
     [
         ("config.yaml", ("seed: 0", "seed: 1"), "has several identities"),
         ("config.yaml", ("lr: 0.02", "lr: 0.03"), "has several identities"),
-        ("result.json", ('"schema": 1', '"schema": 99'), "has schema 99"),
+        ("result.json", ('"schema": 2', '"schema": 99'), "has schema 99"),
         ("result.json", ('"experiment": "tiny"', '"experiment": "other"'), "belongs to the experiment other"),
         ("history.csv", ("test_accuracy", "accuracy"), "lacks the columns test_accuracy"),
         ("spectra.csv", ("singular_value", "value"), "lacks the columns singular_value"),

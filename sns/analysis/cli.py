@@ -1,26 +1,17 @@
 """What the scripts share: arguments, error messages and the files that they write."""
 
 import argparse
-import functools
 import sys
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import NoReturn, TypeVar
+from typing import TypeVar
 
 from sns.analysis.cells import Results, load_experiment, output_folder
-from sns.common.errors import UserError
+from sns.common.command import Parser
 from sns.common.files import write_text
 
 Content = TypeVar("Content")
 Main = Callable[[list[str] | None], int]
-
-
-class Parser(argparse.ArgumentParser):
-    """A parser for a `main` with `reports_errors`: wrong arguments raise UserError."""
-
-    def error(self, message: str) -> NoReturn:
-        """Raises UserError, so that the exit code is 1 instead of argparse's 2."""
-        raise UserError(f"{message}; --help lists the arguments")
 
 
 def results_parser(
@@ -59,18 +50,3 @@ def save(out: Path, name: str, formats: Mapping[str, Callable[[Content], str]], 
     for suffix, text in formats.items():
         write_text(out / f"{name}.{suffix}", text(content))
     return f"written: {', '.join(str(out / f'{name}.{suffix}') for suffix in formats)}"
-
-
-def reports_errors(main: Main) -> Main:
-    """Decorates a script's `main`: an error that the user can fix is printed to stderr as one line,
-    and the exit code is 1."""
-
-    @functools.wraps(main)
-    def run(arguments: list[str] | None = None) -> int:
-        try:
-            return main(arguments)
-        except (UserError, OSError) as error:
-            print(f"error: {error}", file=sys.stderr)
-            return 1
-
-    return run

@@ -26,6 +26,7 @@ from sns.launch.pool import Pool, Slot, Task
 from sns.launch.run_sweep import Sweep
 from sns.launch.sweep import SweepRun, dry_run
 from sns.record import attempts, store
+from sns.task import classification
 from sns.train import result as finish_module
 from sns.train import stop as signals
 from sns.train.progress import PROGRESS
@@ -271,7 +272,7 @@ def test_the_last_measurements_stop_at_once_and_resume_piece_by_piece(
     calm, boxed = tiny("experiment.name=calm"), tiny("experiment.name=boxed")
     run(calm)
     made: list[str] = []
-    original = finish_module.hessian_split
+    original = classification.hessian_split
 
     def slow(*arguments: object) -> dict[str, object]:
         made.append("hessian")
@@ -283,7 +284,7 @@ def test_the_last_measurements_stop_at_once_and_resume_piece_by_piece(
             raise AssertionError("no alarm")
         return original(*arguments)  # type: ignore[arg-type]
 
-    monkeypatch.setattr(finish_module, "hessian_split", slow)
+    monkeypatch.setattr(classification, "hessian_split", slow)
     for cause in ("SIGTERM", "time limit"):
         with pytest.raises(Interrupted, match=rf"last measurements \({cause}\)"):
             run(boxed)

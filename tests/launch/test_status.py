@@ -75,7 +75,7 @@ def test_a_stopped_run_that_slurm_has_is_queued(run: Path, monkeypatch: pytest.M
 @pytest.mark.parametrize(
     ("changes", "state", "note"),
     [
-        ({}, "done", "test accuracy 0.5000, gap 0.2500"),
+        ({}, "done", "test accuracy 0.5000"),
         ({"status": "diverged", "reason": "not finite"}, "diverged", "not finite"),
         ({"schema": 99}, "failed", "has schema 99"),
     ],

@@ -188,7 +188,7 @@ def test_disturbed_runs_equal_undisturbed_ones_to_the_bit(ends: tuple[Path, Path
         mine, theirs = (checkpoint.load(place / directory.name) for place in (calm, folder))
         assert mine is not None
         assert theirs is not None
-        assert all(torch.equal(value, theirs["model"][name]) for name, value in mine["model"].items())
+        assert all(torch.equal(value, theirs["task"]["model"][name]) for name, value in mine["task"]["model"].items())
 
 
 def test_no_run_was_trained_to_its_end_twice(ends: tuple[Path, Path, list[str]]) -> None:

@@ -112,7 +112,7 @@ def test_status_and_tables_show_it(tmp_path: Path) -> None:
         ["spectral", "test_error", 2],
     ]
     assert "| made_vectors | 8 | spectral | nesterov | test_error | 2 of 2 | 0." in scores.to_markdown(frame)
-    with pytest.raises(RecordError, match="task=regression: left out; scripts/scores.py shows it"):
+    with pytest.raises(RecordError, match=r"task=regression: left out; scripts/scores\.py shows it"):
         load_experiment(tmp_path, "toy")
 
 

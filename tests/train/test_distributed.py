@@ -12,6 +12,7 @@ import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pandas as pd
 import pytest
@@ -77,10 +78,11 @@ def two(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return results
 
 
-def state_of(config: Config) -> dict[str, object]:
-    found = checkpoint.load(config.directory)
-    assert found is not None
-    return found
+def state_of(config: Config) -> dict[str, Any]:
+    """What the task saved in the run's last checkpoint."""
+    state = checkpoint.load(config.directory)
+    assert state is not None
+    return dict(state["task"])
 
 
 @pytest.mark.parametrize("method", METHODS)
@@ -97,9 +99,9 @@ def test_two_processes_train_what_one_does(two: Path, tmp_path: Path, method: st
     pd.testing.assert_frame_equal(left, right, check_exact=False, rtol=2e-4, atol=1e-6)
     a, b = state_of(shared), state_of(alone)
     for part in ("model", "method"):
-        for name, value in b[part].items():  # type: ignore[attr-defined]
-            torch.testing.assert_close(a[part][name], value, rtol=2e-4, atol=2e-6, msg=f"{part}.{name}")  # type: ignore[index]
-    assert a["running"]["bad_step"] == b["running"]["bad_step"]  # type: ignore[index]
+        for name, value in b[part].items():
+            torch.testing.assert_close(a[part][name], value, rtol=2e-4, atol=2e-6, msg=f"{part}.{name}")
+    assert a["running"]["bad_step"] == b["running"]["bad_step"]
 
 
 def test_only_one_process_writes(two: Path) -> None:
@@ -135,7 +137,7 @@ def test_a_signal_to_one_process_stops_both_at_one_step_and_the_run_resumes_to_t
     assert again.returncode == 0, output
     frames = [store.read(config.directory).history.drop(columns=TIMINGS) for config in (quiet, stopped)]
     pd.testing.assert_frame_equal(*frames, check_exact=True)
-    a, b = (state_of(config)["task"]["model"] for config in (quiet, stopped))
+    a, b = (state_of(config)["model"] for config in (quiet, stopped))
     assert all(torch.equal(a[name], b[name]) for name in a)  # type: ignore[attr-defined,index]
 
 

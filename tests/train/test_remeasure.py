@@ -17,17 +17,17 @@ def test_same_options_measure_the_same_and_new_ones_are_kept(tiny: Callable[...,
     first = run(config)
     files = {name: (config.directory / name).read_bytes() for name in (store.HISTORY_CSV, store.SPECTRA_CSV)}
     again = remeasure(config.directory, [])
-    assert again.hessian == first.hessian
+    assert again.measured["hessian"] == first.measured["hessian"]
     assert again.lipschitz == first.lipschitz
     assert again.run_id == first.run_id
     more = remeasure(config.directory, ["measure.hessian_samples=50", "measure.lanczos=true"])
-    assert more.hessian is not None
-    assert more.hessian["test"]["samples"] == 50
-    assert "lanczos_eigenvalue" in more.hessian["test"]
+    assert more.measured["hessian"] is not None
+    assert more.measured["hessian"]["test"]["samples"] == 50
+    assert "lanczos_eigenvalue" in more.measured["hessian"]["test"]
     assert more.environment["measured"]["hessian_samples"] == 50
     assert store.read(config.directory).result == more
     none = remeasure(config.directory, ["measure.hessian=false", "measure.spectra=false"])
-    assert none.hessian == more.hessian  # what is not measured again is kept
+    assert none.measured["hessian"] == more.measured["hessian"]  # what is not measured again is kept
     assert none.lipschitz == more.lipschitz
     assert files == {name: (config.directory / name).read_bytes() for name in files}
 
@@ -40,5 +40,5 @@ def test_what_cannot_be_measured_is_one_sentence(tiny: Callable[..., Config]) ->
     (config.directory / checkpoint.FILE).unlink()
     with pytest.raises(UserError, match=r"has no checkpoint\.pt"):
         remeasure(config.directory, [])
-    with pytest.raises(UserError, match="is not over"):
+    with pytest.raises(UserError, match="is not finished"):
         remeasure(config.directory / "nowhere", [])
