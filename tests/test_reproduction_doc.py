@@ -13,7 +13,7 @@ from conftest import ROOT, compose_tree
 from hydra import compose, initialize_config_dir
 
 from sns.config.compose import all_keys
-from sns.train.configure import configure, known_options
+from sns.train.configure import configure, registered_options
 
 PAGE = re.sub(r"\n +", " ", (ROOT / "docs/reproduction.md").read_text(encoding="utf-8"))  # a list entry is one line
 DEPARTURES = yaml.safe_load((ROOT / "results/paper/departures.yaml").read_text(encoding="utf-8"))
@@ -40,7 +40,7 @@ def spans() -> list[str]:
 
 
 def existing_fields() -> set[str]:
-    return set(all_keys(known_options()))
+    return set(all_keys(registered_options()))
 
 
 def defined(body: list[ast.stmt], prefix: str = "") -> set[str]:

@@ -1,5 +1,4 @@
-"""What every script shares: an error that the user can fix is one sentence, and its exit code is
-1."""
+"""Shared by every script: an error that the user can fix prints one sentence and exits with 1."""
 
 import functools
 import sys
@@ -11,8 +10,10 @@ Main = Callable[[list[str] | None], int]
 
 
 def one_line_errors(main: Main) -> Main:
-    """A script's `main` that prints a UserError or OSError in one line and returns 1, also for a
-    usage error of argparse."""
+    """Decorates a script's `main`: a UserError or OSError is printed on one line and returns 1.
+
+    A usage error of argparse returns 1 too.
+    """
 
     @functools.wraps(main)
     def run(arguments: list[str] | None = None) -> int:

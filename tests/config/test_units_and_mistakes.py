@@ -18,7 +18,7 @@ from sns.config.compose import all_keys
 from sns.config.schema import Config
 from sns.launch.mistakes import explain
 from sns.record import store
-from sns.train.configure import configure, known_options
+from sns.train.configure import configure, registered_options
 from sns.train.run import run
 
 CONFIGS = ROOT / "configs"
@@ -61,7 +61,7 @@ def test_a_mistyped_word_is_told_with_the_nearest_one(override: str, says: str) 
 
 
 def test_every_key_is_known() -> None:
-    known = set(all_keys(known_options(), ("setting", "experiment")))
+    known = set(all_keys(registered_options(), ("setting", "experiment")))
     tree = compose_tree(*TINY)
     assert {str(key) for key in tree if key != "regimes"} <= known
     assert {f"{key}.{name}" for key in ("train", "data", "track", "model", "method") for name in tree[key]} <= known

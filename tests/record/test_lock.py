@@ -137,12 +137,12 @@ def claim_of_another_machine(folder: Path, age: float, **changes: object) -> Pat
     owner = dataclasses.replace(myself(True), host="node7", kernel="another boot", job="4242")
     file = folder / ".claim.3"
     file.write_text(json.dumps(dataclasses.asdict(owner) | changes))
-    beat = time.time() - age
-    os.utime(file, (beat, beat))
+    touched = time.time() - age
+    os.utime(file, (touched, touched))
     return file
 
 
-def test_on_another_machine_the_heartbeat_decides(tmp_path: Path) -> None:
+def test_on_another_machine_the_age_of_the_claim_decides(tmp_path: Path) -> None:
     claim_of_another_machine(tmp_path, STALE - 60)
     assert held(tmp_path)
     with pytest.raises(UserError, match=r"on node7 \(job 4242\): wait for it or stop it"), RunLock(tmp_path):
@@ -179,10 +179,10 @@ def test_an_unreadable_claim_holds_only_while_it_may_be_being_written(tmp_path: 
         pass
 
 
-def test_the_owner_beats_and_notices_being_taken_for_dead(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_owner_touches_its_claim_and_notices_a_takeover(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     with RunLock(tmp_path) as mine:
         os.utime(mine.claim, (1, 1))
-        mine.beat()
+        mine.touch()
         assert time.time() - mine.claim.stat().st_mtime < 60
         mine.check()
         claim_of_another_machine(tmp_path, 0)
@@ -192,8 +192,8 @@ def test_the_owner_beats_and_notices_being_taken_for_dead(tmp_path: Path, monkey
     assert held(tmp_path), "the other one's claim stays"
 
 
-def test_the_beat_repeats_by_itself(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(lock, "BEAT", 0.01)
+def test_the_claim_is_touched_repeatedly(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(lock, "TOUCH_INTERVAL", 0.01)
     with RunLock(tmp_path) as mine:
         os.utime(mine.claim, (1, 1))
         limit = time.monotonic() + 30

@@ -1,5 +1,8 @@
-"""A task of one's own needs one file: it trains, resumes to the bit after a kill, is recorded, shown by
-status and summarised in a table, and every method and optimizer works on it."""
+"""A user's own task needs one file.
+
+It trains, resumes bit by bit after a kill, is recorded, shown by status and summarised in a table.
+Every method and optimizer works on it.
+"""
 
 import io
 import subprocess
@@ -112,7 +115,7 @@ def test_status_and_tables_show_it(tmp_path: Path) -> None:
         ["spectral", "test_error", 2],
     ]
     assert "| made_vectors | 8 | spectral | nesterov | test_error | 2 of 2 | 0." in scores.to_markdown(frame)
-    with pytest.raises(RecordError, match="task=regression: left out; scripts/scores.py shows it"):
+    with pytest.raises(RecordError, match=r"task=regression: left out; scripts/scores\.py shows it"):
         load_experiment(tmp_path, "toy")
 
 

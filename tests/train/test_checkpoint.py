@@ -56,7 +56,7 @@ def test_a_flipped_byte_anywhere_is_noticed(two: Path) -> None:
             checkpoint.read(two / FILE)
     for place in (0, len(whole) // 2, len(whole) - 1):
         (two / FILE).write_bytes(whole[:place] + bytes([whole[place] ^ 1]) + whole[place + 1 :])
-        with pytest.warns(UserWarning, match="damaged .* goes on from the checkpoint before it"):
+        with pytest.warns(UserWarning, match="damaged .* resumes from the checkpoint before it"):
             found = load(two)
         assert found is not None
         assert found["step"] == 1
@@ -66,7 +66,7 @@ def test_a_flipped_byte_anywhere_is_noticed(two: Path) -> None:
 @pytest.mark.parametrize("length", [0, 1, 20, -1, -40, -300])
 def test_a_torn_file_falls_back(two: Path, length: int) -> None:
     (two / FILE).write_bytes((two / FILE).read_bytes()[:length])
-    with pytest.warns(UserWarning, match="goes on from the checkpoint before it"):
+    with pytest.warns(UserWarning, match="resumes from the checkpoint before it"):
         found = load(two)
     assert found is not None
     assert found["step"] == 1

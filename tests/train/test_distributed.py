@@ -197,5 +197,5 @@ def test_alone_nobody_is_asked(monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setattr(dist, name, refuse)
     alone = Ranks()
     make_value: Callable[[], int] = lambda: 3  # noqa: E731
-    assert (alone.most(2), alone.sums([1.5]), alone.from_first(make_value)) == (2, [1.5], 3)
+    assert (alone.maximum(2), alone.sums([1.5]), alone.from_first(make_value)) == (2, [1.5], 3)
     assert dataclasses.replace(alone, local=5) == alone

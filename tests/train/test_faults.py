@@ -84,17 +84,17 @@ def at_step(step: int, what: Callable[[], None], patch: pytest.MonkeyPatch) -> N
 def test_a_disk_that_is_full_for_a_while_costs_nothing(tiny: Make, monkeypatch: pytest.MonkeyPatch, code: int) -> None:
     disk = Disk(monkeypatch, code)
     at_step(5, lambda: setattr(disk, "full", True), monkeypatch)
-    original = saving.Saver.evaluated
+    original = saving.Saver.after_evaluation
 
-    def evaluated(self: saving.Saver) -> None:
+    def after_evaluation(self: saving.Saver) -> None:
         original(self)
         disk.full = False
 
-    monkeypatch.setattr(saving.Saver, "evaluated", evaluated)
+    monkeypatch.setattr(saving.Saver, "after_evaluation", after_evaluation)
     config = tiny(*SHORT)
     assert run(config).status == "ok"
     assert disk.refused > 0
-    assert f"history.csv cannot be written ({os.strerror(code)}); training goes on" in log_of(config)
+    assert f"history.csv cannot be written ({os.strerror(code)}); training continues" in log_of(config)
     same_as_quiet(tiny, config)
 
 
@@ -108,7 +108,7 @@ def test_checkpoints_that_fail_again_and_again_end_the_run_with_one_sentence(
         with pytest.raises(UserError, match=r"checkpoint\.pt cannot be written \(No space left") as caught:
             run(config)
     assert "\n" not in str(caught.value)
-    assert log_of(config).count("training goes on") >= 2
+    assert log_of(config).count("training continues") >= 2
     run(config)
     assert "resumed at update 4 of 12" in log_of(config)
     same_as_quiet(tiny, config)
@@ -339,10 +339,10 @@ def test_an_epoch_ends_with_a_checkpoint_where_that_is_cheap(tiny: Make, monkeyp
         original(self)
 
     monkeypatch.setattr(Session, "save", save)
-    monkeypatch.setattr(saving, "CHEAP", 1e9)
+    monkeypatch.setattr(saving, "CHEAP_SHARE", 1e9)
     run(tiny(*SHORT, "train.epochs=3"))
     assert saves == [(6, 0), (6, 1), (12, 1), (12, 2), (18, 2), (18, 3)]
     saves.clear()
-    monkeypatch.setattr(saving, "CHEAP", 0.0)
+    monkeypatch.setattr(saving, "CHEAP_SHARE", 0.0)
     run(tiny(*SHORT, "train.epochs=3", "seed=1"))
     assert saves == [(6, 0), (18, 2), (18, 3)]

@@ -15,7 +15,7 @@ from sns.train import saver as saving
 from sns.train import stop as stop_module
 from sns.train.run import run
 from sns.train.session import Session
-from sns.train.stop import TIME_LIMIT, Deadline, Interrupted, StopSignal, hand_over
+from sns.train.stop import TIME_LIMIT, Deadline, Interrupted, StopSignal, call_launcher_handler
 
 Make = Callable[..., Config]
 NAMES = ("SIGINT", "SIGTERM", "SIGUSR2")
@@ -112,7 +112,7 @@ def test_submitit_has_its_turn_after_the_checkpoint(
 
     def look(cause: str) -> None:
         seen.append(checkpoint.exists(config.directory))
-        hand_over(cause)
+        call_launcher_handler(cause)
 
     original = module.advance
 
@@ -121,7 +121,7 @@ def test_submitit_has_its_turn_after_the_checkpoint(
         original(session)
 
     monkeypatch.setattr(module, "advance", signalled)
-    monkeypatch.setattr(stop_module, "hand_over", look)
+    monkeypatch.setattr(stop_module, "call_launcher_handler", look)
     with pytest.raises(SystemExit):
         run(config)
     assert submitit == [signal.SIGUSR2]
@@ -130,10 +130,10 @@ def test_submitit_has_its_turn_after_the_checkpoint(
 
 def test_what_is_handed_over(submitit: list[int]) -> None:
     for cause in ("SIGTERM", "SIGINT", "train.stop_after=3"):
-        hand_over(cause)
+        call_launcher_handler(cause)
     assert submitit == []
     with pytest.raises(SystemExit):
-        hand_over(TIME_LIMIT)
+        call_launcher_handler(TIME_LIMIT)
     assert submitit == [signal.SIGUSR2]
 
 
@@ -184,7 +184,7 @@ def test_a_wall_clock_that_jumps_changes_nothing_in_a_run(tiny: Make, monkeypatc
     jumps = iter([1e9, -1e9] * 10_000)
     original = checkpoint.save
     monkeypatch.setattr(checkpoint, "save", lambda *a: (saves.append(a[1]["progress"]["step"]), original(*a)))
-    monkeypatch.setattr(saving, "CHEAP", 0.0)
+    monkeypatch.setattr(saving, "CHEAP_SHARE", 0.0)
     quiet = run(tiny("measure.hessian=false"))
     quiet_saves = list(saves)
     now = time.time()
