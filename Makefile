@@ -29,7 +29,7 @@ endif
 space := $(subst ,, )
 comma := ,
 SEED_LIST := $(subst $(space),$(comma),$(shell seq 0 $$(($(SEEDS) - 1))))
-GRID := results=$(RESULTS) seed=$(SEED_LIST) $(if $(EPOCHS),train.epochs=$(EPOCHS)) \
+OVERRIDES := results=$(RESULTS) seed=$(SEED_LIST) $(if $(EPOCHS),train.epochs=$(EPOCHS)) \
 	$(if $(BUDGET),launch.budget=$(BUDGET)) $(ARGS)
 TABLE1 := $(or $(EXPERIMENT),table1)
 WHERE := $(RESULTS) $(if $(EXPERIMENT),--experiment $(EXPERIMENT))
@@ -79,7 +79,7 @@ test-slurm: $(STAMP) ## tests on a Slurm that is started on this machine (Debian
 		OMP_NUM_THREADS=1 SNS_TEST_SLURM=1 $(BIN)/pytest tests/slurm $(ARGS)
 
 demo: $(STAMP) ## every cell in minutes on 8x8 digits, with table, figures, claims and report
-	$(PYTHON) scripts/train.py -m experiment=demo $(GRID)
+	$(PYTHON) scripts/train.py -m experiment=demo $(OVERRIDES)
 	$(PYTHON) scripts/publish.py $(RESULTS) --experiment demo
 
 pocket: $(STAMP) ## small networks on 5,000 CIFAR-10 images: 72 runs of about a minute on one core, table to report
@@ -96,9 +96,9 @@ sensitivity: $(STAMP) ## one choice at a time varied at pocket size: 66 runs of 
 
 reproduce-table1: $(STAMP) ## the paper's 32 cells, without finished runs; EXPERIMENT=table1_short BUDGET=9m DRY=1
 ifneq ($(DRY),)
-	$(PYTHON) scripts/plan.py experiment=$(TABLE1) $(GRID)
+	$(PYTHON) scripts/plan.py experiment=$(TABLE1) $(OVERRIDES)
 else
-	@$(PYTHON) scripts/train.py -m experiment=$(TABLE1) hydra/launcher=$(LAUNCHER) $(GRID); code=$$?; \
+	@$(PYTHON) scripts/train.py -m experiment=$(TABLE1) hydra/launcher=$(LAUNCHER) $(OVERRIDES); code=$$?; \
 		test $$code -eq 75 || $(PYTHON) scripts/table1.py $(RESULTS) --experiment $(TABLE1); exit $$code
 endif
 

@@ -1,5 +1,7 @@
-"""docs/reproduction.md agrees with results/paper/departures.yaml, its fields, files and functions
-exist, and its figures are computed."""
+"""docs/reproduction.md agrees with results/paper/departures.yaml and with the code.
+
+Its fields, files and functions exist, and a command prints its numbers.
+"""
 
 import ast
 import re
@@ -21,7 +23,7 @@ CHOICES: list[dict[str, Any]] = DEPARTURES["choices"]
 ERRATA: list[dict[str, Any]] = DEPARTURES["errata"]
 OTHERS = [override for choice in CHOICES for override in choice.get("others", [])]
 NUMBER = re.compile(r"(?<![\w.])-?\d+(?:\.\d+)?(?:e[+-]\d+)?(?!\w)")
-TOLERANCE = 0.02  # relative; other versions and processors draw and round alike, but for the last digits
+TOLERANCE = 0.02  # relative; other versions and processors differ in the last digits only
 
 
 README = (ROOT / "README.md").read_text(encoding="utf-8")

@@ -1,4 +1,4 @@
-"""Refusing a set that does not fit, before it is read."""
+"""A data set that does not fit is refused before it is read."""
 
 from pathlib import Path
 

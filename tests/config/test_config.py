@@ -47,8 +47,7 @@ def test_every_experiment_composes_and_has_the_folder_of_its_name(path: Path) ->
 
 
 def offered(path: Path) -> dict[str, Any]:
-    """The options of a YAML file of configs/model or configs/method, in a setting that has nothing
-    to say of them."""
+    """The options of a file of configs/model or configs/method, in a setting without any."""
     tree = OmegaConf.create({"batch": {"regime": "small"}, "regimes": {"small": {}}, "options": OmegaConf.load(path)})
     options: dict[str, Any] = OmegaConf.to_container(tree.options, resolve=True)
     return options
@@ -58,26 +57,25 @@ def test_yaml_offers_exactly_the_fields_of_the_dataclasses() -> None:
     tree = compose_tree("setting=vgg_cifar10")
     for name, cls in SECTIONS.items():
         assert set(tree[name]) == {field.name for field in dataclasses.fields(cls)}, name
-    for group, known in (("model", MODELS), ("method", METHODS)):
+    for group, registry in (("model", MODELS), ("method", METHODS)):
         for path in (ROOT / f"configs/{group}").glob("*.yaml"):
             options = offered(path)
-            cls = known[options["name"]].Config
+            cls = registry[options["name"]].Config
             assert options == dataclasses.asdict(cls(**options)), path
             assert set(options) == {field.name for field in dataclasses.fields(cls)}, path
 
 
 def test_yaml_defaults_are_the_papers_networks_and_methods() -> None:
-    """The classes' own defaults and the YAML files say the same, so neither can drift alone."""
-    for group, known in (("model", MODELS), ("method", METHODS)):
-        for name, cls in known.items():
+    """The defaults of the classes equal the values of the YAML files."""
+    for group, registry in (("model", MODELS), ("method", METHODS)):
+        for name, cls in registry.items():
             path = ROOT / f"configs/{group}/{name}.yaml"
             if path.exists():
                 assert offered(path) == dataclasses.asdict(cls.Config(name=name))
 
 
 def unread(cls: type, owners: str, files: list[Path]) -> list[str]:
-    """Fields of an options dataclass that nobody reads as `<owner>.<field>` in `files`, schema.py
-    apart."""
+    """Fields of an options dataclass that `files` never read as `<owner>.<field>`."""
     text = "\n".join(path.read_text() for path in files if path != ROOT / "sns/config/schema.py")
     names = [field.name for field in dataclasses.fields(cls)]
     return [name for name in names if not re.search(rf"\b(?:{owners})\.{name}\b(?!=)", text)]
@@ -176,7 +174,7 @@ def test_a_setting_scales_every_penalty_by_its_regimes_dose_factor() -> None:
 
 
 def test_run_id_is_the_same_on_every_machine() -> None:
-    """A literal, so that a change of the hash, which orphans every record, is never an accident."""
+    """A literal run_id, so that no change of the hash, which orphans every record, is unnoticed."""
     config = configure(compose_tree("setting=vgg_cifar10", "method=spectral", "batch=large", "seed=3"))
     assert config.run_id == "vgg_cifar10__spectral__b4096__s3__e0f2a824"
 

@@ -1,4 +1,4 @@
-"""The claim on a run directory, with real processes wherever processes matter."""
+"""The lock of a run directory, with real processes."""
 
 import dataclasses
 import errno
@@ -53,8 +53,7 @@ for line in sys.stdin:  # one round: a folder and the moment to start
 
 @pytest.fixture
 def worker() -> Iterator[Callable[..., subprocess.Popen[str]]]:
-    """`worker("rounds" | "hold", "noflock")`: a process that claims the folders named on its
-    standard input."""
+    """`worker("rounds" | "hold", "noflock")`: a process that locks folders named on its stdin."""
     started: list[subprocess.Popen[str]] = []
 
     def start(what: str = "hold", without: str = "-") -> subprocess.Popen[str]:
@@ -91,7 +90,7 @@ Worker = Callable[..., subprocess.Popen[str]]
 
 @pytest.mark.parametrize("without", ["-", "noflock", "noflock,nolink"])
 def test_of_processes_that_start_at_once_exactly_one_wins(worker: Worker, tmp_path: Path, without: str) -> None:
-    """Rounds over a fresh folder, and over one whose owner is dead."""
+    """In rounds with a new folder, and with one whose owner is dead."""
     processes = [worker("rounds", without) for _ in range(3)]
     dead = dataclasses.replace(myself(False), began="1")
     for k in range(40):
@@ -202,7 +201,7 @@ def test_the_claim_is_touched_repeatedly(tmp_path: Path, monkeypatch: pytest.Mon
         assert mine.claim.stat().st_mtime > 2
 
 
-def test_the_end_of_a_fork_releases_nothing(tmp_path: Path) -> None:
+def test_a_forked_process_releases_nothing(tmp_path: Path) -> None:
     with RunLock(tmp_path) as mine:
         child = os.fork()
         if child == 0:

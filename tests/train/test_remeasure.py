@@ -12,7 +12,7 @@ from sns.train.remeasure import remeasure
 from sns.train.run import run
 
 
-def test_same_options_measure_the_same_and_new_ones_are_kept(tiny: Callable[..., Config]) -> None:
+def test_same_options_measure_the_same_and_new_ones_are_recorded(tiny: Callable[..., Config]) -> None:
     config = tiny("method=decay")
     first = run(config)
     files = {name: (config.directory / name).read_bytes() for name in (store.HISTORY_CSV, store.SPECTRA_CSV)}
@@ -27,7 +27,7 @@ def test_same_options_measure_the_same_and_new_ones_are_kept(tiny: Callable[...,
     assert more.environment["measured"]["hessian_samples"] == 50
     assert store.read(config.directory).result == more
     none = remeasure(config.directory, ["measure.hessian=false", "measure.spectra=false"])
-    assert none.hessian == more.hessian  # what is not measured again is kept
+    assert none.hessian == more.hessian  # a measurement that is not repeated stays
     assert none.lipschitz == more.lipschitz
     assert files == {name: (config.directory / name).read_bytes() for name in files}
 
@@ -40,5 +40,5 @@ def test_what_cannot_be_measured_is_one_sentence(tiny: Callable[..., Config]) ->
     (config.directory / checkpoint.FILE).unlink()
     with pytest.raises(UserError, match=r"has no checkpoint\.pt"):
         remeasure(config.directory, [])
-    with pytest.raises(UserError, match="is not over"):
+    with pytest.raises(UserError, match="is not finished"):
         remeasure(config.directory / "nowhere", [])

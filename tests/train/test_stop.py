@@ -1,4 +1,4 @@
-"""Being asked to stop: what is noted, by whom, and what the clock has to do with it."""
+"""Requests to stop, by signals and by the clock."""
 
 import os
 import signal
@@ -28,8 +28,7 @@ def outside_slurm(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.fixture
 def submitit() -> Iterator[list[int]]:
-    """A handler of SIGUSR2 as submitit's: it requeues and ends the process. Yields the signals that
-    it got."""
+    """A handler of SIGUSR2 that ends the process, as submitit's does. Yields the signals it got."""
     got: list[int] = []
 
     def handler(number: int, frame: FrameType | None) -> None:
@@ -58,7 +57,7 @@ def test_a_second_interrupt_interrupts_at_once() -> None:
             os.kill(os.getpid(), signal.SIGINT)
 
 
-def test_a_fork_takes_no_note_and_lives_on() -> None:
+def test_a_forked_process_ignores_signals() -> None:
     """Schedulers signal every process of a job; only the one that trains may save."""
     with StopSignal() as stop:
         child = os.fork()
@@ -71,7 +70,7 @@ def test_a_fork_takes_no_note_and_lives_on() -> None:
 
 
 def stopped_by(make: Callable[[], object], config: Config, monkeypatch: pytest.MonkeyPatch) -> Interrupted:
-    """The end of a run in which `make` is called within the third update."""
+    """The Interrupted of a run in which `make` is called during the third update."""
     import sns.train.run as module
 
     original = module.advance
@@ -92,7 +91,9 @@ def stopped_by(make: Callable[[], object], config: Config, monkeypatch: pytest.M
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_the_step_ends_and_the_checkpoint_is_on_disk(tiny: Make, monkeypatch: pytest.MonkeyPatch, name: str) -> None:
+def test_a_signal_lets_the_update_end_and_leaves_a_checkpoint(
+    tiny: Make, monkeypatch: pytest.MonkeyPatch, name: str
+) -> None:
     number = getattr(signal, name)
     before = signal.signal(signal.SIGUSR2, signal.SIG_IGN)  # no submitit here
     try:
@@ -102,7 +103,7 @@ def test_the_step_ends_and_the_checkpoint_is_on_disk(tiny: Make, monkeypatch: py
     assert end.cause == name
 
 
-def test_submitit_has_its_turn_after_the_checkpoint(
+def test_submitits_handler_is_called_after_the_checkpoint(
     tiny: Make, monkeypatch: pytest.MonkeyPatch, submitit: list[int]
 ) -> None:
     import sns.train.run as module
@@ -128,7 +129,7 @@ def test_submitit_has_its_turn_after_the_checkpoint(
     assert seen == [True]
 
 
-def test_what_is_handed_over(submitit: list[int]) -> None:
+def test_which_causes_call_the_launchers_handler(submitit: list[int]) -> None:
     for cause in ("SIGTERM", "SIGINT", "train.stop_after=3"):
         call_launcher_handler(cause)
     assert submitit == []
