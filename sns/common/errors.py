@@ -2,8 +2,7 @@
 
 
 class UserError(Exception):
-    """An error that the user can fix. Scripts print its message without a stack trace and exit with
-    1."""
+    """An error that the user can fix. Scripts print its message without a trace and exit with 1."""
 
 
 class ConfigError(UserError):

@@ -10,7 +10,7 @@ STREAMS = ("init", "order", "augmentation", "dropout", "power_iteration", "subse
 def stream_seed(seed: int, name: str) -> int:
     """A 63-bit seed for the stream `name` of a run's `seed`. ValueError unless it is in STREAMS."""
     if name not in STREAMS:
-        raise ValueError(f"unknown random stream {name!r}; known: {', '.join(STREAMS)}")
+        raise ValueError(f"unknown random stream {name!r}; choose one of {', '.join(STREAMS)}")
     digest = hashlib.sha256(f"{seed}/{name}".encode()).digest()
     return int.from_bytes(digest[:8], "little") >> 1
 

@@ -65,9 +65,9 @@ TRIM_THRESHOLD, MMAP_MAX = -1, -4  # parameters of glibc's mallopt
 def keep_freed_memory() -> None:
     """Lets this process reuse the host memory that it frees, if the C library is glibc.
 
-    By default glibc maps every large tensor anew, page by page, and returns it to the kernel when
-    it is freed. On a CPU this takes up to a quarter of a training step and half of an evaluation.
-    In return the process holds its peak memory until it ends.
+    By default glibc maps memory for every large tensor, page by page, and returns it to the kernel
+    when it is freed. On a CPU this takes up to a quarter of a training step and half of an
+    evaluation. In return the process holds its peak memory until it ends.
     """
     try:
         mallopt = ctypes.CDLL(None).mallopt

@@ -211,7 +211,7 @@ def test_its_state_is_restored_before_and_after_the_first_step() -> None:
     assert_close(first.regularize(), fresh.regularize(), rtol=0, atol=0)
     other = make(SpectralOperatorOptions(), model, seed=99)
     other.load_state_dict(first.state_dict())
-    backward(other, x, y)  # draws nothing anew
+    backward(other, x, y)  # draws no new v
     assert_close(first.regularize(), other.regularize(), rtol=0, atol=0)
     states = first.state_dict(), other.state_dict()
     assert [v.shape for v in states[0].values()] == [
