@@ -219,7 +219,7 @@ def test_out_of_memory_resumes_from_the_last_checkpoint_in_smaller_passes(
 
 def test_out_of_memory_twice_ends_in_one_sentence(tiny: Make, monkeypatch: pytest.MonkeyPatch) -> None:
     sizes = out_of_memory(monkeypatch, limit=4, step=0)
-    with pytest.raises(UserError, match=r"passes of 16 images with batch\.ghost=8 are too large still"):
+    with pytest.raises(UserError, match=r"passes of 16 images with batch\.ghost=8 are still too large"):
         run(tiny(*SHORT, *LARGE))
     assert sizes == [32, 16]
 
