@@ -1,4 +1,4 @@
-# Every target sets up what it needs and skips what is already there.
+# Every target installs what it needs. Finished work is not repeated.
 SHELL := /bin/bash
 .DEFAULT_GOAL := help
 
@@ -29,7 +29,7 @@ endif
 space := $(subst ,, )
 comma := ,
 SEED_LIST := $(subst $(space),$(comma),$(shell seq 0 $$(($(SEEDS) - 1))))
-GRID := results=$(RESULTS) seed=$(SEED_LIST) $(if $(EPOCHS),train.epochs=$(EPOCHS)) \
+OVERRIDES := results=$(RESULTS) seed=$(SEED_LIST) $(if $(EPOCHS),train.epochs=$(EPOCHS)) \
 	$(if $(BUDGET),launch.budget=$(BUDGET)) $(ARGS)
 TABLE1 := $(or $(EXPERIMENT),table1)
 WHERE := $(RESULTS) $(if $(EXPERIMENT),--experiment $(EXPERIMENT))
@@ -65,50 +65,50 @@ test-gpu: $(STAMP) ## the tests that need a CUDA device
 	$(BIN)/python -c 'import torch, sys; sys.exit(not torch.cuda.is_available() and "error: no CUDA device here")'
 	$(BIN)/pytest -m gpu $(ARGS)
 
-soak: $(STAMP) ## a small grid under a killer, compared to the bit with a quiet one
+soak: $(STAMP) ## a small sweep whose processes are killed at random, compared bit by bit with an undisturbed one
 	OMP_NUM_THREADS=1 $(PYTHON) tests/soak.py $(ARGS)
 
-test-browser: $(STAMP) ## install Chromium (Debian) and open the report page in it
+test-browser: $(STAMP) ## tests of the report page in Chromium, which is installed if missing (Debian)
 	command -v chromium >/dev/null || { apt-get update -qq && apt-get install -y -qq chromium chromium-driver >/dev/null; }
 	$(BIN)/pytest tests/browser $(ARGS)
 
-test-slurm: $(STAMP) ## start a Slurm on this machine (Debian, root), disturb a grid on it, stop it again
+test-slurm: $(STAMP) ## tests on a Slurm that is started on this machine (Debian, root) and stopped at the end
 	@set -e; tool=tools/slurm_single_node.sh; trap "$$tool down" EXIT; \
 		$(BIN)/uv pip install --quiet --python $(PYTHON) -c constraints.txt -e '.[dev,cluster]'; \
 		export SLURM_CI_CPUS=2; $$tool up; eval "$$($$tool env)"; \
 		OMP_NUM_THREADS=1 SNS_TEST_SLURM=1 $(BIN)/pytest tests/slurm $(ARGS)
 
-demo: $(STAMP) ## the whole grid in minutes on the 8x8 digits, with its table, figures, claims and report
-	$(PYTHON) scripts/train.py -m experiment=demo $(GRID)
+demo: $(STAMP) ## every cell in minutes on 8x8 digits, with table, figures, claims and report
+	$(PYTHON) scripts/train.py -m experiment=demo $(OVERRIDES)
 	$(PYTHON) scripts/publish.py $(RESULTS) --experiment demo
 
-pocket: $(STAMP) ## small networks on 5,000 real images, 72 runs of about a minute of one core, and everything from them
+pocket: $(STAMP) ## small networks on 5,000 CIFAR images: 72 runs of about a minute on one core, table to report
 	$(PYTHON) scripts/train.py -m experiment=pocket results=$(RESULTS) $(ARGS)
 	$(PYTHON) scripts/publish.py $(RESULTS) --experiment pocket
 
 SENSITIVITY := ghost decay_scope dropout iterations operator
 
-sensitivity: $(STAMP) ## one choice at a time varied at pocket size, 66 runs of a minute or two, and what comes of it
+sensitivity: $(STAMP) ## one choice at a time varied at pocket size: 66 runs of a minute or two, and the tables
 	@code=0; for study in $(SENSITIVITY); do \
 		$(PYTHON) scripts/train.py -m experiment=sensitivity/$$study results=$(RESULTS) $(ARGS) || code=$$?; \
 		test $$code -ne 75 || exit 75; \
 	done; $(PYTHON) scripts/sensitivity.py $(RESULTS) || code=$$?; exit $$code
 
-reproduce-table1: $(STAMP) ## the paper's 32 cells, finished runs skipped; EXPERIMENT=table1_short BUDGET=9m DRY=1
+reproduce-table1: $(STAMP) ## the paper's 32 cells, without finished runs; EXPERIMENT=table1_short BUDGET=9m DRY=1
 ifneq ($(DRY),)
-	$(PYTHON) scripts/plan.py experiment=$(TABLE1) $(GRID)
+	$(PYTHON) scripts/plan.py experiment=$(TABLE1) $(OVERRIDES)
 else
-	@$(PYTHON) scripts/train.py -m experiment=$(TABLE1) hydra/launcher=$(LAUNCHER) $(GRID); code=$$?; \
+	@$(PYTHON) scripts/train.py -m experiment=$(TABLE1) hydra/launcher=$(LAUNCHER) $(OVERRIDES); code=$$?; \
 		test $$code -eq 75 || $(PYTHON) scripts/table1.py $(RESULTS) --experiment $(TABLE1); exit $$code
 endif
 
-status: $(STAMP) ## where every run of a grid stands; WATCH=1 refreshes
+status: $(STAMP) ## the state of every run of an experiment; WATCH=1 refreshes
 	@$(PYTHON) scripts/status.py $(WHERE) $(if $(WATCH),--watch)
 
 table1: $(STAMP) ## Table 1 from the records in RESULTS
 	$(PYTHON) scripts/table1.py $(WHERE)
 
-scores: $(STAMP) ## the score of every cell, of any task, from the records in RESULTS
+scores: $(STAMP) ## the score of every cell of any task from the records in RESULTS
 	$(PYTHON) scripts/scores.py $(WHERE)
 
 figures: $(STAMP) ## Figures 1-6 from the records in RESULTS
@@ -123,21 +123,21 @@ report: $(STAMP) ## one self-contained page from the records in RESULTS
 errata: $(STAMP) ## the paper's errata in numbers, docs/reproduction.md
 	$(PYTHON) scripts/errata.py $(RESULTS)
 
-bench: $(STAMP) ## paired measurements against peers and floors, bench/README.md; DEVICE=cuda on a GPU, ROWS=1,5 for some
+bench: $(STAMP) ## speed against other implementations and lower bounds, bench/README.md; DEVICE=cuda ROWS=1,5
 	@$(BIN)/uv pip install --quiet --python $(PYTHON) --no-deps -r bench/requirements.txt || \
-		echo "the peers of bench/requirements.txt could not be installed: their rows will say so" >&2
+		echo "the packages of bench/requirements.txt could not be installed: their rows will say so" >&2
 	$(PYTHON) bench/run.py --device $(DEVICE) $(if $(ROWS),--rows $(ROWS)) $(ARGS)
 
-verify-results: $(STAMP) ## records whole and what their names say; tables, figures, claims and report what records give
+verify-results: $(STAMP) ## check the records, and that tables, figures, claims and report follow from them
 	$(PYTHON) scripts/verify.py $(RESULTS)
 
-verify-retrain: $(STAMP) ## one recorded run trained again: RUN=directory ARGS=data.path=FILE (default: a pocket run)
+verify-retrain: $(STAMP) ## train one recorded run again and compare: RUN=directory ARGS=data.path=FILE (default: pocket)
 	$(PYTHON) scripts/verify.py --retrain $(RUN) $(ARGS)
 
-sync: $(STAMP) ## upload to Weights & Biases what was tracked offline; repeat at will
+sync: $(STAMP) ## upload runs tracked offline to Weights & Biases; may be repeated
 	$(PYTHON) scripts/sync.py $(RESULTS) $(ARGS)
 
-watch: $(STAMP) ## live curves of a running grid in TensorBoard, from RESULTS alone: no account, no network
+watch: $(STAMP) ## live curves of a running sweep in TensorBoard, from RESULTS alone: no account, no network
 	$(PYTHON) scripts/watch.py $(RESULTS) $(if $(EXPERIMENT),--experiment $(EXPERIMENT)) $(ARGS)
 
 dashboard: $(STAMP) ## the shared Weights & Biases workspace and report; ARGS='--entity TEAM' or '--out FOLDER'
@@ -147,6 +147,6 @@ dashboard: $(STAMP) ## the shared Weights & Biases workspace and report; ARGS='-
 gpu-kit: $(STAMP) ## build/gpu-kit for a machine without network: IMAGES='FILE.npz FOLDER' ARGS='--python 3.12'; docs/gpu.md
 	$(PYTHON) -m tools.offline_kit.build --images $(IMAGES) $(ARGS)
 
-clean: ## caches and build products; records and .venv stay
+clean: ## remove caches and build products; records and .venv stay
 	rm -rf build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache
 	find . -name __pycache__ -not -path './.venv/*' -prune -exec rm -rf {} +

@@ -1,7 +1,8 @@
 """Reference reproduction of Yoshida & Miyato (2017), Spectral Norm Regularization.
 
-Packages import in one direction: data -> model -> method -> measure -> train -> record -> analysis.
-`config`, `seed`, `errors` and `linalg` are leaves that anyone may use.
+A package imports only from packages before it in this order: common, config, record, linalg, data,
+model, method, optim, measure, task, analysis, track, train, launch. tests/test_architecture.py
+checks it.
 """
 
 __version__ = "0.1.0"

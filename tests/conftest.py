@@ -1,5 +1,4 @@
-"""Shared fixtures: the repository, composed configurations, and a tiny run that trains in a
-second."""
+"""Shared fixtures: the repository, composed configurations, a run that trains in a second."""
 
 import time
 from collections.abc import Callable
@@ -38,7 +37,7 @@ def pytest_configure(config: pytest.Config) -> None:
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Tests marked gpu run where there is one: `make test-gpu`."""
+    """Skips tests marked gpu if there is no GPU."""
     if torch.cuda.is_available():
         return
     for item in items:
@@ -48,7 +47,7 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 @pytest.fixture(scope="session")
 def root() -> Path:
-    """The repository."""
+    """The folder of the repository."""
     return ROOT
 
 
@@ -60,8 +59,7 @@ def compose_tree(*overrides: str) -> Any:
 
 @pytest.fixture
 def tiny(tmp_path: Path) -> Callable[..., Config]:
-    """`tiny("method=spectral", ...)`: a checked configuration that trains in about a second,
-    results in tmp_path."""
+    """`tiny("method=spectral", ...)`: a configuration that trains in a second into tmp_path."""
 
     def make(*overrides: str) -> Config:
         return configure(compose_tree(*TINY, f"results={tmp_path}", *overrides))
@@ -71,7 +69,7 @@ def tiny(tmp_path: Path) -> Callable[..., Config]:
 
 @pytest.fixture
 def clock(monkeypatch: pytest.MonkeyPatch) -> list[float]:
-    """A monotonic clock that stands still unless told: `clock[0] += seconds`."""
+    """A monotonic clock that advances only by `clock[0] += seconds`."""
     now = [1000.0]
     monkeypatch.setattr(time, "monotonic", lambda: now[0])
     monkeypatch.setattr(signals, "STARTED", 1000.0)

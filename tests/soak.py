@@ -1,12 +1,11 @@
-"""Trains a sweep twice, once quietly and once under a killer, and compares the two bit by bit.
+"""Trains a sweep twice, once undisturbed and once with random kills, and compares bit by bit.
 
     python tests/soak.py                                      # eight small runs, minutes
     python tests/soak.py --every 2 experiment=demo seed=0,1   # any sweep of scripts/train.py -m
 
-Every few seconds SIGKILL ends a worker chosen at random, at any moment. Its run goes back to the
-queue, and another process resumes it. At the end each history (less timings), each record (less
-timings and machine) and all final weights must equal those of the quiet sweep. Exit code 0 if they
-do.
+Every few seconds SIGKILL ends a random worker. Its run returns to the queue, and another process
+resumes it. At the end all histories, records and final weights must equal those of the undisturbed
+sweep, except for timings and the machine. The exit code is 0 if they do.
 """
 
 import argparse
@@ -39,13 +38,15 @@ ELSEWHERE = ("timings", "memory", "environment", "command")  # what two equal ru
 
 
 def work(config: Config) -> None:
-    """What a worker does, if nothing kills it."""
+    """The work of one process."""
     run(config)
 
 
 def train_all(configs: list[Config], workers: int, every: float, chance: random.Random) -> tuple[int, int]:
-    """Trains `configs` with a killer that strikes about `every` seconds (0: never); kills and
-    starts."""
+    """Trains `configs` and kills a worker about every `every` seconds (0: never).
+
+    Returns the numbers of kills and of started processes.
+    """
     context = multiprocessing.get_context("forkserver")  # imports once, then forks: a restart costs no seconds
     context.set_forkserver_preload(["sns.train.run", "torch._dynamo"])  # the second, slow to import, comes with torch
     queue = collections.deque(configs)
@@ -63,7 +64,7 @@ def train_all(configs: list[Config], workers: int, every: float, chance: random.
         time.sleep(0.01)
         if every > 0 and time.monotonic() > strike:
             victim = chance.choice(list(live))
-            # The last measurements start over when killed: a run that was killed often is spared.
+            # A kill repeats the measurement under way, so a run that was killed often is spared.
             spared[live[victim].run_id] += 1
             if chance.random() < 5 / spared[live[victim].run_id]:
                 assert victim.pid is not None
@@ -80,13 +81,13 @@ def train_all(configs: list[Config], workers: int, every: float, chance: random.
 
 
 def evaluations(config: Config) -> tuple[int, int]:
-    """Evaluations that the run's log reports, and how many of them were done more than once."""
+    """The number of evaluations in the run's log, and of those that were repeated."""
     steps = re.findall(r" step (\d+)/", (config.directory / LOG).read_text(encoding="utf-8"))
     return len(set(steps)), len(steps) - len(set(steps))
 
 
 def differences(a: Config, b: Config) -> list[str]:
-    """In what the runs of `a` and `b` differ that they should not."""
+    """The names of what differs between the runs of `a` and `b` and should be equal."""
     first, second = store.read(a.directory), store.read(b.directory)
     different = []
     if not first.history.drop(columns=TIMES).equals(second.history.drop(columns=TIMES)):
@@ -110,14 +111,14 @@ def differences(a: Config, b: Config) -> list[str]:
 
 
 def _without_times(value: object) -> object:
-    """A record's field without what the clock decided, at every depth."""
+    """A record's field without times, at every depth."""
     if isinstance(value, dict):
         return {key: _without_times(inner) for key, inner in value.items() if "seconds" not in str(key)}
     return value
 
 
 def soak(configs: list[Config], folder: Path, workers: int, every: float, chance: random.Random) -> bool:
-    """Both sweeps and the comparison; whether they are equal."""
+    """Trains both sweeps and compares them. Returns whether they are equal."""
     quiet = [dataclasses.replace(config, results=str(folder / "quiet")) for config in configs]
     hard = [dataclasses.replace(config, results=str(folder / "hard")) for config in configs]
     times = []

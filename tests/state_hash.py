@@ -1,4 +1,4 @@
-"""A hash of a model that notices every change."""
+"""A hash of a model that shows every change."""
 
 import hashlib
 

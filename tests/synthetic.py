@@ -1,9 +1,8 @@
-"""Complete run directories with chosen numbers, for the tests and the benchmarks of everything that
-reads records.
+"""Complete run directories with chosen numbers, for tests of code that reads records.
 
-By default a run of the paper's grid ends at the accuracy and the gap that the paper printed, and
-its gap is the same at every evaluation, so that final gap = gap at alpha = `gap`. `realistic=True`
-draws rising curves with noise instead; the last row is the asked one in either case.
+By default a run of the paper's cells ends at the accuracy and gap of the paper's tables. Its gap is
+the same at every evaluation: final gap = gap at alpha = `gap`. `realistic=True` draws rising
+curves with noise instead. The last row has the requested numbers in both cases.
 """
 
 import hashlib
@@ -34,7 +33,7 @@ SHAPES = (("conv", 16, 27), ("conv", 32, 144), ("conv", 32, 288), ("conv", 64, 2
 
 @dataclass
 class Named:
-    """Stands in for a model's or a method's options."""
+    """A stand-in for the options of a model or a method."""
 
     name: str
 
@@ -48,8 +47,7 @@ def _paper() -> dict[tuple[str, str, str], tuple[float, float, float]]:
 
 
 def config_for(folder: Path, place: tuple[str, str, str], seed: int, epochs: float, batch_size: int) -> Config:
-    """The configuration that such a run would have had; its run_id and variant are the real
-    ones."""
+    """The configuration of such a run, with its real run_id and variant."""
     setting, method, regime = place
     rate = 0.1 if setting in SLOW else 1.0
     return Config(
@@ -143,10 +141,10 @@ def write_run(
 ) -> Path:
     """Writes one run under the experiment folder `folder` and returns its directory.
 
-    `history` replaces columns of the history (before final, best and gap at alpha are taken from
-    it); `hessian` gives the eigenvalues as {"train": x, "test": y}, False leaves the measurement
-    out; `skew` is the log of the ratio between the largest and the smallest singular value;
-    `overrides` replace fields of Result.
+    `history` replaces columns of the history, from which final, best and gap at alpha follow.
+    `hessian` gives the eigenvalues as {"train": x, "test": y}; False leaves them out. `skew` is the
+    log of the ratio of the largest to the smallest singular value. `overrides` replace fields of
+    Result.
     """
     place = (setting, method, regime)
     paper = _paper().get(place, (0.9, 0.8, 0.05))
@@ -227,8 +225,11 @@ def write_grid(
     effect: Callable[[str, str, str, int], dict[str, Any]] | None = None,
     **common: Any,
 ) -> Path:
-    """One run for each place and seed; `effect(setting, method, regime, seed)` gives the arguments
-    of write_run that differ from `common`. Returns `folder`."""
+    """Writes one run for each setting, method, regime and seed. Returns `folder`.
+
+    `effect(setting, method, regime, seed)` gives the arguments of write_run that differ from
+    `common`.
+    """
     for setting in settings:
         for method in methods:
             for regime in regimes:

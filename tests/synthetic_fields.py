@@ -1,4 +1,4 @@
-"""What synthetic runs record besides their curves, under the keys that real runs write.
+"""The fields of synthetic records except their curves, under the keys that real runs write.
 
 tests/train/test_synthetic_matches.py compares the two.
 """
@@ -40,7 +40,7 @@ MEMORY = {"peak_bytes": 2e9, "peak_host_bytes": 1e9, "pass_images": 64.0}
 def measured_at_end(
     frame: pd.DataFrame, eigenvalues: dict[str, float] | None, weights: tuple[pd.DataFrame, ...]
 ) -> dict[str, Any]:
-    """The fields MEASURED of a run that ended well."""
+    """The fields MEASURED of a run that trained to its end."""
     last = frame.iloc[-1]
     values: dict[str, Any] = dict.fromkeys(MEASURED)
     values["gradient_quantiles"] = {

@@ -1,5 +1,4 @@
-"""Who may import whom, what the trainer may not know, and how long a thing may be: judged by the
-syntax trees."""
+"""Import order, method names outside their package, and lengths, checked on the syntax trees."""
 
 import ast
 import re
@@ -85,8 +84,7 @@ def test_slow_libraries_are_imported_where_they_are_used(path: Path) -> None:
 
 
 def method_names(source: str) -> set[str]:
-    """Names of methods that the code uses: a word of an identifier, of a module or of a text that
-    is no docstring."""
+    """Method names in the code: words of identifiers, modules and texts, docstrings excluded."""
     tree = ast.parse(source)
     docstrings = {id(node.value) for node in ast.walk(tree) if isinstance(node, ast.Expr)}
     texts: list[str] = []
@@ -106,8 +104,7 @@ def _text(node: ast.AST, field: str) -> bool:
 
 @pytest.mark.parametrize("path", NAMELESS, ids=name_of)
 def test_no_method_is_named_outside_its_package(path: Path) -> None:
-    """`norm`, `weight` and the like belong to the field and are free; only words that name a method
-    count."""
+    """Only words that name a method count; `norm`, `weight` and the like are terms of the field."""
     assert method_names(path.read_text()) == set()
 
 

@@ -1,5 +1,4 @@
-"""The training command as a user meets it: errors in one sentence, sweeps that continue, no file
-half-written."""
+"""The training command: errors in one sentence, sweeps that continue, no half-written file."""
 
 import resource
 import subprocess

@@ -1,5 +1,7 @@
-"""docs/reproduction.md agrees with results/paper/departures.yaml, its fields, files and functions
-exist, and its figures are computed."""
+"""docs/reproduction.md agrees with results/paper/departures.yaml and with the code.
+
+Its fields, files and functions exist, and a command prints its numbers.
+"""
 
 import ast
 import re
@@ -13,7 +15,7 @@ from conftest import ROOT, compose_tree
 from hydra import compose, initialize_config_dir
 
 from sns.config.compose import all_keys
-from sns.train.configure import configure, known_options
+from sns.train.configure import configure, registered_options
 
 PAGE = re.sub(r"\n +", " ", (ROOT / "docs/reproduction.md").read_text(encoding="utf-8"))  # a list entry is one line
 DEPARTURES = yaml.safe_load((ROOT / "results/paper/departures.yaml").read_text(encoding="utf-8"))
@@ -21,7 +23,7 @@ CHOICES: list[dict[str, Any]] = DEPARTURES["choices"]
 ERRATA: list[dict[str, Any]] = DEPARTURES["errata"]
 OTHERS = [override for choice in CHOICES for override in choice.get("others", [])]
 NUMBER = re.compile(r"(?<![\w.])-?\d+(?:\.\d+)?(?:e[+-]\d+)?(?!\w)")
-TOLERANCE = 0.02  # relative; other versions and processors draw and round alike, but for the last digits
+TOLERANCE = 0.02  # relative; other versions and processors differ in the last digits only
 
 
 README = (ROOT / "README.md").read_text(encoding="utf-8")
@@ -40,7 +42,7 @@ def spans() -> list[str]:
 
 
 def existing_fields() -> set[str]:
-    return set(all_keys(known_options()))
+    return set(all_keys(registered_options()))
 
 
 def defined(body: list[ast.stmt], prefix: str = "") -> set[str]:

@@ -1,5 +1,4 @@
-"""What is committed under results/ is whole, is what its name says, and is what its records
-give."""
+"""results/ is complete, its run_ids are right, and its pages follow from its records."""
 
 import json
 import shutil
@@ -32,7 +31,7 @@ def finished(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture
 def copy(finished: Path, tmp_path: Path) -> Path:
-    """The same, to be damaged."""
+    """A copy of `finished`, for a test to damage."""
     return Path(shutil.copytree(finished, tmp_path / "results"))
 
 
@@ -44,7 +43,7 @@ def test_the_committed_results_hold(capsys: pytest.CaptureFixture[str]) -> None:
     assert verify.main([str(ROOT / "results")]) == 0, capsys.readouterr().err
 
 
-def test_a_whole_folder_holds(finished: Path) -> None:
+def test_a_complete_results_folder_passes(finished: Path) -> None:
     assert verify.main([str(finished)]) == 0
 
 
@@ -63,7 +62,7 @@ def test_a_quotation_follows_its_file(copy: Path, capsys: pytest.CaptureFixture[
     assert "does not exist" in capsys.readouterr().err
 
 
-def test_a_run_on_its_way_is_no_fault_and_a_record_without_its_result_is_one(copy: Path) -> None:
+def test_an_unfinished_run_is_no_fault_and_a_record_without_its_result_is_one(copy: Path) -> None:
     unfinished = copy / "runs/single/begun"  # where no page is computed from it
     unfinished.mkdir(parents=True)
     (unfinished / "config.yaml").write_text((the_run(copy) / "config.yaml").read_text())

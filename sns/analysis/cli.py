@@ -31,10 +31,10 @@ def results_parser(
 
 
 def open_experiment(options: argparse.Namespace, task: str | None = "classification") -> tuple[Path, Results, Path]:
-    """The experiment folder that the options of `results_parser` choose, its results of `task` (None:
-    of any) and the folder to write to.
+    """The folder of the experiment that `options` choose, its results and the output folder.
 
-    Prints the warnings of the results to stderr. Raises RecordError as `load_experiment` does.
+    `task` selects the results of one task; None selects all. Prints the warnings of the results to
+    stderr. RecordError as in `load_experiment`.
     """
     folder, results = load_experiment(options.results, options.experiment, task)
     out = output_folder(folder) if options.out is None else options.out

@@ -45,7 +45,7 @@ def trained(results: Results) -> list[Trained]:
     entries = []
     for regime in REGIMES:
         runs = [run for run in results.cell(SETTING, METHOD, regime).finished if run.layers is not None]
-        bounds = [found for run in runs if (found := run.result.measured.get("lipschitz")) is not None]
+        bounds = [bound for run in runs if (bound := run.result.measured.get("lipschitz")) is not None]
         if runs and bounds:
             means = [
                 geometric_mean(bound[name] for bound in bounds)

@@ -11,8 +11,10 @@ COLUMNS = ("task", "setting", "batch_size", "method", "optimizer", "score", "run
 
 
 def compute(results: Results) -> pd.DataFrame:
-    """One row a cell, columns COLUMNS: mean and sd (n - 1 in the denominator) of the score at the last
-    evaluation over the n runs that trained to the end."""
+    """One row a cell, with COLUMNS: mean and sd of the score at the last evaluation.
+
+    They are over the n runs that trained to the end; the sd has n - 1 in the denominator.
+    """
     return pd.DataFrame([_row(cell) for cell in results.cells], columns=list(COLUMNS))
 
 

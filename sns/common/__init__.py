@@ -1,1 +1,1 @@
-"""What anyone may use: errors, random streams, precision, memory, files written whole."""
+"""For use by all packages: errors, random streams, precision, memory, atomic files, ranks."""

@@ -1,10 +1,8 @@
-"""Errors that a user can act on: each message is one sentence that names the thing, the cause and
-the fix."""
+"""Errors that a user can fix. A message is one sentence: the thing, the cause and the fix."""
 
 
 class UserError(Exception):
-    """Anything the user can put right; scripts print its message without a stack trace and exit
-    non-zero."""
+    """An error that the user can fix. Scripts print its message without a trace and exit with 1."""
 
 
 class ConfigError(UserError):
@@ -20,6 +18,6 @@ class RecordError(UserError):
 
 
 def first_line(error: BaseException) -> str:
-    """The message of `error` on one line without a full stop, its type where it has none."""
+    """The first line of an error's message without a full stop; its type if there is no message."""
     lines = str(error).strip().splitlines()
     return lines[0].rstrip(" .") if lines else type(error).__name__

@@ -1,4 +1,4 @@
-"""Whether a data set fits before it is read or moved."""
+"""Free memory of the host and of a device, checked before a data set is read or moved."""
 
 from collections.abc import Iterator
 from pathlib import Path
@@ -12,10 +12,9 @@ GROUPS, MEMBERSHIP = Path("/sys/fs/cgroup"), Path("/proc/self/cgroup")  # Linux 
 
 
 def available_host_bytes() -> int | None:
-    """Host memory this process may still take, the limit of its control group included; None where
-    it is unknown."""
-    found = [value for value in (_machine_bytes(), _group_bytes()) if value is not None]
-    return min(found) if found else None
+    """Host memory that this process and its control group may still use; None if unknown."""
+    limits = [value for value in (_machine_bytes(), _group_bytes()) if value is not None]
+    return min(limits) if limits else None
 
 
 def _machine_bytes() -> int | None:
@@ -29,8 +28,7 @@ def _machine_bytes() -> int | None:
 
 
 def _group_bytes() -> int | None:
-    """What the tightest control group leaves; cached files do not count as used, for they give
-    way."""
+    """What the tightest control group leaves. Cached files do not count as used."""
     try:
         lines = MEMBERSHIP.read_text().splitlines()
     except OSError:
@@ -56,7 +54,7 @@ def _groups_left(root: Path, place: str, limit_file: str, used_file: str) -> Ite
 
 
 def available_device_bytes(device: torch.device) -> int | None:
-    """Memory a tensor on `device` can still take; None where it is unknown."""
+    """Memory that tensors on `device` may still use; None if unknown."""
     if device.type != "cuda":
         return available_host_bytes()
     free, _ = torch.cuda.mem_get_info(device)
@@ -79,5 +77,5 @@ def _require(needed: int, available: int | None, what: str, place: str) -> None:
     if available is not None and needed > available:
         raise DataError(
             f"{what} needs {needed / GB:.3g} GB of {place} but {max(available, 0) / GB:.3g} GB are free; "
-            "keep fewer images with data.subset and data.test_subset, or use a larger machine"
+            "use fewer images with data.subset and data.test_subset, or a larger machine"
         )

@@ -1,4 +1,4 @@
-"""Numerical precision: fp32 proper, TensorFloat-32, or bfloat16 by autocast."""
+"""Numerical precision: true fp32, TensorFloat-32, or bfloat16 by autocast."""
 
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
@@ -17,13 +17,15 @@ def _switches(matmul: bool, convolution: bool) -> Iterator[None]:
 
 
 def training_precision(name: str) -> AbstractContextManager[None]:
-    """For a whole run: fp32 forbids TensorFloat-32 on CUDA (cuDNN allows it by default), tf32 and
-    bf16 permit it."""
+    """For a whole run: fp32 forbids TensorFloat-32 on CUDA, tf32 and bf16 allow it.
+
+    cuDNN allows it by default.
+    """
     return _switches(name != "fp32", name != "fp32")
 
 
 def autocast(name: str, device: torch.device) -> AbstractContextManager[object]:
-    """For a forward pass: bfloat16 where `name` is bf16, else nothing."""
+    """For a forward pass: bfloat16 if `name` is bf16, else no change."""
     return torch.autocast(device.type, torch.bfloat16) if name == "bf16" else nullcontext()
 
 

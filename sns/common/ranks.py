@@ -1,4 +1,4 @@
-"""The processes that share one run: who this one is, and what they tell each other."""
+"""The processes that share one run: the rank of this one, and communication between them."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
@@ -15,12 +15,11 @@ T = TypeVar("T")
 
 @dataclass(frozen=True)
 class Ranks:
-    """This process's place among those of the run. Alone, every method is the identity and talks to
-    nobody."""
+    """The rank of this process. With one process every method is the identity."""
 
     rank: int = 0
-    world: int = 1
-    local: int = field(default=0, compare=False)  # place on its own machine: the number of its GPU
+    world: int = 1  # number of processes
+    local: int = field(default=0, compare=False)  # rank on its own machine: the number of its GPU
 
     @property
     def first(self) -> bool:
@@ -28,12 +27,11 @@ class Ranks:
         return self.rank == 0
 
     def bounds(self, n: int) -> tuple[int, int]:
-        """The part [start, stop) of n things that is this rank's."""
+        """The part [start, stop) of n items that belongs to this rank."""
         return self.rank * n // self.world, (self.rank + 1) * n // self.world
 
     def part(self, size: int, ghost: int | None) -> int:
-        """Images of an update that fall to each rank; UserError where batch-norm groups would be
-        torn."""
+        """Images of an update for each rank. UserError if a batch-norm group would be split."""
         if self.world == 1:
             return size
         if size % self.world or ghost is None or (size // self.world) % ghost:
@@ -43,16 +41,16 @@ class Ranks:
             )
         return size // self.world
 
-    def most(self, value: int) -> int:
+    def maximum(self, value: int) -> int:
         """The largest `value` of all ranks. On the host: nothing waits for the device."""
         if self.world == 1:
             return value
-        seen = torch.tensor(value)
-        dist.all_reduce(seen, dist.ReduceOp.MAX)
-        return int(seen)
+        largest = torch.tensor(value)
+        dist.all_reduce(largest, dist.ReduceOp.MAX)
+        return int(largest)
 
     def sums(self, values: Sequence[float]) -> list[float]:
-        """Element by element, in float64."""
+        """The sum of each element over the ranks, in float64."""
         if self.world == 1:
             return list(values)
         total = torch.tensor(values, dtype=torch.float64)
@@ -60,15 +58,15 @@ class Ranks:
         return list(total.tolist())
 
     def from_first(self, make: Callable[[], T]) -> T:
-        """What `make` gives on the first rank, on all of them; only there it is called."""
+        """Calls `make` on the first rank and returns its result on all of them."""
         if self.world == 1:
             return make()
-        box = [make() if self.first else None]
-        dist.broadcast_object_list(box, src=0, device=torch.device("cpu"))
-        return box[0]  # type: ignore[return-value]
+        shared = [make() if self.first else None]
+        dist.broadcast_object_list(shared, src=0, device=torch.device("cpu"))
+        return shared[0]  # type: ignore[return-value]
 
     def gather(self, value: Tensor) -> list[Tensor]:
-        """`value` of every rank, on the CPU; equal shapes."""
+        """`value` of every rank, on the CPU; the shapes must be equal."""
         if self.world == 1:
             return [value]
         everyone = [torch.empty_like(value, device="cpu") for _ in range(self.world)]
@@ -76,12 +74,11 @@ class Ranks:
         return everyone
 
     def require_equal(self, model: nn.Module) -> None:
-        """RuntimeError if the weights have come apart: then something is wrong with the machines or
-        with us."""
+        """RuntimeError if the weights differ between ranks: a machine or this code is faulty."""
         if self.world > 1:
             mark = torch.stack([p.detach().double().sum() for p in model.parameters()]).nan_to_num(7e77).cpu()
             if any(not torch.equal(mark, other) for other in self.gather(mark)):
-                raise RuntimeError("the processes' weights differ: go on from the checkpoint with the same command")
+                raise RuntimeError("the processes' weights differ: resume from the checkpoint with the same command")
 
 
 ALONE = Ranks()

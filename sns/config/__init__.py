@@ -1,2 +1,1 @@
-"""What may be set (schema), how a composed tree becomes it (compose), and short texts that users
-write (units)."""
+"""Configuration: fields (schema), composed trees (compose) and short texts (units)."""

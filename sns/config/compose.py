@@ -1,5 +1,4 @@
-"""From a composed configuration tree to checked dataclasses, with one sentence for every
-mistake."""
+"""From a composed configuration tree to checked dataclasses; one sentence for a mistake."""
 
 import copy
 import dataclasses
@@ -25,8 +24,8 @@ from sns.config.schema import (
     require,
 )
 
-PLANNER_KEYS = ("regimes",)  # read by interpolation in YAML only
-SECTIONS: dict[str, type] = {  # sections whose fields are always the same
+YAML_ONLY = ("regimes",)  # top-level keys that only other YAML values refer to
+SECTIONS: dict[str, type] = {  # sections with fixed fields
     "experiment": ExperimentConfig,
     "batch": BatchConfig,
     "train": TrainConfig,
@@ -34,21 +33,20 @@ SECTIONS: dict[str, type] = {  # sections whose fields are always the same
     "launch": LaunchConfig,
     "track": TrackConfig,
 }
-CHOICES = ("task", "data", "model", "method", "optim")  # sections whose fields depend on their name
-OPTIONAL = ("data", "model")  # a task may bring its own
-Known = Mapping[str, Mapping[str, type]]  # for each of CHOICES: name -> dataclass of its options
+CHOICES = ("task", "data", "model", "method", "optim")  # sections whose fields depend on their `name`
+OPTIONAL = ("data", "model")  # a task may define its own
+Registered = Mapping[str, Mapping[str, type]]  # for each of CHOICES: name -> dataclass of its options
 
 TOP = dataclasses.make_dataclass(
     "TOP", [(f.name, f.type, f) for f in fields(Config) if f.name not in (*SECTIONS, *CHOICES)]
 )
 
 
-def parse(tree: Any, known: Known) -> Config:
+def parse(tree: Any, registered: Registered) -> Config:
     """A composed tree (DictConfig or nested dicts) as a checked Config.
 
-    `known` maps each of CHOICES to its names and the dataclasses of their options. Raises
-    ConfigError, one sentence, on an unknown key (with the nearest name), a wrong type, a missing
-    value or an impossible combination.
+    Raises ConfigError, one sentence, for an unknown key (with the nearest name), a wrong type, a
+    missing value or an impossible combination.
     """
     try:
         node = tree if isinstance(tree, DictConfig) else OmegaConf.create(tree)
@@ -56,9 +54,9 @@ def parse(tree: Any, known: Known) -> Config:
     except OmegaConfBaseException as error:
         raise ConfigError(f"the configuration cannot be resolved: {first_line(error)}") from None
     assert isinstance(plain, dict)
-    values = renamed({str(key): value for key, value in plain.items() if key not in PLANNER_KEYS})
-    _require_keys(values, known)
-    chosen = {group: _choose(group, values.get(group), known[group]) for group in CHOICES}
+    values = renamed({str(key): value for key, value in plain.items() if key not in YAML_ONLY})
+    _require_keys(values, registered)
+    chosen = {group: _choose(group, values.get(group), registered[group]) for group in CHOICES}
     built: dict[str, Any] = {
         name: None if cls is None else checked(name, cls, values.get(name, {}))
         for name, cls in {**SECTIONS, **chosen}.items()
@@ -68,15 +66,17 @@ def parse(tree: Any, known: Known) -> Config:
 
 
 def store_defaults() -> None:
-    """Makes the defaults of the dataclasses known to Hydra as `defaults`, on which
-    configs/config.yaml builds: a default is stated once, in its dataclass."""
+    """Gives Hydra the dataclasses' defaults as the config `defaults`, used by configs/config.yaml.
+
+    A default is thus stated once, in its dataclass.
+    """
     sections = {name: OmegaConf.to_container(OmegaConf.structured(cls)) for name, cls in SECTIONS.items()}
     top = OmegaConf.to_container(OmegaConf.structured(TOP))
     assert isinstance(top, dict)
     node = OmegaConf.create({**top, **sections, **{group: {} for group in CHOICES}})
     for group in CHOICES:
-        # Their YAML files state only what differs from the dataclass. Other fields can be set on
-        # the command line all the same; `parse` finds the misspelt ones.
+        # YAML files state only what differs from the dataclass. Without struct mode, Hydra accepts
+        # the other fields on the command line too; `parse` reports misspelt ones.
         OmegaConf.set_struct(node[group], False)
     ConfigStore.instance().store("defaults", node)
 
@@ -85,8 +85,7 @@ store_defaults()
 
 
 def checked(name: str, cls: type, values: Any) -> Any:
-    """`values`, a mapping, as the dataclass `cls`. ConfigError names the key `<name>.<key>` that does
-    not fit."""
+    """`values`, a mapping, as the dataclass `cls`. ConfigError names a wrong key in full."""
     prefix = f"{name}." if name else ""
     require(isinstance(values, dict), f"{name}={values!r} must be a mapping of options")
     names = [entry.name for entry in fields(cls)]
@@ -98,7 +97,7 @@ def checked(name: str, cls: type, values: Any) -> Any:
     return copy.deepcopy(_built[key])
 
 
-_built: dict[tuple[str, type, str], Any] = {}  # most sections are the same in most runs of a sweep
+_built: dict[tuple[str, type, str], Any] = {}  # a cache: most sections are equal in most runs of a sweep
 
 
 def _build(prefix: str, cls: type, values: Any) -> Any:
@@ -112,52 +111,54 @@ def _build(prefix: str, cls: type, values: Any) -> Any:
         raise ConfigError(f"{prefix}{_key(error)} has a wrong value: {first_line(error)}") from None
 
 
-def _choose(group: str, values: Any, known: Mapping[str, type]) -> type | None:
+def _choose(group: str, values: Any, registered: Mapping[str, type]) -> type | None:
     if not values and group in OPTIONAL:
         return None
     name = values.get("name") if isinstance(values, dict) else None
-    if name not in known:
-        hint = nearest(str(name), known)
-        raise ConfigError(f"{group}.name={name} is unknown{hint}; choose one of {', '.join(sorted(known))}")
-    return known[str(name)]
+    if name not in registered:
+        hint = nearest(str(name), registered)
+        raise ConfigError(f"{group}.name={name} is unknown{hint}; choose one of {', '.join(sorted(registered))}")
+    return registered[str(name)]
 
 
-def _require_keys(values: Mapping[str, Any], known: Known) -> None:
-    """ConfigError for the first key of the tree that nothing has."""
+def _require_keys(values: Mapping[str, Any], registered: Registered) -> None:
+    """ConfigError for the first key of the tree that does not exist."""
     top = {entry.name for entry in fields(Config)}
     for section, inside in values.items():
-        require(section in top, unknown_key(section, known))
-        if section in CHOICES and isinstance(inside, dict) and inside.get("name") in known[section]:
-            names = {entry.name for entry in fields(known[section][inside["name"]])}
+        require(section in top, unknown_key(section, registered))
+        if section in CHOICES and isinstance(inside, dict) and inside.get("name") in registered[section]:
+            names = {entry.name for entry in fields(registered[section][inside["name"]])}
             for key in inside:
-                require(key in names, unknown_key(f"{section}.{key}", known))
+                require(key in names, unknown_key(f"{section}.{key}", registered))
 
 
-def unknown_key(key: str, known: Known, groups: Iterable[str] = ()) -> str:
-    """One sentence about a key that a configuration does not have, with the nearest one that exists.
-    `groups`: names of groups that are no sections."""
+def unknown_key(key: str, registered: Registered, groups: Iterable[str] = ()) -> str:
+    """One sentence about a key that does not exist, with the nearest one that does.
+
+    `groups`: names of config groups that are not sections.
+    """
     section, _, option = key.rpartition(".")
     if section in CHOICES:
-        owners = [name for name, cls in known[section].items() if option in {entry.name for entry in fields(cls)}]
+        owners = [name for name, cls in registered[section].items() if option in {entry.name for entry in fields(cls)}]
         if owners:
             choices = ", ".join(f"{section}={name}" for name in owners)
             return f"{key} belongs to {choices}: name one of them on the command line too"
-    keys = all_keys(known, groups)
+    keys = all_keys(registered, groups)
     siblings = [name for name in keys if name.rpartition(".")[0] == section]
     where = f"{section}.* has" if section and siblings else "there are"
     choice = siblings or [name for name in keys if "." not in name]
     return f"there is no {key}{nearest(key, keys)}; {where} {', '.join(n.rpartition('.')[2] for n in choice)}"
 
 
-def all_keys(known: Known, groups: Iterable[str] = ()) -> list[str]:
-    """Everything that may stand before a `=`: groups, sections and their fields."""
-    classes = [*SECTIONS.items(), *((section, cls) for section in CHOICES for cls in known[section].values())]
+def all_keys(registered: Registered, groups: Iterable[str] = ()) -> list[str]:
+    """Everything that may stand before a `=` on the command line: groups, sections, fields."""
+    classes = [*SECTIONS.items(), *((section, cls) for section in CHOICES for cls in registered[section].values())]
     inside = {f"{section}.{entry.name}" for section, cls in classes for entry in fields(cls)}
     return sorted(inside | {entry.name for entry in fields(Config)} | set(groups))
 
 
 def nearest(name: str, names: Iterable[str]) -> str:
-    """` (did you mean ...?)`, or nothing where nothing is near.
+    """` (did you mean ...?)` with the nearest of `names`, or an empty text.
 
     The right word in a wrong section counts as near, and so does the beginning of a word.
     """

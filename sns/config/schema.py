@@ -1,10 +1,9 @@
-"""The configuration of one run: dataclasses that say what may be set, and the run's identity that
-follows from it.
+"""The configuration of one run, as dataclasses, and the run's identity, which follows from it.
 
-YAML files under configs/ hold the values; `sns.config.compose` turns a composed tree into these
-classes once, after which nothing mutates. A field made with `free` cannot change the result (paths,
-device, pace) and stays out of the run_id; one made with `later` enters it only where it is not its
-default.
+YAML files under configs/ hold the values. `sns.config.compose` turns a composed tree into these
+classes once; nothing changes them afterwards. A field made with `free` cannot change the result
+(paths, device, progress) and is not part of the run_id. A field made with `later` is part of it
+only if it differs from its default.
 """
 
 import hashlib
@@ -17,7 +16,7 @@ from typing import Any
 from omegaconf import MISSING
 
 from sns.common.errors import ConfigError
-from sns.config import units as words
+from sns.config import units
 
 REGIMES = ("small", "large")
 PRECISIONS = ("fp32", "tf32", "bf16")
@@ -29,13 +28,14 @@ GCN_VARIANTS = ("std", "l2", "none")
 
 
 def free(default: Any) -> Any:
-    """A field that cannot change the result of a run and therefore is not part of its identity."""
+    """A field that cannot change the result of a run and is not part of its identity."""
     return field(default=default, metadata={"identity": False})
 
 
 def later(default: Any) -> Any:
-    """A field added after records existed: part of the identity only where it differs from its
-    default, so that the run_ids of older records stand.
+    """A field added after records existed: part of the identity only if it is not its default.
+
+    The run_ids of older records thus stay the same.
     """
     return field(default=default, metadata={"identity": "changed"})
 
@@ -48,20 +48,20 @@ def require(condition: bool, message: str) -> None:
 
 @dataclass
 class DataConfig:
-    """Which images, how many of them, and how they are contrast-normalised and augmented."""
+    """Which images, how many of them, their contrast normalization and augmentation."""
 
     name: str = MISSING  # digits | cifar10 | cifar100 | stl10 | npz
-    root: str = free("~/.cache/sns")  # where archives are kept
-    download: bool = free(True)  # False: never touch the network
+    root: str = free("~/.cache/sns")  # the folder of archives
+    download: bool = free(True)  # False: never use the network
     path: str | None = field(default=None, metadata={"identity": "name"})  # the archive of name=npz
-    subset: int | None = None  # training images kept, balanced over classes; None: all
-    test_subset: int | None = None  # likewise for the test set
+    subset: int | None = None  # training images to use, balanced over classes; None: all
+    test_subset: int | None = None  # likewise of the test set
     gcn: str = "std"  # std: subtract mean, divide by deviation; l2: to L2 norm 55; none: bytes / 255
     crop_padding: int = 0  # zero padding in pixels before a random crop to the original size; 0: no crop
     flip: bool = False  # horizontal flip with probability 1/2
-    resolution: int | None = later(None)  # pixels a side after area averaging of the bytes; None: as they come
-    # Training images kept out of training to be the test split, balanced and the same for every
-    # run; the real test set then stays untouched: for choosing hyper-parameters only.
+    resolution: int | None = later(None)  # pixels a side after area averaging of the bytes; None: the original size
+    # Training images that become the test split, balanced and the same for every run. The real test
+    # set is then not used. For choosing hyper-parameters only.
     holdout: int | None = later(None)
 
     def __post_init__(self) -> None:
@@ -77,12 +77,12 @@ class DataConfig:
 
 @dataclass
 class BatchConfig:
-    """How many images one update sees, and in which pieces."""
+    """How many images one update uses, and how they are split into passes."""
 
-    regime: str = MISSING  # small | large: which column of the paper's grid this is
+    regime: str = MISSING  # small | large: the column of the paper's Table 1
     size: int = MISSING  # B, images an update
     ghost: int | None = None  # images that share batch-norm statistics; None: the whole batch
-    micro: int | None = free(None)  # images a pass, at most; fewer, with a printed reason, where memory is short
+    micro: int | None = free(None)  # images a pass, at most; fewer, with a message, if memory is short
 
     def __post_init__(self) -> None:
         require(self.regime in REGIMES, f"batch.regime={self.regime} is unknown; choose one of {', '.join(REGIMES)}")
@@ -102,7 +102,7 @@ class BatchConfig:
 
 @dataclass
 class TrainConfig:
-    """How long, how precisely and where."""
+    """How long a run trains, at which precision and on which device."""
 
     epochs: float = MISSING  # one epoch is as many images as the training set holds
     precision: str = "fp32"  # fp32 | tf32 | bf16
@@ -111,9 +111,11 @@ class TrainConfig:
     memory_format: str = free("auto")  # contiguous | channels_last; auto: channels_last in bf16, and in tf32 on a GPU
     threads: int | None = free(None)  # CPU threads; None: torch's choice
     checkpoint_minutes: float = free(5.0)  # between checkpoints; one is also written at a signal and at the end
-    time_limit_minutes: float | None = free(None)  # of this process: it saves and ends a little before; None: no limit
-    keep_checkpoint: bool = free(True)  # keep the final weights beside the record
-    stop_after: int | None = free(None)  # end this session after so many updates, resumable; None: run to the end
+    time_limit_minutes: float | None = free(
+        None
+    )  # of this process, which saves and stops a little earlier; None: no limit
+    keep_checkpoint: bool = free(True)  # keep the final weights with the record
+    stop_after: int | None = free(None)  # stop after this many updates, to be resumed; None: train to the end
     progress: str = free("auto")  # auto | bar | lines | none
 
     def __post_init__(self) -> None:
@@ -122,9 +124,9 @@ class TrainConfig:
             self.precision in PRECISIONS,
             f"train.precision={self.precision} is unknown; choose one of {', '.join(PRECISIONS)}",
         )
-        for key, known in (("mode", MODES), ("memory_format", MEMORY_FORMATS)):
+        for key, choices in (("mode", MODES), ("memory_format", MEMORY_FORMATS)):
             value = getattr(self, key)
-            require(value in known, f"train.{key}={value} is unknown; choose one of {', '.join(known)}")
+            require(value in choices, f"train.{key}={value} is unknown; choose one of {', '.join(choices)}")
         require(self.threads is None or self.threads > 0, f"train.threads={self.threads} must be positive or null")
         require(
             self.stop_after is None or self.stop_after > 0, "train.stop_after must be positive, or null for the end"
@@ -147,14 +149,14 @@ class MeasureConfig:
     every: float = 1.0  # epochs between evaluations; the last update is always evaluated
     gradient_samples: int = 10_000  # training images, fixed, whose input-gradient norms are averaged
     test_gradient_samples: int | None = later(None)  # likewise of the test images; None: all of them
-    batch_size: int | None = free(None)  # images an evaluation pass; None: by device, fewer where memory is short
+    batch_size: int | None = free(None)  # images an evaluation pass; None: by device, fewer if memory is short
     hessian: bool = True  # largest Hessian eigenvalue at the end of training (section 4.3)
-    hessian_samples: int = 10_000  # images of each split it is computed on
+    hessian_samples: int = 10_000  # images of each split that it is computed from
     hessian_tolerance: float = 1e-3  # relative, on the eigenvalue between two iterations
     hessian_iterations: int = 100  # at most, of the power iteration
-    lanczos: bool = False  # cross-check by scipy's eigsh
+    lanczos: bool = False  # check the eigenvalue by scipy's eigsh
     spectra: bool = True  # every singular value and the operator norms at the end of training (section 4.4)
-    jacobian_samples: int = 256  # test images for the lower bound beside section 3.1's product bound
+    jacobian_samples: int = 256  # test images for a lower bound to compare with the product bound of section 3.1
 
     def __post_init__(self) -> None:
         require(self.every > 0, f"measure.every={self.every} must be positive")
@@ -172,18 +174,16 @@ class MeasureConfig:
 
 @dataclass
 class LaunchConfig:
-    """How the runs of a grid are spread over processes and devices. Nothing here can change a
-    result."""
+    """How the runs of a sweep are spread over processes and devices. No result depends on it."""
 
     per_gpu: int = free(1)  # runs that share one GPU at a time (hydra/launcher=local)
-    gpus_per_run: int = free(1)  # GPUs of one machine that share the batch of one run; over more machines: torchrun
+    gpus_per_run: int = free(1)  # GPUs of one machine that share the batch of one run; for more machines: torchrun
     processes: int | None = free(None)  # runs at a time on CPUs (hydra/launcher=local); None: one a core
-    retries: int = free(2)  # more attempts at a run that dies or ends with an error before it counts as failed
-    # 540s, 9m or 1.5h: the command ends so long after its start, all saved; the same command goes
-    # on. None: no limit
+    retries: int = free(2)  # further attempts at a run that is killed or ends with an error, before it counts as failed
+    # 540s, 9m or 1.5h: the command saves and ends within this time of its start, and the same
+    # command resumes it. None: no limit
     budget: str | None = free(None)
-    # Cells that come first, as words of the command line: 'setting=vgg_cifar10
-    # method=decay,spectral'; the rest after
+    # Cells to train first, in the words of the command line: 'setting=vgg_cifar10 method=decay'
     priority: list[str] = field(default_factory=list, metadata={"identity": False})
 
     def __post_init__(self) -> None:
@@ -194,14 +194,14 @@ class LaunchConfig:
             f"launch.processes={self.processes} must be at least 1, or null for one a core",
         )
         require(self.retries >= 0, f"launch.retries={self.retries} must not be negative")
-        for text, means in ((self.budget, words.seconds), *((entry, words.cells) for entry in self.priority)):
+        for text, check in ((self.budget, units.seconds), *((entry, units.cells) for entry in self.priority)):
             if text is not None:
-                means(text)
+                check(text)
 
 
 @dataclass
 class TrackConfig:
-    """What Weights & Biases is shown. Nothing here can change a result."""
+    """What Weights & Biases receives. No result depends on it."""
 
     mode: str = free("auto")  # auto | online | offline | disabled; auto: online with credentials, else offline
     project: str = free("spectral-norm-regularization")
@@ -216,15 +216,17 @@ class TrackConfig:
 
 @dataclass
 class ExperimentConfig:
-    """The named set of runs that a run belongs to. Nothing here can change a result."""
+    """The named set of runs that a run belongs to. No result depends on it."""
 
     name: str = free("single")  # a folder under results/runs
 
 
 @dataclass
 class Config:
-    """Everything one run depends on. `model` and `method` are the dataclasses of the chosen model
-    and method."""
+    """Everything that one run depends on.
+
+    `task`, `data`, `model`, `method` and `optim` are the options of what was chosen.
+    """
 
     setting: str = MISSING  # row of Table 1, such as vgg_cifar10
     experiment: ExperimentConfig = field(default_factory=ExperimentConfig, metadata={"identity": False})
@@ -243,15 +245,13 @@ class Config:
 
     @property
     def run_id(self) -> str:
-        """`<setting>__<method>__b<batch>__s<seed>__<8 hex>`: the same on every machine for the same
-        computation."""
+        """`<setting>__<method>__b<batch>__s<seed>__<8 hex>`, the same on every machine."""
         digest = _digest(_identity_of_run(self))
         return f"{self.setting}__{self.method.name}__b{self.batch.size}__s{self.seed}__{digest}"
 
     @property
     def variant(self) -> str:
-        """8 hex digits of the configuration less the seed: runs that differ in it must not be
-        averaged."""
+        """8 hex digits of the configuration without the seed: only equal ones are averaged."""
         tree = _identity_of_run(self)
         del tree["seed"]
         return _digest(tree)
@@ -266,20 +266,22 @@ def identity(node: Any) -> dict[str, Any]:
     """The part of a configuration dataclass that can change the result."""
     tree: dict[str, Any] = {}
     for entry in fields(node):
-        keep = entry.metadata.get("identity", True)
+        rule = entry.metadata.get("identity", True)
         value = getattr(node, entry.name)
         if is_dataclass(value):
             value = identity(value)
-        if keep == "name":
+        if rule == "name":
             value = None if value is None else Path(value).name
-        if keep and not (keep == "changed" and value == entry.default):
+        if rule and not (rule == "changed" and value == entry.default):
             tree[entry.name] = value
     return tree
 
 
 def _identity_of_run(config: Config) -> dict[str, Any]:
-    """`identity`, with the options of the first task, classification, at the top level: there they
-    were before there were other tasks, and the run_ids of its records stay."""
+    """`identity`, with the options of the task classification at the top level.
+
+    They were there when it was the only task, and the run_ids of its records must stay the same.
+    """
     tree = identity(config)
     if "name" not in tree["task"]:
         tree |= tree.pop("task")

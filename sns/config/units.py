@@ -1,4 +1,4 @@
-"""Short texts that a user writes for something else: a length of time, or some cells of a grid."""
+"""Short texts in the configuration: a length of time, or some cells of a sweep."""
 
 import re
 
@@ -10,19 +10,16 @@ KEYS = ("setting", "method", "batch", "seed")
 
 
 def seconds(text: str) -> float:
-    """The seconds that 540, 540s, 9m or 1.5h stand for; ConfigError unless they are more than
-    none."""
-    found = TIME.fullmatch(text.strip())
-    value = 0.0 if found is None else float(found[1]) * UNITS[found[2]]
+    """The seconds that 540, 540s, 9m or 1.5h stand for. ConfigError unless they are positive."""
+    match = TIME.fullmatch(text.strip())
+    value = 0.0 if match is None else float(match[1]) * UNITS[match[2]]
     if value <= 0:
-        raise ConfigError(f"launch.budget={text} is no length of time: write 540s, 9m or 1.5h, or null for no limit")
+        raise ConfigError(f"launch.budget={text} is not a length of time: write 540s, 9m or 1.5h, or null for no limit")
     return value
 
 
 def cells(text: str) -> dict[str, tuple[str, ...]]:
-    """What `setting=A,B method=C` asks of a cell: for some of KEYS the values allowed; ConfigError
-    if it is anything else.
-    """
+    """`setting=A,B method=C` as allowed values for some of KEYS. ConfigError for any other text."""
     wanted: dict[str, tuple[str, ...]] = {}
     for word in text.split():
         key, _, values = word.partition("=")

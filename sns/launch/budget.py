@@ -25,7 +25,7 @@ from sns.record import store
 from sns.record.state import RunState
 from sns.train import stop as signals
 from sns.train.progress import PROGRESS
-from sns.train.stop import BOX_END, RESUMABLE
+from sns.train.stop import BUDGET_END, RESUMABLE
 
 RESERVE, SHARE = 30.0, 0.06  # for the last checkpoints and the exit: at most seconds, at most a share of the budget
 FRESH = 0.5  # share of the budget: with so much left any run may start, and a run that had so much should save
@@ -46,7 +46,7 @@ def announce(launch: LaunchConfig) -> None:
     """
     if launch.budget is not None:
         seconds, imports = units.seconds(launch.budget), time.monotonic() - signals.STARTED
-        os.environ.setdefault(BOX_END, str(signals.STARTED + seconds - reserve(seconds) - EXIT * imports))
+        os.environ.setdefault(BUDGET_END, str(signals.STARTED + seconds - reserve(seconds) - EXIT * imports))
 
 
 @dataclass(frozen=True)
@@ -66,7 +66,7 @@ class TimeBudget:
         assert launch.budget is not None
         importlib.import_module("pandas")  # the report needs it: import it before time is short
         announce(launch)
-        self.name, self.end = launch.budget, float(os.environ[BOX_END])
+        self.name, self.end = launch.budget, float(os.environ[BUDGET_END])
         self.imports = time.monotonic() - signals.STARTED  # seconds that this process took to get here
         self.configs = {config.run_id: config for config in configs}
         self.before = {run_id: _saved(_progress(config)) for run_id, config in self.configs.items()}
@@ -145,10 +145,10 @@ def end_in_time(launch: LaunchConfig, note: Callable[[], str]) -> Iterator[None]
     For work that cannot be stopped and takes longer than any stretch that was measured. Checkpoints
     are complete at any instant. `note` writes down the state of the run and returns it in a line.
     """
-    if launch.budget is None or BOX_END not in os.environ:
+    if launch.budget is None or BUDGET_END not in os.environ:
         yield
         return
-    last = float(os.environ[BOX_END]) + 0.6 * reserve(units.seconds(launch.budget))
+    last = float(os.environ[BUDGET_END]) + 0.6 * reserve(units.seconds(launch.budget))
     timer = threading.Timer(max(0.0, last - time.monotonic()), _cut_off, (note,))
     timer.daemon = True
     timer.start()
@@ -169,7 +169,7 @@ def _cut_off(note: Callable[[], str]) -> None:
 def leave(code: int) -> NoReturn:
     """Ends the process; within a time budget without the interpreter's own clean-up, which takes
     seconds on a busy machine."""
-    if BOX_END not in os.environ:
+    if BUDGET_END not in os.environ:
         sys.exit(code)
     atexit._run_exitfuncs()
     for stream in (sys.stdout, sys.stderr):

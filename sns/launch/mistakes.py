@@ -7,7 +7,7 @@ from hydra.errors import MissingConfigException, OverrideParseException
 
 from sns.common.errors import first_line
 from sns.config.compose import nearest, unknown_key
-from sns.train.configure import known_options
+from sns.train.configure import registered_options
 
 KEY = re.compile(r"Could not override '\+*([^'@]+)'|Could not append to config\. An item is already at '([^']+)'")
 
@@ -26,4 +26,4 @@ def explain(error: Exception, configs: Path) -> str:
     if match.group(2):
         return f"{key} exists already: write {key}=VALUE without the +"
     groups = [entry.name for entry in configs.iterdir() if entry.is_dir() and entry.name != "hydra"]
-    return unknown_key(key, known_options(), groups)
+    return unknown_key(key, registered_options(), groups)

@@ -83,10 +83,10 @@ class Relay(Handlers):
         super().__init__()
         self.passes, self.received = passes, ""
 
-    def _takes(self, number: int) -> bool:
+    def _handles(self, number: int) -> bool:
         return signal.getsignal(number) != signal.SIG_IGN
 
-    def _note(self, number: int, frame: FrameType | None) -> None:
+    def _receive(self, number: int, frame: FrameType | None) -> None:
         again = self.received == "SIGINT" and number == signal.SIGINT
         self.received = self.received or signal.Signals(number).name
         self.passes(signal.SIGKILL if again else signal.SIGTERM)

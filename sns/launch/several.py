@@ -6,7 +6,7 @@ import subprocess
 import time
 from collections.abc import Sequence
 
-from sns.train.stop import RESUMABLE, Interrupted, StopSignal, hand_over
+from sns.train.stop import RESUMABLE, Interrupted, StopSignal, call_launcher_handler
 
 POLL, GRACE = 0.05, 20.0  # seconds; how long processes may run on after another one failed
 
@@ -34,7 +34,7 @@ def start(count: int, command: Sequence[str]) -> int:
     codes = [process.returncode for process in processes]
     failed = [code for code in codes if code not in (0, RESUMABLE)]
     if not failed and RESUMABLE in codes:
-        hand_over(stop.received or "")
+        call_launcher_handler(stop.received or "")
         raise Interrupted("stopped; the same command resumes it", stop.received or "")
     own = [code for code in failed if code > 0]  # the others may have been killed because of it
     return (own or failed or [0])[0]

@@ -1,5 +1,7 @@
-"""Training problems, one file each. Every module of this package is imported, so a new file
-registers itself."""
+"""Training methods, one file each.
+
+This package imports all its modules, so that a new file registers itself.
+"""
 
 import importlib
 import pkgutil
@@ -17,6 +19,5 @@ __all__ = ["METHODS", "Method", "build", "register"]
 
 
 def build(options: Any, model: nn.Module, generator: torch.Generator) -> Method:
-    """The method that `options` (a dataclass such as SpectralOptions) describes, for a model
-    already on its device."""
+    """The method that `options`, such as SpectralOptions, describes, for a model on its device."""
     return METHODS[options.name](options, model, generator)

@@ -1,5 +1,7 @@
-"""Adversarial training (section 3.3, equation 3) with the L2 step eta = epsilon * g / |g|_2, or the
-sign step."""
+"""Adversarial training (section 3.3, equation 3).
+
+The perturbation is the L2 step eta = epsilon * g / |g|_2, or the sign step.
+"""
 
 from dataclasses import dataclass
 
@@ -15,13 +17,14 @@ STEPS = ("l2", "sign")
 
 @dataclass
 class AdversarialOptions:
-    """The paper's alpha is 0.5 and its epsilon 1, in units of the contrast-normalised image (1.8%
-    of its norm on CIFAR).
+    """The paper's alpha is 0.5 and its epsilon 1.
+
+    epsilon is in units of the contrast-normalised image; 1 is 1.8% of an image's norm on CIFAR.
     """
 
     name: str = "adversarial"
     alpha: float = 0.5  # weight of the clean loss
-    epsilon: float = 1.0  # length of the perturbation: in L2, or of its largest entry with the sign step
+    epsilon: float = 1.0  # length of the perturbation: its L2 norm, or its largest entry with the sign step
     step: str = later("l2")  # l2: along the gradient (equation 3) | sign: along its sign, as Goodfellow et al. do
 
     def __post_init__(self) -> None:
@@ -31,11 +34,9 @@ class AdversarialOptions:
 
 
 def perturbation(gradient: Tensor, epsilon: float, step: str = "l2") -> Tensor:
-    """eta of equation 3: for each image of `gradient` (N, C, H, W) its direction, or its sign, at
-    length `epsilon`.
+    """eta of equation 3: the direction or sign of the input gradient (N, C, H, W), times `epsilon`.
 
-    Independent of the gradient's scale; an image whose gradient is exactly zero is left where it
-    is.
+    It does not depend on the gradient's scale. It is 0 for an image whose gradient is exactly 0.
     """
     if step == "sign":
         return epsilon * gradient.sign()
@@ -48,20 +49,19 @@ def perturbation(gradient: Tensor, epsilon: float, step: str = "l2") -> Tensor:
 
 @register("adversarial")
 class Adversarial(Method):
-    """alpha * clean loss + (1 - alpha) * loss at x + eta, g a constant, in two passes.
+    """Minimises alpha * clean loss + (1 - alpha) * loss at x + eta in two passes; eta is constant.
 
-    The clean pass gives parameter and input gradients at once; running batch-norm statistics move
-    in it only.
+    The clean pass gives both parameter and input gradients. Only the clean pass changes the running
+    batch-norm statistics.
     """
 
     Config = AdversarialOptions
 
     def backward(self, risk: Risk, x: Tensor, share: float) -> Sums:
-        """Adds share times the gradient of equation 3's data term."""
+        """Adds `share` times the gradient of the data term of equation 3."""
         alpha, epsilon = self.options.alpha, self.options.epsilon
         x = x.detach().requires_grad_(True)
-        # At alpha = 0 the clean pass must give the parameters no gradient; the input still needs
-        # one.
+        # At alpha = 0 the clean pass gives a gradient to the input only, not to the parameters.
         clean = risk(x, share * alpha) if alpha > 0 else self._input_gradient_only(risk, x, share)
         assert x.grad is not None
         moved = x.detach() + perturbation(x.grad, epsilon, self.options.step)

@@ -1,4 +1,4 @@
-"""What a method is to a task, and the registry that knows methods by name."""
+"""The interface between a method and a task, and the registry of methods."""
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -7,7 +7,7 @@ from typing import Any, ClassVar, TypeVar
 import torch
 from torch import Tensor, nn
 
-Sums = Mapping[str, Tensor]  # sums over the examples of a pass, (), on the device: the loss, and what a task adds
+Sums = Mapping[str, Tensor]  # sums over the examples of a pass, (), on the device: the loss and a task's metrics
 Risk = Callable[[Tensor, float], Sums]  # a task's empirical risk of one pass, see `Method.backward`
 
 METHODS: dict[str, type["Method"]] = {}
@@ -15,39 +15,37 @@ METHODS: dict[str, type["Method"]] = {}
 
 @dataclass
 class Options:
-    """Options of a method without options."""
+    """The options of a method that has none."""
 
     name: str = "vanilla"
 
 
 class Method:
-    """Empirical risk minimisation. Other methods override one hook or several.
+    """Empirical risk minimisation. Other methods override one or more of the four hooks.
 
-    An update of B examples calls `backward` once for each pass (one, or more with `batch.micro`),
+    An update of B examples calls `backward` once for each pass (more than one with `batch.micro`),
     then `regularize` once. Together they leave in every `.grad` the gradient of what the method
-    minimises. Then the optimizer steps, and `project` is called. Shapes are static and nothing
-    waits for the device. State that outlives an update is tensors in `state_dict`.
+    minimises. Then the optimizer makes its step, and `project` is called. Shapes are static and the
+    host never waits for the device. `state_dict` holds the tensors that outlive an update.
     """
 
     Config: ClassVar[type] = Options
     factor: float | None = None  # lambda of the penalty, for the dose; None without a penalty
 
     def __init__(self, options: Any, model: nn.Module, generator: torch.Generator) -> None:
-        """`model` is on its device; `generator` is the run's stream for the method's own
-        randomness, on the CPU."""
+        """`model` is on its device. `generator`, on the CPU, is for the method's random numbers."""
         self.options = options
         self.model = model
 
     def prepare(self) -> None:
-        """Called once, before the optimizer exists: may reparametrise the weights of the model."""
+        """Called once, before the optimizer is built. May reparametrise the model's weights."""
 
     def backward(self, risk: Risk, x: Tensor, share: float) -> Sums:
-        """Adds `share` times the gradient of the mean data loss over the inputs x (N, ...) to
-        `.grad`.
+        """Adds `share` times the gradient of the mean data loss over inputs x (N, ...) to `.grad`.
 
-        `risk(x, share)` does that for the plain loss, and for x.grad where x requires a gradient;
-        it knows the targets of x. `share` is the part of the batch that x is, N / B. Called in
-        training mode. Returns the sums that `risk` gives for the clean inputs.
+        `risk(x, share)` does this for the plain loss, also for x.grad if x requires a gradient. It
+        includes the targets of x. `share` is N / B, the part of the batch in this pass. Called in
+        training mode. Returns the sums that `risk` returns for the clean inputs.
         """
         return risk(x, share)
 
@@ -56,21 +54,21 @@ class Method:
         return None
 
     def project(self) -> None:
-        """Called after the optimizer's step: may move the weights back into a set."""
+        """Called after the optimizer's step. May project the weights onto a set."""
 
     def state_dict(self) -> dict[str, Tensor]:
-        """Tensors that a resumed run needs."""
+        """The tensors that a resumed run needs."""
         return {}
 
     def load_state_dict(self, state: dict[str, Tensor]) -> None:
-        """Restores what `state_dict` gave."""
+        """Restores a state."""
 
 
 M = TypeVar("M", bound=Method)
 
 
 def register(name: str) -> Callable[[type[M]], type[M]]:
-    """Makes a Method known as `method.name=<name>`. ValueError if another class has the name."""
+    """Registers a Method as `method.name=<name>`. ValueError if another class has the name."""
 
     def add(cls: type[M]) -> type[M]:
         if METHODS.setdefault(name, cls) is not cls:

@@ -18,10 +18,8 @@ class DecayOptions:
 
     name: str = "decay"
     factor: float = 1e-4  # lambda, before `scale`
-    scope: str = (
-        "all"  # all: every parameter, as Chainer's hook did | weights: weight matrices only, as equation 2 says
-    )
-    scale: float = later(1.0)  # lambda is factor * scale: how a setting raises every penalty alike to match a dose
+    scope: str = "all"  # all: every parameter, as Chainer's hook | weights: weight matrices only, as equation 2
+    scale: float = later(1.0)  # lambda is factor * scale: a setting matches the paper's dose by it
 
     def __post_init__(self) -> None:
         require(self.factor >= 0, f"method.factor={self.factor} must not be negative")
@@ -31,7 +29,7 @@ class DecayOptions:
 
 @register("decay")
 class Decay(Method):
-    """Coupled weight decay: lambda * W joins the gradient before momentum."""
+    """Coupled weight decay: adds lambda * W to the gradient, before momentum."""
 
     Config = DecayOptions
 

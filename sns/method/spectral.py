@@ -1,5 +1,7 @@
-"""Spectral norm regularisation (section 3.2, equation 1): adds lambda / 2 * sum_l sigma(W_l)^2 to
-the risk."""
+"""Spectral norm regularisation (section 3.2, equation 1).
+
+It adds lambda / 2 * sum_l sigma(W_l)^2 to the risk.
+"""
 
 from dataclasses import dataclass
 
@@ -20,8 +22,8 @@ class SpectralOptions:
 
     name: str = "spectral"
     factor: float = 0.01  # lambda, before `scale`
-    n_iterations: int = 1  # power iterations a step, starting from the last step's v
-    scale: float = later(1.0)  # lambda is factor * scale: how a setting raises every penalty alike to match a dose
+    n_iterations: int = 1  # power iterations a step, which start from v of the last step
+    scale: float = later(1.0)  # lambda is factor * scale: a setting matches the paper's dose by it
 
     def __post_init__(self) -> None:
         require(self.factor >= 0, f"method.factor={self.factor} must not be negative")
@@ -31,11 +33,11 @@ class SpectralOptions:
 
 @register("spectral")
 class Spectral(Method):
-    """Adds lambda * sigma * u v^T to the gradient of every convolution and linear weight (Algorithm
-    1, corrected).
+    """Adds lambda * sigma * u v^T to the gradient of every weight (Algorithm 1, corrected).
 
-    u and v are unit vectors and constants; v persists. On a GPU the matrices run in a handful of
-    padded stacks, because launches cost most there; on a CPU one by one, because copies do.
+    u and v are unit vectors, treated as constants; v is stored from step to step. On a GPU the
+    matrices are processed in a few padded stacks, because kernel launches dominate the time; on a
+    CPU one by one, because copies dominate it.
     """
 
     Config = SpectralOptions
@@ -60,7 +62,7 @@ class Spectral(Method):
 
     @torch.no_grad()
     def regularize(self) -> Tensor:
-        """lambda / 2 * sum of sigma^2, (), with sigma from the running power iteration."""
+        """Returns lambda / 2 * sum of sigma^2, (), with sigma from the power iteration."""
         squares = []
         with full_precision(self.weights[0].device):
             for group, stack, v in zip(self.groups, self.stacks, self.v, strict=True):
@@ -81,8 +83,9 @@ class Spectral(Method):
             matrix.addr_(scaled[place], v[place, : matrix.shape[1]])
 
     def state_dict(self) -> dict[str, Tensor]:
-        """v of every weight matrix in model order, in the paper's column order: a checkpoint
-        depends neither on the device's grouping nor on the memory format.
+        """v of every weight matrix, in model order and the paper's column order.
+
+        A checkpoint thus depends neither on the stacks nor on the memory format.
         """
         vectors: dict[str, Tensor] = {}
         for group, v in zip(self.groups, self.v, strict=True):

@@ -1,9 +1,8 @@
-"""Equation 1 with each layer's norm as the linear map it is: adds lambda / 2 * sum_l |A_l|^2 to the
-risk.
+"""Equation 1 with the norm of each layer as a linear map: adds lambda / 2 * sum_l |A_l|^2.
 
 The paper penalises the norm of the reshaped kernel, which is not that of the convolution (erratum 4
-of results/paper/departures.yaml). A_l is the layer on images of the size it meets, zero-padded and
-strided as trained.
+of results/paper/departures.yaml). A_l is the layer as a map of images of its input size, with the
+padding and stride of training.
 """
 
 from dataclasses import dataclass
@@ -24,20 +23,21 @@ Size = tuple[int, int]
 
 @dataclass
 class SpectralOperatorOptions(SpectralOptions):
-    """As of `spectral`. The norm is up to 3 times the reshaped one of a 3x3 kernel: the same lambda
-    pulls harder."""
+    """The options of `spectral`. At equal lambda this penalty is stronger.
+
+    The norm of a layer with 3x3 kernels is up to 3 times that of its reshaped matrix.
+    """
 
     name: str = "spectral_operator"
 
 
 @register("spectral_operator")
 class SpectralOperator(Method):
-    """Adds lambda * sigma * d sigma / d W to the gradient of every convolution and linear weight,
-    sigma = <u, A v>.
+    """Adds lambda * sigma * d sigma / d W to the gradient of every weight, with sigma = <u, A v>.
 
-    u and v are unit images and constants; v (1, I, H, W) persists. Sizes are those of the first
-    batch, or of the checkpoint. A linear layer is a 1x1 convolution of one pixel, for which this is
-    what `spectral` does.
+    u and v are unit images, treated as constants; v (1, I, H, W) is stored from step to step. Image
+    sizes are those of the first batch, or of the checkpoint. A linear layer is a 1x1 convolution of
+    one pixel, for which this method equals `spectral`.
     """
 
     Config = SpectralOperatorOptions
@@ -48,13 +48,12 @@ class SpectralOperator(Method):
         self.layers = {name: m for name, m in model.named_modules() if isinstance(m, nn.Conv2d | nn.Linear)}
         for name, layer in self.layers.items():
             plain = isinstance(layer, nn.Linear) or (layer.padding_mode == "zeros" and isinstance(layer.padding, tuple))
-            require(plain, f"method=spectral_operator knows zero padding by whole numbers only, {name} has another")
+            require(plain, f"method=spectral_operator supports zero padding by whole numbers only, not that of {name}")
         self.generator = generator
         self.v: list[Tensor] = []  # one a layer, in model order; none before the first pass
 
     def backward(self, risk: Risk, x: Tensor, share: float) -> Sums:
-        """The gradient of the risk; the first call also finds the layers' sizes and draws their
-        v."""
+        """The gradient of the risk. The first call also draws v, for the layers' input sizes."""
         if not self.v:
             self._begin(input_sizes(self.model, tuple(x.shape[1:])))
         return super().backward(risk, x, share)
@@ -71,7 +70,7 @@ class SpectralOperator(Method):
 
     @torch.no_grad()
     def regularize(self) -> Tensor:
-        """lambda / 2 * sum of sigma^2, (), with sigma from the running power iteration."""
+        """Returns lambda / 2 * sum of sigma^2, (), with sigma from the power iteration."""
         squares = []
         with full_precision(self.v[0].device):
             for layer, v in zip(self.layers.values(), self.v, strict=True):
@@ -86,8 +85,7 @@ class SpectralOperator(Method):
         return penalty
 
     def state_dict(self) -> dict[str, Tensor]:
-        """v of every layer in model order, {} before the first pass; their shapes tell the sizes
-        again."""
+        """v of every layer in model order, shaped as its input; {} before the first pass."""
         return {f"v{i}": v.clone() for i, v in enumerate(self.v)}
 
     def load_state_dict(self, state: dict[str, Tensor]) -> None:
@@ -97,11 +95,10 @@ class SpectralOperator(Method):
 
 
 def _operator(layer: nn.Conv2d | nn.Linear, size: Size) -> Convolution:
-    """The layer, less its bias, as a map of (1, I, H, W) images; it sees the weight's later values
-    too."""
+    """The layer without its bias as a map of images (1, I, H, W); it shares the weight's memory."""
     weight = layer.weight.detach()
     if isinstance(layer, nn.Linear):
         return Convolution(weight[:, :, None, None], size, (1, 1), (0, 0))
-    assert isinstance(layer.padding, tuple)  # __init__ has refused the rest
+    assert isinstance(layer.padding, tuple)  # __init__ has checked it
     stride, padding, dilation = ((p[0], p[1]) for p in (layer.stride, layer.padding, layer.dilation))
     return Convolution(weight, size, stride, padding, dilation, layer.groups)

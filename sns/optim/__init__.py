@@ -1,5 +1,7 @@
-"""Optimizers, one file each. Every module of this package is imported, so a new file registers
-itself."""
+"""Optimizers, one file each.
+
+This package imports all its modules, so that a new file registers itself.
+"""
 
 import importlib
 import pkgutil
@@ -17,5 +19,5 @@ __all__ = ["OPTIMIZERS", "OptimOptions", "Optimizer", "build", "register"]
 
 
 def build(options: Any, parameters: Iterable[nn.Parameter]) -> Optimizer:
-    """The optimizer that `options` describes, for parameters that are already on their device."""
+    """The optimizer that `options` describes, for parameters already on their device."""
     return OPTIMIZERS[options.name](parameters, options)

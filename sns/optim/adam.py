@@ -12,7 +12,7 @@ from sns.optim.base import OptimOptions, TorchOptimizer, register
 
 @dataclass
 class AdamOptions(OptimOptions):
-    """torch's defaults."""
+    """The defaults are torch's."""
 
     name: str = "adam"
     lr: float = 1e-3
@@ -30,7 +30,7 @@ class AdamOptions(OptimOptions):
 
 @register("adam")
 class Adam(TorchOptimizer):
-    """The dose of a penalty is not defined: each gradient is divided by its own size."""
+    """Adam. The dose of a penalty is not defined, since Adam divides each gradient by its size."""
 
     Config = AdamOptions
 

@@ -13,10 +13,10 @@ from sns.optim.base import TorchOptimizer, register
 
 @dataclass
 class AdamWOptions(AdamOptions):
-    """torch's default decay is 0.01."""
+    """The defaults are torch's."""
 
     name: str = "adamw"
-    weight_decay: float = 0.01  # decoupled: w <- w - lr * weight_decay * w; not a method of this project
+    weight_decay: float = 0.01  # decoupled: w <- w - lr * weight_decay * w; not equation 2
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -25,7 +25,7 @@ class AdamWOptions(AdamOptions):
 
 @register("adamw")
 class AdamW(TorchOptimizer):
-    """The dose of a penalty is not defined: each gradient is divided by its own size."""
+    """AdamW. The dose of a penalty is not defined, since Adam divides each gradient by its size."""
 
     Config = AdamWOptions
 

@@ -1,4 +1,4 @@
-"""What an optimizer is to the trainer, the registry that knows them by name, and torch's own."""
+"""The interface of optimizers, their registry, and the base class of those from torch.optim."""
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable
@@ -16,13 +16,12 @@ OPTIMIZERS: dict[str, type["Optimizer"]] = {}
 
 @dataclass
 class OptimOptions:
-    """A learning rate with drops at fractions of all updates (section 4), as every optimizer
-    has."""
+    """Options of every optimizer: a learning rate that drops during the run (section 4)."""
 
     name: str = MISSING
     lr: float = MISSING
     drops: list[float] = field(default_factory=lambda: [0.5, 0.75])  # fractions of all updates
-    drop_factor: float = 0.1
+    drop_factor: float = 0.1  # multiplies the rate at each drop
 
     def __post_init__(self) -> None:
         require(self.lr > 0, f"optim.lr={self.lr} must be positive")
@@ -34,9 +33,9 @@ class OptimOptions:
 
 
 class Optimizer(ABC):
-    """Moves parameters by their gradients.
+    """Updates parameters from their gradients.
 
-    Coupled weight decay (equation 2) belongs to the method, never to the optimizer.
+    Coupled weight decay (equation 2) is a method and never part of an optimizer.
     """
 
     Config: ClassVar[type]
@@ -48,7 +47,7 @@ class Optimizer(ABC):
 
     @abstractmethod
     def set_rate(self, rate: float) -> None:
-        """The learning rate from the next step on. A captured step follows it."""
+        """Sets the learning rate from the next step on, also for a captured step."""
 
     @abstractmethod
     def step(self) -> None:
@@ -56,20 +55,23 @@ class Optimizer(ABC):
 
     @abstractmethod
     def state_dict(self) -> dict[str, Any]:
-        """What a resumed run needs."""
+        """The state that a resumed run needs."""
 
     @abstractmethod
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Restores what `state_dict` gave. ValueError if it belongs to another network."""
+        """Restores a state. ValueError if it belongs to another network."""
 
     def zero_grad(self) -> None:
-        """Drops the gradients: the next backward pass writes them rather than adding to zeros."""
+        """Deletes the gradients: the next backward pass writes them instead of adding to zeros."""
         for parameter in self.parameters:
             parameter.grad = None
 
     def dose(self, factor: float, rate_sum: float) -> float | None:
-        """How many e-folds a penalty of strength `factor` would shrink what it penalises, were the
-        loss flat; `rate_sum` is the sum of the learning rates. None where that is not defined."""
+        """The dose of a penalty of strength `factor`; None if it is not defined for this optimizer.
+
+        The dose is the number of e-folds by which the penalty alone, with a flat loss, would shrink
+        what it penalises. `rate_sum` is the sum of the learning rates.
+        """
         return None
 
 
@@ -77,7 +79,7 @@ O = TypeVar("O", bound=Optimizer)  # noqa: E741
 
 
 def register(name: str) -> Callable[[type[O]], type[O]]:
-    """Makes an Optimizer known as `optim.name=<name>`. ValueError if another class has the name."""
+    """Registers an Optimizer as `optim.name=<name>`. ValueError if another class has the name."""
 
     def add(cls: type[O]) -> type[O]:
         if OPTIMIZERS.setdefault(name, cls) is not cls:
@@ -88,17 +90,17 @@ def register(name: str) -> Callable[[type[O]], type[O]]:
 
 
 class TorchOptimizer(Optimizer):
-    """An optimizer of torch.optim, with its learning rate on the device where a graph needs it."""
+    """An optimizer of torch.optim, with its learning rate on the device if a graph needs it."""
 
     inner: torch.optim.Optimizer
 
     def initial_rate(self) -> float | Tensor:
-        """The rate to build `inner` with: a tensor on a GPU, so that a captured step follows it."""
+        """The rate to build `inner` with: on a GPU a tensor, so that a captured step follows it."""
         device = self.parameters[0].device
         return torch.zeros((), device=device) if self.capturable and device.type == "cuda" else 0.0
 
     def set_rate(self, rate: float) -> None:
-        """Sets the rate of every group of parameters."""
+        """Sets the rate of every parameter group."""
         self.rate = rate
         for group in self.inner.param_groups:
             if isinstance(group["lr"], Tensor):
@@ -107,11 +109,11 @@ class TorchOptimizer(Optimizer):
                 group["lr"] = rate
 
     def step(self) -> None:
-        """One update, by torch."""
+        """One update by torch."""
         self.inner.step()
 
     def state_dict(self) -> dict[str, Any]:
-        """The state of every parameter, in their order; rates follow from the schedule."""
+        """The state of every parameter in order, without the rates, which the schedule sets."""
         return {"state": self.inner.state_dict()["state"]}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:

@@ -1,4 +1,4 @@
-"""Muon (Jordan et al. 2024), torch's own, for weight matrices; AdamW for everything else."""
+"""Muon (Jordan et al. 2024), torch's own, for weight matrices; AdamW for all other parameters."""
 
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -15,7 +15,7 @@ from sns.optim.base import OptimOptions, TorchOptimizer, register
 
 @dataclass
 class MuonOptions(OptimOptions):
-    """lr and momentum are Muon's. Biases and batch norm follow AdamW at lr * other_rate."""
+    """`lr` and `momentum` are Muon's. AdamW updates biases and batch norm at lr * other_rate."""
 
     name: str = "muon"
     lr: float = 0.02
@@ -32,11 +32,10 @@ class MuonOptions(OptimOptions):
 
 @register("muon")
 class Muon(TorchOptimizer):
-    """Orthogonalises the momentum of every convolution and linear weight, as the matrix of section
-    3.2.
+    """Orthogonalises the momentum of every weight, reshaped to a matrix as in section 3.2.
 
-    torch's step reads the learning rate on the host, so no graph can contain it. The dose of a
-    penalty is not defined.
+    A CUDA graph cannot capture it, since torch's step reads the learning rate on the host. The dose
+    of a penalty is not defined.
     """
 
     Config = MuonOptions
@@ -54,7 +53,7 @@ class Muon(TorchOptimizer):
         self.others = AdamW(others, AdamWOptions(weight_decay=0.0)) if others else None
 
     def set_rate(self, rate: float) -> None:
-        """`rate` for the matrices, `rate * other_rate` for the rest."""
+        """Sets `rate` for the matrices and `rate * other_rate` for the rest."""
         super().set_rate(rate)
         if self.others is not None:
             self.others.set_rate(rate * self.options.other_rate)
@@ -72,15 +71,14 @@ class Muon(TorchOptimizer):
         return super().state_dict() | {"others": {} if self.others is None else self.others.state_dict()}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Restores both."""
+        """Restores the state of the matrices and of the rest."""
         super().load_state_dict(state)
         if self.others is not None:
             self.others.load_state_dict(state["others"])
 
 
 def _like(gradient: Tensor, weight: Tensor) -> Tensor:
-    """The gradient in the memory layout of its weight, whose matrix has the columns in that
-    order."""
+    """The gradient in the memory layout of its weight, which orders the matrix columns."""
     return (
         gradient.contiguous(memory_format=torch.channels_last) if not weight.is_contiguous() else gradient.contiguous()
     )

@@ -1,9 +1,8 @@
-"""Nesterov SGD (section 4) over torch's fused kernel, with everything that moves at a fixed place
-in memory.
+"""Nesterov SGD (section 4) by torch's fused kernel, with all its state at fixed addresses.
 
-torch.optim.SGD does the same arithmetic, but makes its buffers at the first step, takes the
-learning rate as a number that a captured CUDA graph would freeze, and imports the whole compiler (4
-s) at its first call.
+torch.optim.SGD does the same arithmetic. But it makes its buffers at the first step, it takes the
+learning rate as a number, which a captured CUDA graph would freeze, and it imports the whole
+compiler at its first call, which takes 4 s.
 """
 
 from collections.abc import Iterable
@@ -20,9 +19,9 @@ from sns.optim.base import Optimizer, OptimOptions, register
 
 @dataclass
 class NesterovOptions(OptimOptions):
-    """The paper's momentum is 0.9."""
+    """Momentum 0.9 is the paper's."""
 
-    name: str = later("nesterov")  # records older than the other optimizers do not state it
+    name: str = later("nesterov")  # older records do not state it
     momentum: float = 0.9
     nesterov: bool = True
 
@@ -34,8 +33,10 @@ class NesterovOptions(OptimOptions):
 
 @register("nesterov")
 class NesterovSGD(Optimizer):
-    """b <- m b + g, then w <- w - lr (g + m b), or w - lr b without Nesterov; b starts at zero, no
-    dampening."""
+    """b <- m b + g, then w <- w - lr (g + m b), or w <- w - lr b without Nesterov.
+
+    b starts at zero, and there is no dampening.
+    """
 
     Config = NesterovOptions
 
@@ -46,8 +47,7 @@ class NesterovSGD(Optimizer):
         self._rate: float | Tensor = torch.zeros((), device=device) if device.type == "cuda" else 0.0
 
     def set_rate(self, rate: float) -> None:
-        """The learning rate from the next step on. On a GPU it lives there: a captured step
-        follows."""
+        """Sets the rate from the next step on. A captured step reads it from a tensor."""
         if rate == self.rate:
             return
         self.rate = rate
@@ -83,7 +83,7 @@ class NesterovSGD(Optimizer):
         return {"momentum": [buffer.clone() for buffer in self.buffers]}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Restores what `state_dict` gave; ValueError if it belongs to another network."""
+        """Restores a state. ValueError if it belongs to another network."""
         for buffer, saved in zip(self.buffers, state["momentum"], strict=True):
             if buffer.shape != saved.shape:
                 raise ValueError(f"a momentum buffer of shape {tuple(saved.shape)} does not fit {tuple(buffer.shape)}")

@@ -8,7 +8,7 @@ from sns.optim.nesterov import NesterovOptions, NesterovSGD
 
 @dataclass
 class SGDOptions(NesterovOptions):
-    """optim.momentum=0 is plain SGD."""
+    """`optim.momentum=0` is plain SGD."""
 
     name: str = "sgd"
     nesterov: bool = False

@@ -42,8 +42,7 @@ class Attempts:
 
 
 def load(directory: Path) -> Attempts:
-    """The content of the file; no attempts where it is missing or damaged, since no result depends
-    on it."""
+    """The content of the file; no attempts if it is missing or damaged. No result depends on it."""
     try:
         content = json.loads((directory / FILE).read_text(encoding="utf-8"))
         names = {entry.name for entry in fields(Attempts)}
@@ -55,17 +54,17 @@ def load(directory: Path) -> Attempts:
 
 def save(directory: Path, attempts: Attempts) -> None:
     """Writes the file atomically; UserError where the folder cannot be written to."""
-    aside = directory / f".{FILE}.{os.getpid()}.tmp"
+    temporary = directory / f".{FILE}.{os.getpid()}.tmp"
     try:
         directory.mkdir(parents=True, exist_ok=True)
-        aside.write_text(json.dumps(asdict(attempts)), encoding="utf-8")
-        aside.replace(directory / FILE)
+        temporary.write_text(json.dumps(asdict(attempts)), encoding="utf-8")
+        temporary.replace(directory / FILE)
     except OSError as error:
         raise UserError(
             f"{directory} cannot be used ({error.strerror}): make room or name another folder by results=..."
         ) from None
     finally:
-        aside.unlink(missing_ok=True)
+        temporary.unlink(missing_ok=True)
 
 
 def begin(directory: Path) -> Attempts:

@@ -1,11 +1,11 @@
-"""Whether the content of a result.json is what `Result` declares, at every depth."""
+"""Checks that the content of a result.json has the types that `Result` declares, at every depth."""
 
 from collections.abc import Mapping
 from functools import cache
 from pathlib import Path
 from typing import Any, get_type_hints
 
-from typing_extensions import TypedDict  # typing.TypedDict does not do for pydantic before Python 3.12
+from typing_extensions import TypedDict  # pydantic cannot use typing.TypedDict before Python 3.12
 
 from sns.common.errors import RecordError
 from sns.record.schema import Result
@@ -43,7 +43,7 @@ class _Measured(TypedDict, total=False):
     lipschitz: Row | None
 
 
-NARROWER: dict[str, Any] = {  # than `Result` declares, where readers rely on more
+NARROWER: dict[str, Any] = {  # types narrower than those of `Result`, where readers need them
     "final": Row,
     "best": Row,
     "dose": _Dose,
@@ -51,12 +51,12 @@ NARROWER: dict[str, Any] = {  # than `Result` declares, where readers rely on mo
     "memory": _Memory,
     "environment": _Environment,
 }
-ACCURACIES = ("train_accuracy", "test_accuracy", "gap")  # what readers need of a finished classification run
+ACCURACIES = ("train_accuracy", "test_accuracy", "gap")  # numbers that a finished classification run must have
 
 
 @cache
 def _model(classification: bool) -> Any:
-    from pydantic import ConfigDict, create_model  # imported where a record is read: status does without
+    from pydantic import ConfigDict, create_model  # slow to import, and not needed before a record is read
 
     strict = ConfigDict(strict=True, allow_inf_nan=False)
     for kind in (_Dose, _Timings, _Memory, _Environment, _Measured):
@@ -69,8 +69,8 @@ def _model(classification: bool) -> Any:
 def check(file: Path, content: Mapping[str, Any]) -> Result:
     """`content` of the file result.json as a Result.
 
-    Raises RecordError that names the first field (a dotted path) which is missing, unknown or of a
-    wrong type. Numbers inside mappings may be null: those that were not finite are written so.
+    RecordError names the first field, as a dotted path, that is missing, unknown or of a wrong
+    type. Numbers inside mappings may be null, since a number that is not finite is written as null.
     """
     from pydantic import ValidationError
 
@@ -90,7 +90,7 @@ def check(file: Path, content: Mapping[str, Any]) -> Result:
 
 
 def _lacking(result: Result) -> str | None:
-    """The first number that a finished run must have and this one has not."""
+    """The name of the first number that a finished run must have and `result` lacks, or None."""
     if result.status != "ok":
         return None
     names = ACCURACIES if result.task == "classification" else (result.score,)

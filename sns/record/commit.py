@@ -5,19 +5,18 @@ import subprocess
 from pathlib import Path
 from typing import Any
 
-STATED = "COMMIT"  # beside sns/ in a copy without git: a line with the commit, then "<SHA-256>  <path>" of its files
+STATED = "COMMIT"  # next to sns/ in a copy without git: a line with the commit, then "<SHA-256>  <path>" of its files
 
 
 def commit(root: Path | None = None) -> dict[str, Any]:
-    """{commit, dirty}: the commit and whether tracked files differ from it; None where nobody can
-    say.
+    """{commit, dirty}: the commit, and whether tracked files differ from it; None if unknown.
 
-    `root`, the folder of sns/, is a git checkout or, made by tools/offline_kit, holds the file
-    COMMIT.
+    `root`, the folder that holds sns/, is a git checkout, or a copy by tools/offline_kit with the
+    file COMMIT.
     """
     root = root or Path(__file__).resolve().parents[2]
     if not (root / ".git").exists() and (root / STATED).is_file():
-        return _stated(root)  # before git is asked, which would answer for a checkout that this copy lies in
+        return _stated(root)  # git would answer for a checkout that contains this copy
 
     def git(*arguments: str) -> str | None:
         try:
@@ -28,24 +27,23 @@ def commit(root: Path | None = None) -> dict[str, Any]:
             return None
         return done.stdout.strip() if done.returncode == 0 else None
 
-    found = git("rev-parse", "HEAD")
+    head = git("rev-parse", "HEAD")
     return {
-        "commit": found,
-        "dirty": None if found is None else bool(git("status", "--porcelain", "-uno", "--", ".")),
+        "commit": head,
+        "dirty": None if head is None else bool(git("status", "--porcelain", "-uno", "--", ".")),
     }
 
 
-def statement(found: str, files: dict[str, bytes]) -> str:
-    """The text of COMMIT for the commit `found` and `files`, by path from the root; only those of
-    sns/ count."""
+def statement(head: str, files: dict[str, bytes]) -> str:
+    """The text of COMMIT for the commit `head` and `files`, {path: content}; only sns/ counts."""
     sums = [f"{hashlib.sha256(data).hexdigest()}  {path}" for path, data in files.items() if path.startswith("sns/")]
-    return "\n".join([found, *sums]) + "\n"
+    return "\n".join([head, *sums]) + "\n"
 
 
 def _stated(root: Path) -> dict[str, Any]:
     try:
-        found, *lines = (root / STATED).read_text(encoding="utf-8").splitlines()
-        return {"commit": found, "dirty": not all(_same(root, *line.split("  ", 1)) for line in lines)}
+        head, *lines = (root / STATED).read_text(encoding="utf-8").splitlines()
+        return {"commit": head, "dirty": not all(_same(root, *line.split("  ", 1)) for line in lines)}
     except (OSError, ValueError, TypeError):
         return {"commit": None, "dirty": None}
 

@@ -1,4 +1,4 @@
-"""Where a number came from: versions, device and commit."""
+"""The environment of a run: versions, device and commit."""
 
 import os
 import platform
@@ -31,8 +31,7 @@ def describe(device: torch.device) -> dict[str, Any]:
 
 
 def peak_memory(device: torch.device) -> dict[str, float | None]:
-    """`peak_bytes` allocated by torch on a CUDA device (None on the CPU) and `peak_host_bytes` of
-    this process."""
+    """`peak_bytes` of torch on a CUDA device, None on the CPU, and `peak_host_bytes`."""
     allocated = float(torch.cuda.max_memory_allocated(device)) if device.type == "cuda" else None
     return {"peak_bytes": allocated, "peak_host_bytes": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024.0}
 

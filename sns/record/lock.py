@@ -4,7 +4,7 @@ Two locks are needed, because neither is enough. A flock ends with its process, 
 file systems do not pass it on to other machines. A claim is a small file `.claim.N` that names the
 owner of the directory, and every machine sees it. On the owner's machine, its process id and start
 time tell whether the owner is alive. Other machines look at the age of the file: the owner touches
-it every `BEAT` seconds, and is taken for dead after `STALE` seconds without a touch.
+it every `TOUCH_INTERVAL` seconds, and counts as dead after `STALE` seconds without a touch.
 
 Claims are numbered. A process may only create the claim after the highest one, and only where the
 owner of that one is dead or has released it. The creation of a file is exclusive on every file
@@ -26,7 +26,7 @@ from typing import TextIO
 
 from sns.common.errors import UserError
 
-BEAT, STALE = 30.0, 600.0  # seconds
+TOUCH_INTERVAL, STALE = 30.0, 600.0  # seconds
 NO_FLOCK = {errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP, errno.EINVAL}
 
 
@@ -36,8 +36,8 @@ class Owner:
 
     host: str
     pid: int
-    began: str  # start time of the process in clock ticks since boot: process ids are used again
-    kernel: str  # boot id and process-id namespace: where `pid` means something
+    began: str  # start time of the process in clock ticks since boot, since process ids are reused
+    kernel: str  # boot id and process-id namespace, in which `pid` is valid
     flock: bool = False  # whether the owner holds the flock too
     job: str = ""  # the scheduler's job, for readers
     released: bool = False
@@ -65,8 +65,7 @@ def _kernel() -> str:
 
 
 def _began(pid: int) -> str | None:
-    """Start time of a live process, empty where the system does not say; None for one that ended or
-    is a zombie."""
+    """Start time of a live process, empty if the system does not give it; None for a dead one."""
     try:
         fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()  # a name may hold spaces
     except OSError:
@@ -91,20 +90,22 @@ def _claims(directory: Path) -> list[Path]:
 
 
 def _alive(claim: Path, now: float) -> Owner | None:
-    """The owner if it is alive and has not released the claim, else None. `now`: by the clock that
-    sets the file's mtime."""
+    """The owner if it is alive and has not released the claim, else None.
+
+    `now` is by the clock that sets the mtime of files.
+    """
     try:
-        beat = claim.stat().st_mtime
+        touched = claim.stat().st_mtime
         owner = Owner(**json.loads(claim.read_text()))
     except FileNotFoundError:
         return None
     except (ValueError, TypeError):  # being written now, or its writing was cut off
-        return UNKNOWN if now - beat < BEAT else None
+        return UNKNOWN if now - touched < TOUCH_INTERVAL else None
     if owner.released:
         return None
     if owner.kernel == _kernel():
         return owner if _began(owner.pid) == owner.began else None
-    return owner if now - beat < STALE else None
+    return owner if now - touched < STALE else None
 
 
 def holder(directory: Path) -> Owner | None:
@@ -119,8 +120,10 @@ def held(directory: Path) -> bool:
 
 
 class RunLock:
-    """Holds the directory; UserError if another live process does. The end of this process, of any
-    kind, releases it."""
+    """Holds the directory. UserError if another live process does.
+
+    The lock is released when this process ends, in whatever way.
+    """
 
     def __init__(self, directory: Path) -> None:
         self.directory = directory
@@ -136,7 +139,7 @@ class RunLock:
         except BaseException:
             self._file.close()
             raise
-        threading.Thread(target=self._beat, daemon=True).start()
+        threading.Thread(target=self._keep_touching, daemon=True).start()
         return self
 
     def _flock(self) -> bool:
@@ -172,13 +175,12 @@ class RunLock:
             older.unlink(missing_ok=True)
         return claim, me
 
-    def _beat(self) -> None:
-        while not self._released.wait(BEAT):
-            self.beat()
+    def _keep_touching(self) -> None:
+        while not self._released.wait(TOUCH_INTERVAL):
+            self.touch()
 
-    def beat(self) -> None:
-        """Shows other machines that this process is alive, and notes whether one took the directory
-        over."""
+    def touch(self) -> None:
+        """Shows other machines that this process is alive; notes if one took the directory over."""
         try:
             newest = _claims(self.directory)[-1:]
             if newest and newest != [self.claim]:
@@ -190,10 +192,9 @@ class RunLock:
             pass  # the file system is away for a while: the next write to it reports that
 
     def check(self) -> None:
-        """UserError if this process no longer holds the directory, so that it does not overwrite
-        what another one writes."""
-        if time.monotonic() - self._last > 3 * BEAT:  # after a pause of the process, say: look again first
-            self.beat()
+        """UserError if this process no longer holds the directory, where another one now writes."""
+        if time.monotonic() - self._last > 3 * TOUCH_INTERVAL:  # the process was paused, say
+            self.touch()
         if self.lost is not None:
             raise UserError(f"{self.lost}: this one ends here")
 
@@ -202,7 +203,7 @@ class RunLock:
     ) -> None:
         self._released.set()
         try:
-            if self.lost is None and os.getpid() == self.me.pid:  # the end of a fork releases nothing
+            if self.lost is None and os.getpid() == self.me.pid:  # a forked process releases nothing
                 released = self.claim.with_name(f"{self.claim.name}.{os.getpid()}.tmp")
                 released.write_text(json.dumps(asdict(self.me) | {"released": True}))
                 released.replace(self.claim)
@@ -220,7 +221,7 @@ def _create(claim: Path, draft: Path) -> bool:
     try:
         os.link(draft, claim)
     except FileExistsError:
-        return draft.stat().st_nlink == 2  # ours: NFS may have answered a repeated request
+        return draft.stat().st_nlink == 2  # 2: this process made it, and NFS answered a repeated request
     except OSError:  # no hard links here
         try:
             with claim.open("x") as file:

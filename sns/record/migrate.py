@@ -1,5 +1,4 @@
-"""Records of older schema versions, brought to the present one in memory. Files are never
-changed."""
+"""Converts records of older schema versions to the present one, in memory. Files never change."""
 
 from typing import Any
 
@@ -9,10 +8,10 @@ READABLE = (1, SCHEMA_VERSION)
 
 
 def migrated(content: dict[str, Any]) -> dict[str, Any]:
-    """The content of a result.json of any schema in READABLE, as the present schema has it.
+    """The content of a result.json of any schema in READABLE, converted to the present schema.
 
-    Schema 1 knew one task and one optimizer, did not name them, and had what is in `measured` now
-    at the top level. A field that is missing stays missing.
+    Schema 1 had one task and one optimizer and did not name them. It had the fields of `measured`
+    at the top level. A missing field stays missing.
     """
     if content.get("schema") != 1:
         return content

@@ -1,10 +1,10 @@
-"""What a run leaves behind: the names and units of every field that a record holds.
+"""The record of a run: the name and unit of every field.
 
 A run directory `results/runs/<experiment>/<run_id>/` holds
 
     config.yaml    the resolved configuration
     history.csv    one row an evaluation: `RUN_COLUMNS` and the columns of the run's task
-    result.json    the fields of `Result`, written last and atomically: a run that has it is finished
+    result.json    the fields of `Result`, written last and atomically: the run is finished
     layers.csv     one row a weight matrix at the end of training, columns `LAYERS`
     spectra.csv    every singular value at the end of training, columns `SPECTRA`
     checkpoint.pt  weights and the state needed to resume; not part of the record, not in git
@@ -26,8 +26,7 @@ LAYERS_CSV, SPECTRA_CSV = "layers.csv", "spectra.csv"
 
 @dataclass(frozen=True)
 class Column:
-    """A column of history.csv. `label`: its short name on the screen while training, if it is
-    shown."""
+    """A column of history.csv. `label`: short name if it is shown on the screen during training."""
 
     name: str
     unit: str
@@ -37,24 +36,24 @@ class Column:
 
 @dataclass(frozen=True)
 class Score:
-    """The column by which the rows of a history are compared, and which end of it is good."""
+    """The column that decides which history row is best; `high`: whether a high value is good."""
 
     column: str
     high: bool = True
 
 
-BEFORE = (  # of every run, left of the task's columns
+BEFORE = (  # columns of every run, left of the task's columns
     Column("epoch", "epochs", "training examples seen / size of the training set"),
     Column("step", "updates", "updates done"),
     Column("lr", "", "learning rate of the last update"),
 )
-AFTER = (  # right of them
+AFTER = (  # columns of every run, right of the task's columns
     Column("train_seconds", "s", "time spent in updates since the start of the run, over all sessions"),
     Column("measure_seconds", "s", "time spent in evaluations, likewise"),
 )
 RUN_COLUMNS = tuple(column.name for column in (*BEFORE, *AFTER))
 
-CLASSIFICATION = (  # of the task `classification`, and of every record before there were tasks
+CLASSIFICATION = (  # columns of the task `classification`, which every record of schema 1 has
     Column("train_loss", "nats", "evaluation mode, whole training set, without augmentation", "loss"),
     Column("train_accuracy", "fraction", "on the same images", "train"),
     Column("test_loss", "nats", "test set"),
@@ -125,11 +124,11 @@ class Result:
         return f"{self.score.replace('_', ' ')} {self.final[self.score]:.4f}"
 
 
-MEASURED = (  # what `classification` measures, keys of Result.measured; None or absent where a run did not
+MEASURED = (  # keys of Result.measured for `classification`; None or absent if a run did not measure it
     "alpha",  # test-accuracy threshold of the generalization gap (section 4.1)
     "gap_at_alpha",  # smallest gap over the rows whose test accuracy exceeds alpha
     "gap_at_alpha_epoch",
     "gradient_quantiles",  # {train|test: {"0.05": value, ...}} of the input-gradient norms
     "hessian",  # {train|test: {eigenvalue, residual, iterations, converged, samples, lanczos...}}
-    "lipschitz",  # the bound of section 3.1 beside the measured lower bound
+    "lipschitz",  # the bound of section 3.1 and the measured lower bound
 )

@@ -1,7 +1,7 @@
 """The state of a run: one vocabulary, decided in one place, for status, plans and launchers.
 
-A run is judged by its own directory, never by what a launcher says of it. `state_of` only reads,
-and needs neither torch nor pandas. `sns.launch.attempt` writes down what follows from a state.
+The state follows from the run's directory, not from what a launcher reports. `state_of` only reads,
+and needs neither torch nor pandas. `sns.launch.attempt` records the attempts.
 """
 
 from dataclasses import dataclass
@@ -20,15 +20,15 @@ class RunState:
 
     name, one of STATES:
         to do     no attempt was made yet
-        queued    Slurm has it and has not started it, or not started it again
+        queued    it is in Slurm's queue, for the first time or again
         running   a process trains it now
         stopped   it was asked to stop, and saved
         dead      its process was killed
         failed    an error ended it, or its record cannot be read
         diverged  its loss was not finite: a result
         done      trained to its end
-    retry: whether the next launch tries it again. refused: the error is one that the user has to
-    fix first. result: the record, if it is finished and can be read.
+    retry: whether the next launch trains it. refused: the user has to fix the error first.
+    result: the record, if the run is finished and the record can be read.
     """
 
     name: str
@@ -39,15 +39,15 @@ class RunState:
 
     @property
     def pending(self) -> bool:
-        """Whether the same command, or a process that has the run now, will bring it further."""
+        """Whether the same command, or a process that holds the run now, will continue it."""
         return self.name in ("queued", "running") or (self.retry and not self.refused)
 
 
 def state_of(directory: Path, retries: int | None = None, job: str = "") -> RunState:
     """The state of the run in `directory`. Reads only.
 
-    `retries`: the run's launch.retries; without it a failure with a record is not tried again, one
-    without a record is. `job`: what Slurm calls the run, if it is in Slurm's queue.
+    `retries`: the run's launch.retries. Without it, a failed run with a record is not tried again,
+    and one without a record is. `job`: the Slurm job of the run, if it is in the queue.
     """
     last = attempts.current(directory)
     if attempts.alive(directory, last):

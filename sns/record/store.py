@@ -1,5 +1,4 @@
-"""Run directories: written whole or not at all, read with an error that names the file and the
-fault."""
+"""Reads and writes run directories: atomic writes, and errors that name the file and the fault."""
 
 import csv
 import json
@@ -41,21 +40,20 @@ from sns.record.schema import (
     SPECTRA_CSV as SPECTRA_CSV,
 )
 
-if TYPE_CHECKING:  # pandas is imported where tables are read: a process that trains does without
+if TYPE_CHECKING:  # pandas is imported where tables are read: training does not need it
     import pandas as pd
 
 
 def write_rows(path: Path, columns: Sequence[str], rows: Sequence[Mapping[str, Any]]) -> None:
-    """Writes `rows` as CSV with exactly `columns`; floats keep every digit, so that reading gives
-    the same bits."""
-    with atomic(path) as aside, aside.open("w", encoding="utf-8", newline="") as file:
+    """Writes `rows` as CSV with exactly `columns`. Floats keep every digit."""
+    with atomic(path) as temporary, temporary.open("w", encoding="utf-8", newline="") as file:
         writer = csv.writer(file, lineterminator="\n")
         writer.writerow(columns)
         writer.writerows([_cell(row.get(name)) for name in columns] for row in rows)
 
 
 def _cell(value: Any) -> Any:
-    """Empty where there is no number."""
+    """The text of one cell, empty for NaN."""
     if isinstance(value, float):
         return "" if math.isnan(value) else format(value, ".17g")
     return value
@@ -83,15 +81,14 @@ def is_finished(directory: Path) -> bool:
 
 @dataclass(frozen=True)
 class Record:
-    """One finished run as read back; tables are read when first asked for."""
+    """One finished run, read from its directory; a table is read at its first use."""
 
     path: Path
     result: Result
 
     @cached_property
     def config(self) -> dict[str, Any]:
-        """The resolved configuration, {} if config.yaml is missing; RecordError if it is
-        damaged."""
+        """The resolved configuration; {} without config.yaml. RecordError if it is damaged."""
         file = self.path / CONFIG
         if not file.is_file():
             return {}
@@ -110,27 +107,26 @@ class Record:
 
     @cached_property
     def layers(self) -> "pd.DataFrame | None":
-        """Columns `schema.LAYERS`, or None where the run did not measure them."""
+        """Columns `schema.LAYERS`; None if the run did not measure them."""
         file = self.path / LAYERS_CSV
         return _table(file, LAYERS) if file.is_file() else None
 
     @cached_property
     def spectra(self) -> "pd.DataFrame | None":
-        """Columns `schema.SPECTRA`, or None where the run did not measure them."""
+        """Columns `schema.SPECTRA`; None if the run did not measure them."""
         file = self.path / SPECTRA_CSV
         return _table(file, SPECTRA) if file.is_file() else None
 
 
 def read_history(directory: Path) -> list[dict[str, float]]:
-    """The rows of history.csv of a run that may not be finished. [] where there is none;
-    RecordError where it is damaged."""
+    """The rows of history.csv, also of an unfinished run; [] without it. RecordError if damaged."""
     file = directory / HISTORY_CSV
     rows = _table(file, RUN_COLUMNS, others=True).to_dict("records") if file.is_file() else []
     return [{str(name): float(value) for name, value in row.items()} for row in rows]
 
 
 def _table(path: Path, columns: Sequence[str], others: bool = False) -> "pd.DataFrame":
-    """`columns` of a CSV file, or all of it if `others`."""
+    """`columns` of a CSV file; with `others` all its columns."""
     import pandas as pd
 
     try:
@@ -151,7 +147,7 @@ def _table(path: Path, columns: Sequence[str], others: bool = False) -> "pd.Data
 
 
 def read_result(directory: Path) -> Result:
-    """result.json of one run directory, without its tables; RecordError as `read`."""
+    """The content of result.json, without the tables. RecordError as in `read`."""
     file = directory / RESULT
     try:
         content = json.loads(file.read_text(encoding="utf-8"))
@@ -177,8 +173,8 @@ def read_result(directory: Path) -> Result:
 def read(directory: Path) -> Record:
     """The record of one run directory.
 
-    Raises RecordError, naming the file and the fault, where the record is missing, damaged, partial
-    or of another schema.
+    RecordError, naming the file and the fault, if it is missing, damaged, partial or of another
+    schema.
     """
     record = Record(directory, read_result(directory))
     if record.result.status == "ok" and record.history.empty:
@@ -187,9 +183,11 @@ def read(directory: Path) -> Record:
 
 
 def run_directories(folder: Path) -> list[Path]:
-    """Every run directory at or below `folder`, finished or not, sorted by path. Symbolic links to
-    folders are followed, each folder once."""
-    found: list[Path] = []
+    """Every run directory at or below `folder`, finished or not, sorted by path.
+
+    Symbolic links to folders are followed, each folder once.
+    """
+    directories: list[Path] = []
     seen: set[Path] = set()
     for place, folders, files in os.walk(folder, followlinks=True):
         real = Path(place).resolve()
@@ -198,15 +196,14 @@ def run_directories(folder: Path) -> list[Path]:
             continue
         seen.add(real)
         if CONFIG in files or RESULT in files:
-            found.append(Path(place))
-    return sorted(found)
+            directories.append(Path(place))
+    return sorted(directories)
 
 
 def read_all(folder: Path) -> tuple[list[Record], list[str]]:
-    """Every readable record at or below `folder`, and one sentence for each run directory left out.
+    """Every readable record at or below `folder`, and one sentence for each directory left out.
 
-    Two finished directories with one run_id are both left out but the first, with a warning, so
-    that no run counts twice.
+    If two directories hold a run with the same run_id, only the first counts.
     """
     records: dict[str, Record] = {}
     warnings: list[str] = []
@@ -214,7 +211,7 @@ def read_all(folder: Path) -> tuple[list[Record], list[str]]:
         try:
             record = read(directory)
         except RecordError as error:
-            warnings.append(str(error).replace(f"{folder}/", ""))  # for readers, who have the folder elsewhere
+            warnings.append(str(error).replace(f"{folder}/", ""))  # the folder is elsewhere for readers of a report
             continue
         first = records.setdefault(record.result.run_id, record)
         if first is not record:

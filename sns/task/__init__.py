@@ -1,5 +1,7 @@
-"""Tasks, one file each. Every module of this package is imported, so a new file registers
-itself."""
+"""Tasks, one file each.
+
+This package imports all its modules, so that a new file registers itself.
+"""
 
 import importlib
 import pkgutil

@@ -1,8 +1,8 @@
-"""What a task is to the trainer: the one seam between them. The registry knows tasks by name.
+"""The interface between a task and the trainer, and the registry of tasks.
 
-A task owns what one update and one evaluation mean. The trainer (sns/train) owns everything that is
-the same for every task: the loop, the learning rate's schedule, modes, checkpoints, stopping, the
-record. It names no task, and a task names no method.
+A task defines one update and one evaluation. The trainer (sns/train) does everything that is the
+same for every task: the loop, the learning-rate schedule, modes, checkpoints, stopping, the record.
+The trainer names no task, and a task names no method.
 """
 
 from abc import ABC, abstractmethod
@@ -27,14 +27,14 @@ Row = dict[str, float]
 
 @dataclass
 class Options:
-    """Options of a task without options."""
+    """The options of a task that has none."""
 
     name: str = ""
 
 
 @dataclass(frozen=True)
 class Setup:
-    """What the trainer has decided before a task is built."""
+    """What the trainer has decided before it builds a task."""
 
     config: Config
     device: torch.device
@@ -43,19 +43,21 @@ class Setup:
 
 
 class Pieces(Protocol):
-    """The final measurements of a run, made piece by piece: each is made once, even if the run is
-    stopped between two of them and resumed."""
+    """Makes the final measurements of a run piece by piece.
+
+    Each piece is measured once, even if the run is stopped and resumed between two of them.
+    """
 
     def once(self, name: str, make: Callable[[], Any]) -> Any:
-        """What `make` gives, now or in an earlier session: plain numbers and containers of them."""
+        """What `make` returns, or did in an earlier session: numbers and containers of them."""
 
     def table(self, file: str, columns: Sequence[str], rows: Sequence[Mapping[str, Any]]) -> None:
-        """Writes a CSV file into the run directory."""
+        """Writes a CSV file to the run directory."""
 
 
 @dataclass
 class Sizes:
-    """Examples that go through the network at once, where memory decides."""
+    """Examples in one pass through the network, in training and in measuring; limited by memory."""
 
     train: int
     measure: int
@@ -69,36 +71,37 @@ class Task(ABC):
     """
 
     Config: ClassVar[type] = Options
-    columns: ClassVar[Sequence[Column]]  # of history.csv, beyond those that every run has
-    score: ClassVar[Score]  # which row is best
+    columns: ClassVar[Sequence[Column]]  # of history.csv, in addition to those of every run
+    score: ClassVar[Score]  # decides which row of the history is best
 
     length: Length
     optimizers: Sequence[Optimizer]
     running: Running
     sizes: Sizes
-    factor: float | None = None  # lambda of the method's penalty; None without one
-    generators: Sequence[torch.Generator] = ()  # that `update` draws from, besides torch's own
-    notes: list[str]  # what the user should read before the first update
+    factor: float | None = None  # lambda of the method's penalty; None without a penalty
+    generators: Sequence[torch.Generator] = ()  # those that `update` uses, except torch's default generator
+    notes: list[str]  # for the user, printed before the first update
 
     def __init__(self, setup: Setup) -> None:
         self.setup, self.notes = setup, []
 
     @abstractmethod
     def draw(self) -> None:
-        """The host's part of one update: chooses the examples and writes their indices, or what
-        else the device needs, to fixed places. Never waits for the device."""
+        """The host's part of one update: writes the device's input to tensors at fixed addresses.
+
+        Usually these are the indices of the next examples. Never waits for the device.
+        """
 
     @abstractmethod
     def update(self) -> None:
         """The device's part of one update: gradients, the optimizer's step, the running sums.
 
-        Static shapes, fixed addresses and no wait, so that it can be captured as a CUDA graph.
+        Shapes are static, addresses fixed, and the host never waits: a CUDA graph can capture it.
         """
 
     @abstractmethod
     def evaluate(self) -> Row:
-        """A value for each of `columns` at the present weights. Changes no state but the running
-        sums, which start again."""
+        """The value of each of `columns` at the present weights. Resets the running sums only."""
 
     @abstractmethod
     def state_dict(self) -> dict[str, Any]:
@@ -106,22 +109,22 @@ class Task(ABC):
 
     @abstractmethod
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Restores what `state_dict` gave. UserError where the data are others than then."""
+        """Restores a state. UserError if it belongs to other data."""
 
     def final(self, pieces: Pieces) -> dict[str, Any]:
-        """What is measured once, at the end of training, for `Result.measured`."""
+        """Measurements made once, at the end of training, for `Result.measured`."""
         return {}
 
     def summary(self, history: Sequence[Row]) -> dict[str, Any]:
-        """What follows from the history, for `Result.measured`."""
+        """Numbers computed from the history, for `Result.measured`."""
         return {}
 
     def facts(self) -> dict[str, Any]:
-        """What a reader of the record must know of the data, for `Result.environment`."""
+        """Facts about the data, for `Result.environment`."""
         return {}
 
     def compile(self, compiled: Callable[[nn.Module], Callable[..., Any]]) -> None:
-        """Lets the networks run through `compiled`. UserError where the task does not support that."""
+        """Compiles the networks with `compiled`. UserError if the task does not support it."""
         raise UserError(f"task={self.setup.config.task.name} does not support train.mode=compile; use eager")
 
 
@@ -129,7 +132,7 @@ T = TypeVar("T", bound=Task)
 
 
 def register(name: str) -> Callable[[type[T]], type[T]]:
-    """Makes a Task known as `task.name=<name>`. ValueError if another class has the name."""
+    """Registers a Task as `task.name=<name>`. ValueError if another class has the name."""
 
     def add(cls: type[T]) -> type[T]:
         if TASKS.setdefault(name, cls) is not cls:

@@ -35,7 +35,7 @@ from sns.task.running import Running
 
 @dataclass
 class ClassificationOptions:
-    """What the paper states for each setting."""
+    """Options that the paper states for each setting."""
 
     name: str = later("classification")
     alpha: float | None = None  # test-accuracy threshold of the generalization gap (section 4.1)
@@ -57,7 +57,7 @@ class Classification(Task):
         shape = self.dataset.channels, self.dataset.image_size, self.dataset.classes
         net = model.build(config.model, *shape, config.batch.ghost, generator(config.seed, "init"))
         self.model: nn.Module = net.to(device).to(memory_format=setup.memory_format)
-        self.network: Callable[[Tensor], Tensor] = self.model  # what a pass calls: the model, or its compiled form
+        self.network: Callable[[Tensor], Tensor] = self.model  # called by a pass: the model, or its compiled form
         self.sizes = self._sizes(dataclasses.replace(config.batch, size=own), shape)
         self.method = method.build(config.method, self.model, generator(config.seed, "power_iteration"))
         self.method.prepare()
@@ -69,14 +69,13 @@ class Classification(Task):
         self.generators = [self.augmentation]
         self.running = Running(device, {"loss": torch.float64, "correct": torch.int64})
         self.length = Length(config.train.epochs, examples, config.batch.size)
-        self.index = torch.zeros(
-            config.batch.size, dtype=torch.int64, device=device
-        )  # the next batch, at a fixed place
+        # The images of the next batch, at a fixed address.
+        self.index = torch.zeros(config.batch.size, dtype=torch.int64, device=device)
         self.exchange = Exchange(ranks, self.model, own // (config.batch.ghost or own))
         self.model.train()
 
     def _sizes(self, batch: BatchConfig, shape: tuple[int, int, int]) -> Sizes:
-        """What memory allows; adds a note where it is less than the configuration asks for."""
+        """The pass sizes that memory allows, with a note if they are smaller than configured."""
         config, device = self.setup.config, self.setup.device
         per_image = passes.saved_bytes(self.model, *shape, config.train.precision)
         train, why_train = passes.choose(batch, per_image, device)
@@ -87,24 +86,24 @@ class Classification(Task):
     # One update
 
     def draw(self) -> None:
-        """The indices of the next batch."""
+        """Writes the indices of the next batch to `index`."""
         self.order.fill(self.index)
         self.running.count += len(self.index)
 
     def update(self) -> None:
-        """A full batch in one or several passes, the penalty, the optimizer, the projection."""
+        """One or several passes over a batch, the penalty, the optimizer's step, the projection."""
         images, data, ranks = self.dataset.train, self.setup.config.data, self.setup.ranks
         x, y = images.x.index_select(0, self.index), images.y.index_select(0, self.index)
         x = crop_and_flip(x, data.crop_padding, data.flip, self.augmentation)
-        own = slice(*ranks.bounds(len(y)))  # of the whole batch, so that every rank draws the same crops
+        own = slice(*ranks.bounds(len(y)))  # cut after augmentation, so that every rank draws the same crops
         x, own_y = x[own].contiguous(memory_format=self.setup.memory_format), y[own]
         (optimizer,) = self.optimizers
         optimizer.zero_grad()
         before, sums = self.exchange.begin(), self.running.zeros()
         for part, labels in zip(x.split(self.sizes.train), own_y.split(self.sizes.train), strict=True):
-            shown = self.method.backward(partial(self.risk, labels), part, len(labels) / len(y))
+            pass_sums = self.method.backward(partial(self.risk, labels), part, len(labels) / len(y))
             for name, total in sums.items():
-                total += shown[name]
+                total += pass_sums[name]
         sums = self.exchange.end(before, sums)
         penalty = self.method.regularize()
         optimizer.step()
@@ -112,9 +111,11 @@ class Classification(Task):
         self.running.note(sums, penalty)
 
     def risk(self, y: Tensor, x: Tensor, share: float) -> Sums:
-        """Adds share * gradient of the mean cross entropy on images x (N, C, H, W) and labels y
-        (N,) to `.grad`, and to x.grad if x requires it. Returns the summed loss and the number of
-        correct predictions, ()."""
+        """The mean cross entropy on images x (N, C, H, W) with labels y (N,).
+
+        Adds `share` times its gradient to `.grad`, and to x.grad if x requires a gradient. Returns
+        the summed loss and the number of correct predictions, both ().
+        """
         logits = self.logits(x)
         loss = F.cross_entropy(logits, y)
         (loss * share).backward()
@@ -122,19 +123,19 @@ class Classification(Task):
             return {"loss": loss.detach() * len(y), "correct": (logits.argmax(dim=1) == y).sum()}
 
     def logits(self, x: Tensor) -> Tensor:
-        """The network at the run's training precision: (N, C, H, W) to (N, classes), fp32."""
+        """The network at training precision: images (N, C, H, W) to logits (N, classes) in fp32."""
         with autocast(self.setup.config.train.precision, x.device):
             out = self.network(x)
         return out.float()
 
     def compile(self, compiled: Callable[[nn.Module], Callable[..., Any]]) -> None:
-        """Passes go through the compiled network; evaluations do not."""
+        """Compiles the network for training passes; evaluations use the plain model."""
         self.network = compiled(self.model)
 
     # Measuring
 
     def evaluate(self) -> Row:
-        """Both splits in evaluation mode, without augmentation; spectra of the weights."""
+        """Measures both splits in evaluation mode without augmentation, and the weights."""
         self.setup.ranks.require_equal(self.model)
         measure, images = self.setup.config.measure, self.dataset
         train = self._shared_evaluation(images.train, measure.gradient_samples)
@@ -158,8 +159,7 @@ class Classification(Task):
         return row
 
     def _shared_evaluation(self, split: Images, count: int) -> Evaluation:
-        """`evaluate` of all images of `split`, each rank doing its part; gradient norms of
-        `count`."""
+        """`evaluate` on a split, shared by the ranks, with gradient norms of `count` images."""
         ranks, size = self.setup.ranks, self.sizes.measure
         whole = count >= len(split)  # every image is in the sample of gradient norms
         sample = probe_indices(len(split), count, self.setup.device)
@@ -167,7 +167,7 @@ class Classification(Task):
             return evaluate(self.model, split.x, split.y, size, None if whole else sample)
         parts = [Ranks(i, ranks.world).bounds(len(split)) for i in range(ranks.world)]
         samples = [sample[(sample >= start) & (sample < stop)] for start, stop in parts]
-        if min(len(part) for part in samples) == 0:  # too few to share: everyone does it all
+        if min(len(part) for part in samples) == 0:  # too few to share: every rank evaluates all
             return evaluate(self.model, split.x, split.y, size, None if whole else sample)
         start, stop = parts[ranks.rank]
         own = samples[ranks.rank] - start
@@ -178,8 +178,7 @@ class Classification(Task):
         return Evaluation(sums[0] / n, sums[1] / n, sums[2] / k, (sums[3] / k) ** 0.5)
 
     def final(self, pieces: Pieces) -> dict[str, Any]:
-        """Quantiles of gradient norms, Hessian eigenvalues (section 4.3) and spectra (section
-        4.4)."""
+        """Quantiles of gradient norms, spectra (section 4.4), Hessian eigenvalues (section 4.3)."""
         measure = dataclasses.replace(self.setup.config.measure, batch_size=self.sizes.measure)
         splits = {"train": self.dataset.train, "test": self.dataset.test}
         measured: dict[str, Any] = {
@@ -216,14 +215,14 @@ class Classification(Task):
         return {"alpha": alpha, "gap_at_alpha": gap, "gap_at_alpha_epoch": epoch}
 
     def facts(self) -> dict[str, Any]:
-        """The data set."""
+        """The name, fingerprint and note of the data set."""
         images = self.dataset
         return {"data": {"name": images.name, "fingerprint": images.fingerprint, "note": images.note}}
 
     # State
 
     def state_dict(self) -> dict[str, Any]:
-        """Weights and whatever else the next update depends on."""
+        """The weights and everything else that the next update depends on."""
         return {
             "fingerprint": self.dataset.fingerprint,
             "model": self.model.state_dict(),
@@ -235,7 +234,7 @@ class Classification(Task):
         }
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Restores what `state_dict` gave."""
+        """Restores a state. UserError if it belongs to other images."""
         if state["fingerprint"] != self.dataset.fingerprint:
             raise UserError(
                 f"{self.setup.config.directory} was begun on other images than {self.dataset.name} holds now: "
@@ -249,7 +248,7 @@ class Classification(Task):
         self.running.load_state_dict(state["running"])
 
 
-_loaded: dict[str, Dataset] = {}  # the last data set used in this process: the runs of a sweep share it
+_loaded: dict[str, Dataset] = {}  # the last data set used in this process, which the runs of a sweep share
 
 
 def _dataset(config: DataConfig, device: torch.device) -> Dataset:

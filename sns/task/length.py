@@ -17,7 +17,7 @@ class Length:
 
     @property
     def updates(self) -> int:
-        """Updates of the whole run, at least one."""
+        """The number of updates of the whole run, at least one."""
         return max(1, self._updates(self.epochs))
 
     def epoch(self, step: int) -> float:
@@ -25,8 +25,7 @@ class Length:
         return step * self.batch / self.examples
 
     def evaluations(self, every: float) -> list[int]:
-        """The updates after which to evaluate: the last one within each `every` epochs, without
-        repeats, and the last of all."""
+        """The updates after which to evaluate: the last within each `every` epochs and of all."""
         count = math.floor(self.epochs / every + 1e-9)
         steps = {self._updates(k * every) for k in range(1, count + 1)}
         return sorted((steps - {0}) | {self.updates})

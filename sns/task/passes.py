@@ -1,4 +1,4 @@
-"""How many images one pass through the network takes, chosen by what the device can hold."""
+"""How many images one pass through the network takes, chosen by the memory of the device."""
 
 import copy
 import math
@@ -12,24 +12,21 @@ from sns.config.schema import BatchConfig
 
 SHARE = 0.8  # of the free memory that a pass may fill
 BF16 = 0.6  # bytes saved under bf16 autocast, relative to fp32: activations halve, masks and some copies do not
-MEASURING = {
-    "cpu": 1e9,
-    "cuda": 16e9,
-}  # bytes of an evaluation pass where its size is left open: enough to load the device
+MEASURING = {"cpu": 1e9, "cuda": 16e9}  # bytes of an evaluation pass of default size: enough to load the device
 MOST = 1_000  # images of such a pass
 PROBE = 2  # images of the counting pass; bytes grow in proportion to images
 
 
 def saved_bytes(model: nn.Module, channels: int, side: int, classes: int, precision: str = "fp32") -> float:
-    """Bytes that one image (channels, side, side) leaves for the backward pass in training mode.
+    """Bytes that the forward pass of one image (channels, side, side) saves for the backward pass.
 
-    Counted in one small pass through a copy of the model; neither the model nor any random stream
-    notices.
+    They are counted in one small pass in training mode through a copy of the model. The model and
+    the random generators do not change.
     """
     device = next(model.parameters()).device
     shadow = copy.deepcopy(model).train()
     own = {id(p) for p in shadow.parameters()}
-    seen: dict[int, tuple[Tensor, int]] = {}  # the tensor is kept, so that no address is used twice
+    seen: dict[int, tuple[Tensor, int]] = {}  # holds the tensors too, so that no address is used twice
 
     def count(tensor: Tensor) -> Tensor:
         if id(tensor) not in own and tensor.shape[:1] == (PROBE,):
@@ -45,12 +42,11 @@ def saved_bytes(model: nn.Module, channels: int, side: int, classes: int, precis
 
 
 def choose(batch: BatchConfig, per_image: float, device: torch.device) -> tuple[int, str | None]:
-    """Images a pass, and in one sentence why it is fewer than asked for (None if it is not).
+    """Images a pass, and one sentence if they are fewer than asked for, else None.
 
-    `batch.micro`, or the whole batch, if about `per_image` bytes an image fit into the free memory
-    of `device`; else the largest multiple of `batch.ghost` that divides B and fits, so that
-    batch-norm statistics stay what they are. Without ghost groups a batch cannot be split: it is
-    tried as it is.
+    These are `batch.micro` images, or the whole batch, if about `per_image` bytes an image fit the
+    free memory of `device`. Otherwise it is the largest multiple of `batch.ghost` that divides B
+    and fits: batch-norm statistics stay the same. A batch without ghost groups is never split.
     """
     asked = min(batch.micro or batch.size, batch.size)
     free = available_device_bytes(device)
@@ -70,8 +66,9 @@ def choose(batch: BatchConfig, per_image: float, device: torch.device) -> tuple[
 
 
 def choose_measuring(asked: int | None, per_image: float, device: torch.device) -> tuple[int, str | None]:
-    """Images an evaluation pass: `asked`, by default what suits the device, halved until it fits;
-    and in one sentence why it is fewer.
+    """Images an evaluation pass, and one sentence if they are fewer than asked for, else None.
+
+    These are `asked` images, or a default for the device, halved until they fit the free memory.
     """
     first = max(1, min(MOST, int(MEASURING[device.type] / per_image))) if asked is None else asked
     free = available_device_bytes(device)

@@ -1,4 +1,4 @@
-"""What training shows of itself between two evaluations, summed on the device."""
+"""Training metrics between two evaluations, summed on the device."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -10,11 +10,10 @@ NEVER = torch.iinfo(torch.int64).max
 
 
 class Running:
-    """Sums over the training examples since the last evaluation. `note` never waits for the
-    device."""
+    """Sums over training examples since the last evaluation. `note` never waits for the device."""
 
     def __init__(self, device: torch.device, sums: Mapping[str, torch.dtype]) -> None:
-        """`sums`: the names and types of what is summed; `loss` is one of them."""
+        """`sums`: the names and types of the sums; `loss` is one of them."""
         self.sums = {name: torch.zeros((), dtype=dtype, device=device) for name, dtype in sums.items()}
         self.count = 0  # examples
         self.penalty = torch.zeros((), device=device)
@@ -22,11 +21,11 @@ class Running:
         self.bad_step = torch.full((), NEVER, device=device)  # first update whose loss was not finite
 
     def zeros(self) -> dict[str, Tensor]:
-        """Empty sums, (), for one update."""
+        """Zero sums, (), for one update."""
         return {name: torch.zeros_like(value) for name, value in self.sums.items()}
 
     def note(self, update: Mapping[str, Tensor], penalty: Tensor | None) -> None:
-        """One update: its sums and the value of the penalty, all ()."""
+        """Adds the sums of one update, and notes the value of its penalty, all ()."""
         for name, value in self.sums.items():
             value += update[name]
         if penalty is not None:
@@ -36,11 +35,11 @@ class Running:
         self.bad_step.copy_(torch.where(finite, self.bad_step, torch.minimum(self.bad_step, self.step)))
 
     def mean(self, name: str) -> float:
-        """The sum `name` over the number of examples. Waits for the device."""
+        """The sum `name` divided by the number of examples. Waits for the device."""
         return self.sums[name].item() / max(self.count, 1)
 
     def state_dict(self) -> dict[str, Any]:
-        """Tensors and counts."""
+        """The sums, the counts, the penalty and the first bad step."""
         return {
             "sums": {name: value.clone() for name, value in self.sums.items()},
             "count": self.count,
@@ -56,7 +55,7 @@ class Running:
         self.count = state["count"]
 
     def reset(self) -> None:
-        """Starts the next sums. The first bad step stays."""
+        """Sets the sums to zero. The first bad step stays."""
         for value in self.sums.values():
             value.zero_()
         self.count = 0

@@ -1,24 +1,22 @@
-"""Running the same device work again and again without asking Python for it: CUDA graphs."""
+"""Repeating the same device work without Python in between: CUDA graphs."""
 
 from collections.abc import Callable, Sequence
 
 import torch
 
-WARM_UP = 3  # real calls before the capture: lazy initialisation and the choice of kernels must be over by then
+WARM_UP = 3  # real calls before the capture, in which libraries initialise themselves and choose kernels
 
 
 class Replay:
-    """Calls `work` a few times as it is, then captures it once as a CUDA graph and from there on
-    replays the graph.
+    """Calls `work` directly WARM_UP times, then captures it as a CUDA graph and replays the graph.
 
     `work` must read and write tensors at fixed addresses, have static shapes and never wait for the
-    device. Every call is one real execution: the warm-up is not thrown away, and capturing executes
-    nothing. Random numbers drawn by the default generator and by `generators` move on with every
-    replay, as they would without a graph.
+    device. Every call executes the work once; the capture itself executes nothing. The default
+    generator and `generators` advance with every replay, as they would without a graph.
     """
 
     def __init__(self, work: Callable[[], None], before: Callable[[], None], generators: Sequence[torch.Generator]):
-        """`before` runs once, just before the capture, to drop what the graph must own itself."""
+        """`before` runs once, just before the capture. It drops tensors that the graph must own."""
         self.work, self.before = work, before
         self.generators = [generator for generator in generators if generator.device.type == "cuda"]
         self.calls = 0
@@ -29,14 +27,14 @@ class Replay:
         """One execution of the work."""
         if self.graph is None and self.calls < WARM_UP:
             self.calls += 1
-            self._on_the_side()
+            self._on_side_stream()
             return
         if self.graph is None:
             self.graph = self._capture()
         self.graph.replay()
 
-    def _on_the_side(self) -> None:
-        """Outside the default stream, as the capture will be."""
+    def _on_side_stream(self) -> None:
+        """Executes the work outside the default stream, as the capture will."""
         here = torch.cuda.current_stream()
         self.stream.wait_stream(here)
         with torch.cuda.stream(self.stream):

@@ -1,9 +1,8 @@
-"""Checkpoints: everything a resumed run needs, sealed with a checksum, written aside and renamed,
-the one before kept.
+"""Checkpoints: everything that a resumed run needs, in a file with a checksum.
 
-A checkpoint file is what torch.save writes, followed by `SEAL` and the SHA-256 of all before it;
-torch.load reads it too. Reading runs no code of the file's and believes nothing whose checksum is
-wrong.
+The file is what torch.save writes, followed by `SEAL` and the SHA-256 of what torch.save wrote;
+torch.load reads it too. A new file is written under a temporary name and renamed, and the previous
+checkpoint stays as `PREVIOUS`. Reading executes no code from the file and rejects a wrong checksum.
 """
 
 import hashlib
@@ -24,66 +23,64 @@ SEAL = b"sns-sealed-1"
 DIGEST = hashlib.sha256().digest_size
 
 
-class CannotSave(UserError):  # noqa: N818  says what it is at the place of use
-    """A checkpoint could not be written; the ones on disk are as before."""
+class CannotSave(UserError):  # noqa: N818  reads well where it is raised and caught
+    """A checkpoint could not be written; those on disk are unchanged."""
 
 
 def save(directory: Path, state: dict[str, Any]) -> None:
-    """Writes `state` (tensors, numbers, strings and containers of them); the checkpoint before
-    becomes `PREVIOUS`.
+    """Writes `state`: tensors, numbers, strings and containers of them.
 
-    At every moment at least one whole checkpoint is on disk once there was one. CannotSave where it
-    cannot be written.
+    The checkpoint on disk becomes `PREVIOUS`, so that a complete one is on disk at every moment.
+    CannotSave if the file cannot be written.
     """
     buffer = io.BytesIO()
     torch.save(state, buffer)
     file = directory / FILE
     try:
-        with atomic(file) as aside:
-            with aside.open("wb") as out:
+        with atomic(file) as temporary:
+            with temporary.open("wb") as out:
                 out.write(buffer.getbuffer())
                 out.write(SEAL + hashlib.sha256(buffer.getbuffer()).digest())
-                out.flush()  # only a checkpoint that is safely on disk pushes the one before back
+                out.flush()  # the previous checkpoint is replaced only once the new one is safely on disk
                 os.fsync(out.fileno())
-            _keep(file)
+            _link_previous(file)
     except OSError as error:
         free = f"{shutil.disk_usage(directory).free / 1e6:,.0f} MB free" if directory.is_dir() else "no such folder"
         raise CannotSave(
             f"{file} cannot be written ({error.strerror or first_line(error)}; {free}): "
-            "make room, then the same command goes on from the checkpoint before it"
+            "make room, then the same command resumes from the checkpoint before it"
         ) from None
 
 
-def _keep(file: Path) -> None:
-    """Gives the present checkpoint its second name; the first one stays until the new file takes
-    it."""
+def _link_previous(file: Path) -> None:
+    """Gives the present checkpoint the second name `PREVIOUS`; a new file then takes the first."""
     if not file.is_file():
         return
     second = file.with_name(f".{PREVIOUS}.{os.getpid()}.tmp")
     second.unlink(missing_ok=True)
     try:
         os.link(file, second)
-    except OSError:  # a file system without hard links: for an instant only `PREVIOUS` is there
+    except OSError:  # a file system without hard links: for an instant only `PREVIOUS` exists
         second = file
     second.replace(file.with_name(PREVIOUS))
 
 
 def exists(directory: Path) -> bool:
-    """Whether there is anything to resume from."""
+    """Whether there is a checkpoint to resume from."""
     return any((directory / name).is_file() for name in (FILE, PREVIOUS))
 
 
 def tidy(directory: Path, keep: bool) -> None:
-    """At the end of a run: only the final checkpoint stays, or none."""
+    """At the end of a run: leaves the final checkpoint only, or none unless `keep`."""
     for name in (PREVIOUS,) if keep else (FILE, PREVIOUS):
         (directory / name).unlink(missing_ok=True)
 
 
 def load(directory: Path) -> dict[str, Any] | None:
-    """The newest whole state, tensors on the CPU; None where there is none.
+    """The newest intact state, tensors on the CPU; None if there is none.
 
-    A damaged file is set aside as *.damaged with a warning that says what the run goes on from
-    instead. UserError where a file cannot be read at all: it may well be whole.
+    A damaged file is renamed to *.damaged, with a warning that says what the run resumes from
+    instead. UserError if a file cannot be read at all: it may still be intact.
     """
     for name in (FILE, PREVIOUS):
         file = directory / name
@@ -94,19 +91,18 @@ def load(directory: Path) -> dict[str, Any] | None:
         except OSError as error:
             raise UserError(
                 f"{file} cannot be read ({error.strerror or first_line(error)}): "
-                "mend the file system, or delete the run directory to start over"
+                "fix the file system, or delete the run directory to start over"
             ) from None
         except Exception as error:  # any fault of the file means the same here
             left = name == FILE and (directory / PREVIOUS).is_file()
-            then = "the run goes on from the checkpoint before it" if left else "the run starts over"
+            then = "the run resumes from the checkpoint before it" if left else "the run starts over"
             warnings.warn(f"{file} is damaged ({first_line(error)}): set aside; {then}", stacklevel=2)
             file.replace(file.with_name(name + ".damaged"))
     return None
 
 
 def read(file: Path) -> dict[str, Any]:
-    """The state in one checkpoint file; ValueError, or what reading raises, unless it is whole and
-    sealed."""
+    """The state in one checkpoint file. ValueError, or an error of reading, if it is damaged."""
     content = file.read_bytes()
     body, seal, digest = content[: -DIGEST - len(SEAL)], content[-DIGEST - len(SEAL) : -DIGEST], content[-DIGEST:]
     if seal != SEAL:

@@ -1,6 +1,6 @@
-"""From a composed configuration tree to a checked Config, with everything that is registered."""
+"""From a composed configuration tree to a checked Config, using the registries of all packages."""
 
-from sns.config.compose import Known, parse
+from sns.config.compose import Registered, parse
 from sns.config.schema import DATASETS, Config, DataConfig
 from sns.method import METHODS
 from sns.model import MODELS
@@ -8,13 +8,13 @@ from sns.optim import OPTIMIZERS
 from sns.task import TASKS
 
 
-def known_options() -> Known:
-    """For each group of choices: its names and the dataclasses of their options."""
+def registered_options() -> Registered:
+    """For each group of choices: the registered names and the dataclasses of their options."""
     registries = {"task": TASKS, "model": MODELS, "method": METHODS, "optim": OPTIMIZERS}
-    options = {group: {name: cls.Config for name, cls in known.items()} for group, known in registries.items()}
+    options = {group: {name: cls.Config for name, cls in entries.items()} for group, entries in registries.items()}
     return options | {"data": dict.fromkeys(DATASETS, DataConfig)}
 
 
 def configure(tree: object) -> Config:
     """A composed configuration tree, checked. ConfigError, one sentence, for any mistake in it."""
-    return parse(tree, known_options())
+    return parse(tree, registered_options())

@@ -11,9 +11,10 @@ from sns.config.schema import TrainConfig
 
 
 def choose_device(name: str, local: int | None = None) -> torch.device:
-    """auto is CUDA where there is one; UserError where a device is asked for that is not there.
+    """The device called `name`; auto is CUDA if there is a GPU. UserError if it does not exist.
 
-    `local`: of several processes on this machine, which one this is; each takes its own GPU.
+    `local`: number of this process on this machine, if several share the run; each uses its own
+    GPU.
     """
     if name == "auto":
         name = "cuda" if torch.cuda.is_available() else "cpu"
@@ -33,8 +34,7 @@ def choose_device(name: str, local: int | None = None) -> torch.device:
 
 
 def choose_mode(config: TrainConfig, device: torch.device, processes: int = 1) -> str:
-    """eager | compile | graph; auto is graph on CUDA and eager elsewhere. UserError where a mode
-    cannot run here."""
+    """eager | compile | graph; auto is graph on CUDA, else eager. UserError if it cannot run."""
     if config.mode == "auto":
         return "graph" if device.type == "cuda" and processes == 1 else "eager"
     if config.mode == "graph" and processes > 1:
@@ -51,8 +51,7 @@ def _has_compiler() -> bool:
 
 
 def choose_memory_format(config: TrainConfig, device: torch.device) -> torch.memory_format:
-    """auto is channels_last where matrix units want it (bf16 anywhere, tf32 on a GPU), else
-    contiguous."""
+    """auto is channels_last where it is faster (bf16 anywhere, tf32 on a GPU), else contiguous."""
     wanted = config.memory_format
     if wanted == "auto":
         gains = config.precision == "bf16" or (config.precision == "tf32" and device.type == "cuda")
@@ -64,11 +63,11 @@ TRIM_THRESHOLD, MMAP_MAX = -1, -4  # parameters of glibc's mallopt
 
 
 def keep_freed_memory() -> None:
-    """Lets this process keep the host memory that it frees, where the C library is glibc.
+    """Lets this process reuse the host memory that it frees, if the C library is glibc.
 
-    By default every large tensor is mapped afresh from the kernel, page by page, and handed back
-    when it is freed: on a CPU up to a quarter of a training step, half of an evaluation. The
-    process holds its peak until it ends.
+    By default glibc maps memory for every large tensor, page by page, and returns it to the kernel
+    when it is freed. On a CPU this takes up to a quarter of a training step and half of an
+    evaluation. In return the process holds its peak memory until it ends.
     """
     try:
         mallopt = ctypes.CDLL(None).mallopt

@@ -1,4 +1,4 @@
-"""What surrounds a run: one process in its directory, and one sentence where the disk fails."""
+"""Two guards around a run: one process in its directory, and a readable error if the disk fails."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -24,8 +24,7 @@ def disk_errors(config: Config) -> Iterator[None]:
 
 @contextmanager
 def alone_in(directory: Path, ranks: Ranks) -> Iterator[RunLock | None]:
-    """Makes the run directory and holds its lock, on the first rank. UserError if another process
-    trains the run."""
+    """Makes the run directory; the first rank locks it. UserError if another process holds it."""
     directory.mkdir(parents=True, exist_ok=True)
     if not ranks.first:
         yield None

@@ -1,10 +1,7 @@
-"""What to do when the device's memory does not suffice after all: the same mathematics in smaller
-passes, once."""
+"""Running out of device memory: the run resumes once with smaller passes of equal mathematics."""
 
 import dataclasses
 import gc
-from collections.abc import Iterator
-from contextlib import contextmanager
 from types import TracebackType
 
 import torch
@@ -16,7 +13,7 @@ from sns.task.base import Sizes
 
 
 class PassSizes:
-    """The pass sizes of one run: as configured, and smaller once where memory is short."""
+    """The pass sizes of one run: as configured, or smaller after running out of memory once."""
 
     def __init__(self, config: Config, ranks: Ranks) -> None:
         self.config, self.ranks = config, ranks
@@ -24,26 +21,19 @@ class PassSizes:
         batch = config.batch
         self.chosen = Sizes(batch.micro or batch.size, config.measure.batch_size or batch.size)
 
-    @contextmanager
-    def smaller_if_too_large(self) -> Iterator[None]:
-        """Inside, running out of device memory makes `config`'s passes smaller instead of raising:
-        the run resumes from its checkpoint. UserError at the second time, or where several
-        processes share the run and wait for each other."""
-        if self.notes:
-            release()
-        try:
-            yield
-        except torch.OutOfMemoryError as error:
-            fault = DoesNotFit(self.chosen, error)
-            if self.ranks.world > 1 or self.notes:
-                raise no_room(self.config, fault) from None
-            self.config, note = smaller(self.config, fault)
-            self.notes.append(note)
+    def reduce(self, error: torch.OutOfMemoryError) -> None:
+        """Makes the passes of `config` smaller, of the kind in which the device ran out of memory: the
+        caller tries again from the checkpoint. UserError the second time, or if several processes
+        share the run, since the others would wait for ever."""
+        fault = DoesNotFit(self.chosen, error)
+        if self.ranks.world > 1 or self.notes:
+            raise no_room(self.config, fault) from None
+        self.config, note = smaller(self.config, fault)
+        self.notes.append(note)
 
 
 class DoesNotFit:
-    """The device ran out of memory in a pass of `sizes.train` examples, or of `sizes.measure` if
-    `measuring`."""
+    """The pass in which the device ran out of memory: one of training, or one of `measuring`."""
 
     def __init__(self, sizes: Sizes, error: BaseException) -> None:
         self.pass_size, self.measure_size = sizes.train, sizes.measure
@@ -59,10 +49,9 @@ def _went_through(trace: TracebackType | None, package: str) -> bool:
 
 
 def smaller(config: Config, fault: DoesNotFit) -> tuple[Config, str]:
-    """`config` with smaller passes of the kind that did not fit, and one sentence about it for the
-    log.
+    """`config` with smaller passes of the kind that did not fit, and one sentence for the log.
 
-    The run_id is the same. UserError, one sentence, where they cannot be smaller.
+    The run_id is the same. UserError if the passes cannot be smaller.
     """
     if fault.measuring:
         size = fault.measure_size // 2
@@ -80,8 +69,10 @@ def smaller(config: Config, fault: DoesNotFit) -> tuple[Config, str]:
 
 
 def half_pass(batch: BatchConfig, pass_size: int) -> int | None:
-    """The largest pass of whole ghost groups that divides B and is at most half as large; None if
-    there is none."""
+    """The largest pass of whole ghost groups that divides B and is at most half of `pass_size`.
+
+    None if there is no such pass.
+    """
     if batch.ghost is None or batch.ghost >= batch.size:
         return None
     sizes = range(batch.ghost, pass_size // 2 + 1, batch.ghost)
@@ -89,21 +80,21 @@ def half_pass(batch: BatchConfig, pass_size: int) -> int | None:
 
 
 def no_room(config: Config, fault: DoesNotFit) -> UserError:
-    """The sentence for a run that does not fit however it is cut."""
+    """The error for a run that does not fit at any allowed pass size."""
     if fault.measuring:
-        fix = f"passes of {fault.measure_size} images (measure.batch_size) are too large still"
+        fix = f"passes of {fault.measure_size} images (measure.batch_size) are still too large"
     elif config.batch.ghost is None or config.batch.ghost >= config.batch.size:
         fix = (
             f"its batch of {config.batch.size} shares batch-norm statistics and cannot be cut; set batch.ghost to a "
             "part of it (another run, by its run_id), or use a larger device"
         )
     else:
-        fix = f"passes of {fault.pass_size} images with batch.ghost={config.batch.ghost} are too large still"
+        fix = f"passes of {fault.pass_size} images with batch.ghost={config.batch.ghost} are still too large"
     return UserError(f"{config.run_id} does not fit the device's memory: {fix}")
 
 
 def release() -> None:
-    """Gives back what the failed attempt still held."""
+    """Frees the memory that the failed attempt still held."""
     gc.collect()
     if torch.cuda.is_available():
         torch.cuda.empty_cache()

@@ -1,5 +1,7 @@
-"""What the user sees while a run trains: a live bar on a terminal, one plain line an evaluation
-elsewhere; and, for who watches from outside, progress.json in the run directory.
+"""What the user sees while a run trains.
+
+A terminal shows a live bar, any other output one line an evaluation. progress.json in the run
+directory serves `make status` and the launchers.
 """
 
 import contextlib
@@ -22,30 +24,31 @@ if TYPE_CHECKING:
 
 LOG = "train.log"
 PROGRESS = "progress.json"
-BEAT = 5.0  # seconds between two writings of progress.json at least
+WRITE_INTERVAL = 5.0  # seconds between two writes of progress.json, at least
 
 
 class Reporter:
-    """Prints to stdout as `mode` says (auto | bar | lines | none) and appends every line to
-    train.log in `directory`, if one is given.
+    """Prints to stdout as `mode` says (auto | bar | lines | none), and logs to train.log.
+
+    train.log is in `directory`; there is no log if it is None.
     """
 
     def __init__(
         self, mode: str, directory: Path | None, title: str, total: int, columns: Sequence[Column] = ()
     ) -> None:
-        """`columns`: those of a row; the ones with a label are shown."""
+        """`columns`: those of a history row; the ones with a label are shown."""
         if mode == "auto":
             mode = "bar" if sys.stdout.isatty() else "lines"
         self.mode, self.title, self.total, self.columns = mode, title, total, columns
         self.directory = directory
-        self._beaten = -BEAT
-        self._seen: dict[str, float] = {}  # of the last evaluation, the pace and the checkpoint
+        self._written_at = -WRITE_INTERVAL
+        self._facts: dict[str, float] = {}  # for progress.json: last evaluation, pace, checkpoint
         self.log: TextIO | None = None if directory is None else (directory / LOG).open("a", encoding="utf-8")
         self.bar: Progress | None = None
 
     @classmethod
     def of(cls, session: "Session") -> Self:
-        """As the session's configuration asks; silent on all ranks but the first."""
+        """A reporter as the session's configuration asks; silent on every rank but the first."""
         config = session.config
         title = f"{config.setting} {config.method.name} b{config.batch.size} s{config.seed}"
         shown, where = (config.train.progress, session.directory) if session.ranks.first else ("none", None)
@@ -65,25 +68,27 @@ class Reporter:
         if self.bar is not None:
             self.bar.stop()
         if self.log is not None:
-            with contextlib.suppress(OSError):  # of a full disk: the line is lost, the run is not
+            with contextlib.suppress(OSError):  # on a full disk the line is lost, the run is not
                 self.log.close()
 
     def pace(self, done: int, start: float, longest: float) -> None:
-        """`step`; and, for who plans the time of runs: seconds from the run's beginning to its
-        first update, and the longest between two moments at which it can be stopped.
+        """`step`, and two times in seconds by which launchers plan a time budget.
+
+        `start`: from the run's beginning to its first update. `longest`: between two moments at
+        which the run can be stopped.
         """
-        self._seen |= {"start": start, "longest": longest}
+        self._facts |= {"start": start, "longest": longest}
         self.step(done)
 
     def saved(self, step: int) -> None:
-        """A checkpoint of update `step` is on disk."""
-        self._seen["saved"] = step
-        self._beat(step)
+        """Notes that a checkpoint of update `step` is on disk."""
+        self._facts["saved"] = step
+        self._write_progress(step)
 
     def step(self, done: int) -> None:
         """Moves the bar to update `done`."""
-        if time.monotonic() - self._beaten >= BEAT:
-            self._beat(done)
+        if time.monotonic() - self._written_at >= WRITE_INTERVAL:
+            self._write_progress(done)
         if self.bar is not None:
             self.bar.update(self.task, completed=done)
 
@@ -94,28 +99,27 @@ class Reporter:
         place = f"epoch {row['epoch']:g} step {row['step']:g}/{self.total}"
         line = f"{self.title} {place} {figures} {clock(seconds_left)} left"
         self._write(line, shown=self.mode == "lines")
-        self._seen |= {"epoch": row["epoch"], "seconds_left": seconds_left}
-        if time.monotonic() - self._beaten >= BEAT:
-            self._beat(int(row["step"]))
+        self._facts |= {"epoch": row["epoch"], "seconds_left": seconds_left}
+        if time.monotonic() - self._written_at >= WRITE_INTERVAL:
+            self._write_progress(int(row["step"]))
         if self.bar is not None:
             self.bar.update(self.task, completed=row["step"], figures=figures)
 
     def say(self, line: str) -> None:
-        """Reports anything else."""
+        """Reports any other line."""
         self._write(f"{self.title} {line}", shown=self.mode != "none")
 
-    def _beat(self, step: int) -> None:
-        """Writes progress.json; where it cannot be written the run goes on, since nothing rests on
-        it."""
-        self._beaten = time.monotonic()
+    def _write_progress(self, step: int) -> None:
+        """Writes progress.json. If it cannot be written, the run continues without it."""
+        self._written_at = time.monotonic()
         if self.directory is None:
             return
-        aside = self.directory / f".{PROGRESS}.{os.getpid()}.tmp"
+        temporary = self.directory / f".{PROGRESS}.{os.getpid()}.tmp"
         try:
-            aside.write_text(json.dumps({"step": step, "total": self.total, "time": time.time(), **self._seen}))
-            aside.replace(self.directory / PROGRESS)
+            temporary.write_text(json.dumps({"step": step, "total": self.total, "time": time.time(), **self._facts}))
+            temporary.replace(self.directory / PROGRESS)
         except OSError:
-            aside.unlink(missing_ok=True)
+            temporary.unlink(missing_ok=True)
 
     def _write(self, line: str, shown: bool) -> None:
         if self.log is not None:

@@ -1,5 +1,4 @@
-"""The final measurements of a finished run once more, from its checkpoint, under other measuring
-options."""
+"""Repeats the final measurements of a finished run from its checkpoint, with other options."""
 
 import dataclasses
 from pathlib import Path
@@ -20,10 +19,10 @@ from sns.train.session import start
 
 
 def remeasure(directory: Path, overrides: list[str]) -> Result:
-    """Measures the run in `directory` with `measure.*` overrides and rewrites its record, less
-    history and timings.
+    """Measures the run in `directory` with `measure.*` overrides and rewrites its record.
 
-    Raises UserError where the run did not end well, has no checkpoint, or an override is unknown.
+    History and timings stay. UserError if the run did not train to its end, has no checkpoint, or
+    an override is unknown.
     """
     record = store.read(directory)
     if record.result.status != "ok":
@@ -43,7 +42,7 @@ def remeasure(directory: Path, overrides: list[str]) -> Result:
             raise UserError(f"{directory} has a checkpoint of update {session.step}, not of {record.result.steps}")
         measured = session.task.final(SavedPieces(directory, session.step, saved=False))
     environment = record.result.environment | {"measured": to_dict(config)["measure"]}
-    # What the new options switch off stays as it was.
+    # Measurements that the new options switch off keep their old values.
     measured = record.result.measured | {name: value for name, value in measured.items() if value is not None}
     result = dataclasses.replace(record.result, measured=measured, environment=environment)
     store.write_result(directory, result)

@@ -1,4 +1,4 @@
-"""The end of a run: the measurements made once, and the record."""
+"""The end of a run: the final measurements and the record."""
 
 import json
 import math
@@ -25,11 +25,11 @@ from sns.train.schedule import learning_rate_sum
 from sns.train.session import Session
 from sns.train.stop import StopSignal
 
-MEASURED_FILE = "measured.json"  # the final measurements while they are under way; removed at the end
+MEASURED_FILE = "measured.json"  # the final measurements made so far; removed at the end
 
 
 def divergence(session: Session, row: dict[str, float]) -> str | None:
-    """Why the run has diverged, in one sentence, or None while every number is finite."""
+    """Why the run has diverged, in one sentence; None if every number is finite."""
     bad = int(session.task.running.bad_step.item())
     if bad != NEVER:
         return f"the training loss stopped being finite at update {bad} of {session.total}"
@@ -40,14 +40,14 @@ def divergence(session: Session, row: dict[str, float]) -> str | None:
 
 
 def finish(session: Session, reason: str | None, command: str, stop: StopSignal) -> Result:
-    """Measures what is measured at the end, writes the tables and, last, result.json.
+    """Makes the final measurements, writes the tables and, last, result.json.
 
-    `reason` says why a run diverged. Raises Interrupted when asked to stop while it measures; what
-    was measured by then is saved.
+    `reason` says why a run diverged. Raises Interrupted if the run is asked to stop during a
+    measurement; those completed by then are saved.
     """
     pieces = SavedPieces(session.directory, session.step)
-    # The other processes wait for this one, so that it stops at once only if it is alone.
-    with session.timed("measure"), stop.at_once() if session.ranks.world == 1 else nullcontext():
+    # With several processes the others wait for this one, so that it must not be interrupted.
+    with session.timed("measure"), stop.interrupting() if session.ranks.world == 1 else nullcontext():
         measured = session.task.final(pieces) if reason is None else {}
     store.write_rows(session.directory / HISTORY_CSV, session.columns, session.history)
     result = _result(session, reason, command, measured)
@@ -58,12 +58,10 @@ def finish(session: Session, reason: str | None, command: str, stop: StopSignal)
 
 
 def write_failed(config: Config, reason: str, command: str = "") -> Result:
-    """Leaves a record with status failed and the first line of `reason`, for a run that is not to
-    be tried again.
+    """Writes a record with status failed and the first line of `reason`, for a run not to retry.
 
-    What the run measured before stays, and so does its checkpoint: without result.json it goes on.
-    A run that is over keeps its record, which is returned; UserError if a live process holds the
-    run.
+    History and checkpoint stay: the run resumes from them if result.json is deleted. The record of
+    a finished run is returned unchanged. UserError if a live process holds the run.
     """
     directory = config.directory
     directory.mkdir(parents=True, exist_ok=True)
@@ -101,24 +99,25 @@ def _failed(config: Config, reason: str, command: str) -> Result:
 
 
 class SavedPieces:
-    """The final measurements, each made once: what an earlier session measured of the weights after
-    update `step` is read from a file. Floats keep every digit."""
+    """The final measurements of the weights after update `step`, each made once.
+
+    Those of an earlier session are read from a file. Floats keep every digit.
+    """
 
     def __init__(self, directory: Path, step: int, saved: bool = True) -> None:
-        """Without `saved`, everything is measured again."""
+        """Unless `saved`, everything is measured again and nothing is saved."""
         self.directory = directory
         self.file = directory / MEASURED_FILE if saved else None
         self.done: dict[str, Any] = {"step": step}
         try:
             earlier = json.loads(self.file.read_text(encoding="utf-8")) if self.file is not None else {}
-        except (OSError, ValueError):  # no result rests on it: the measurements are made again
+        except (OSError, ValueError):  # missing or damaged: the measurements are made again
             return
         if isinstance(earlier, dict) and earlier.get("step") == step:
             self.done = earlier
 
     def once(self, name: str, make: Callable[[], Any]) -> Any:
-        """What `make` gives, or gave in an earlier session: plain numbers and containers of
-        them."""
+        """What `make` returns, or did in an earlier session: numbers and containers of them."""
         if name not in self.done:
             self.done[name] = make()
             if self.file is not None:
@@ -126,7 +125,7 @@ class SavedPieces:
         return self.done[name]
 
     def table(self, file: str, columns: Sequence[str], rows: Sequence[Mapping[str, Any]]) -> None:
-        """Writes a CSV file into the run directory."""
+        """Writes a CSV file to the run directory."""
         store.write_rows(self.directory / file, columns, rows)
 
     def forget(self) -> None:
@@ -166,7 +165,7 @@ def _result(session: Session, reason: str | None, command: str, measured: dict[s
 
 
 def _identity(config: Config) -> dict[str, Any]:
-    """The fields of a record that the configuration alone decides."""
+    """The fields of a record that follow from the configuration alone."""
     task = TASKS[config.task.name]
     return {
         "schema": SCHEMA_VERSION,
@@ -188,7 +187,7 @@ def _identity(config: Config) -> dict[str, Any]:
 
 
 def _rows(history: Sequence[dict[str, float]], score: Score) -> dict[str, Any]:
-    """The last row of the history, and the best one by the task's score."""
+    """The last row of the history, and the row with the best score."""
     if not history:
         return {"final": {}, "best": {}}
     best = (max if score.high else min)(history, key=lambda row: row[score.column])
@@ -196,7 +195,7 @@ def _rows(history: Sequence[dict[str, float]], score: Score) -> dict[str, Any]:
 
 
 def _dose(session: Session) -> dict[str, float | None]:
-    """How many e-folds the penalty alone would shrink what it penalises, were the loss flat."""
+    """The sum of learning rates and the dose of the penalty, see `Optimizer.dose`."""
     optimizer, factor = session.task.optimizers[0], session.task.factor
     total = learning_rate_sum(session.step, session.total, optimizer.options)
     return {"learning_rate_sum": total, "e_folds": None if factor is None else optimizer.dose(factor, total)}

@@ -3,6 +3,7 @@
 import warnings
 from functools import partial
 
+import torch
 import yaml
 
 from sns.common.files import clear_leftovers, write_text
@@ -15,7 +16,7 @@ from sns.track.client import Tracker
 from sns.train.configure import configure
 from sns.train.distributed import join
 from sns.train.guard import alone_in, disk_errors
-from sns.train.memory import PassSizes
+from sns.train.memory import PassSizes, release
 from sns.train.progress import Reporter
 from sns.train.result import divergence, finish
 from sns.train.saver import Saver
@@ -27,27 +28,31 @@ __all__ = ["configure", "run"]
 
 
 def run(config: Config, command: str = "") -> Result:
-    """Trains one run to its end and leaves its record, resuming where an earlier session stopped.
+    """Trains one run to its end and writes its record; resumes where an earlier session stopped.
 
-    A finished run is not touched again: its result is returned. Raises Interrupted when asked to
-    stop, with a checkpoint on disk; UserError, one sentence, for anything that the user can fix. A
-    diverged run is a result, no error.
+    The result of a finished run is returned without training. A diverged run is a result, not an
+    error. Raises Interrupted if asked to stop, with a checkpoint on disk; UserError, one sentence,
+    for anything that the user can fix.
     """
     ranks = join(config.train.device)
     if ranks.from_first(lambda: store.is_finished(config.directory)):
         return ranks.from_first(lambda: store.read(config.directory).result)
     sizes = PassSizes(config, ranks)
     with stopping(config) as stop, disk_errors(config), alone_in(config.directory, ranks) as lock:
-        if ranks.from_first(lambda: store.is_finished(config.directory)):  # by another process, meanwhile
+        if ranks.from_first(lambda: store.is_finished(config.directory)):  # meanwhile, by another process
             return ranks.from_first(lambda: store.read(config.directory).result)
-        while True:  # once, or twice where the first pass sizes do not fit the memory
-            with sizes.smaller_if_too_large(), training_precision(config.train.precision):
-                return _train(sizes, command, stop, lock)
+        while True:
+            try:
+                with training_precision(config.train.precision):
+                    return _train(sizes, command, stop, lock)
+            except torch.OutOfMemoryError as error:
+                sizes.reduce(error)  # UserError the second time
+            release()
 
 
 def _train(sizes: PassSizes, command: str, stop: StopSignal, lock: RunLock | None) -> Result:
     config, ranks = sizes.config, sizes.ranks
-    # Set up: build the task, resume from the checkpoint.
+    # Set up: build the task and resume from the checkpoint.
     if ranks.first:
         clear_leftovers(config.directory)
         write_text(config.directory / CONFIG, yaml.safe_dump(to_dict(config), sort_keys=False))
@@ -82,11 +87,11 @@ def _train(sizes: PassSizes, command: str, stop: StopSignal, lock: RunLock | Non
                 break
             session.history.append(row)
             reporter.evaluation(row, *session.pace())
-            saver.evaluated()
+            saver.after_evaluation()
             tracker.update()
-        # Finish: measure what is measured once, write the record.
+        # Finish: make the final measurements and write the record.
         if reason is None:
-            saver.secure()
+            saver.after_last_evaluation()
         result = ranks.from_first(lambda: finish(session, reason, command, stop))
         reporter.say(f"done: {result.outcome}" if reason is None else result.outcome)
     return result

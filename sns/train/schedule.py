@@ -6,8 +6,10 @@ from sns.optim import OptimOptions
 
 
 def learning_rate(step: int, total: int, options: OptimOptions) -> float:
-    """The rate of update `step` (from 0): times drop_factor once a fraction `drops` of all updates
-    is done (section 4)."""
+    """The rate of update `step`, counted from 0 (section 4).
+
+    It is multiplied by `drop_factor` at each fraction in `drops` of all `total` updates.
+    """
     passed = sum(step >= drop * total for drop in options.drops)
     return options.lr * options.drop_factor**passed
 

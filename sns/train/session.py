@@ -1,4 +1,4 @@
-"""A run while it trains: its task and its progress, saved and restored as one."""
+"""A run while it trains: its task and its progress, saved and restored together."""
 
 import time
 from collections.abc import Callable, Iterator
@@ -25,7 +25,7 @@ from sns.train.device import choose_device, choose_memory_format, choose_mode, k
 
 @dataclass
 class Session:
-    """Everything that a run owns in this process. `history` holds one row an evaluation."""
+    """Everything that a run owns in this process. `history` has one row for each evaluation."""
 
     config: Config
     directory: Path
@@ -35,7 +35,7 @@ class Session:
     mode: str  # eager | compile | graph
     memory_format: torch.memory_format
     execute: Callable[[], None]  # `task.update`, plain or captured
-    notes: list[str] = field(default_factory=list)  # what the user should read before the first update
+    notes: list[str] = field(default_factory=list)  # for the user, printed before the first update
     step: int = 0
     rate: float = 0.0
     history: list[dict[str, float]] = field(default_factory=list)
@@ -44,7 +44,7 @@ class Session:
 
     @property
     def total(self) -> int:
-        """Updates of the whole run."""
+        """The number of updates of the whole run."""
         return self.task.length.updates
 
     @property
@@ -53,12 +53,12 @@ class Session:
         return [column.name for column in (*BEFORE, *self.task.columns, *AFTER)]
 
     def evaluations_left(self) -> list[int]:
-        """The updates after which to evaluate, less those that are in the history."""
+        """The updates after which an evaluation is still to be made."""
         return self.task.length.evaluations(self.config.measure.every)[len(self.history) :]
 
     @contextmanager
     def timed(self, what: str) -> Iterator[None]:
-        """Adds the seconds inside, the device's work included, to those of `what`."""
+        """Adds the seconds spent inside, including the device's work, to `seconds[what]`."""
         began = time.perf_counter()
         yield
         if self.device.type == "cuda":
@@ -66,7 +66,7 @@ class Session:
         self.seconds[what] += time.perf_counter() - began
 
     def evaluate(self) -> dict[str, float]:
-        """The row of the history at the present weights."""
+        """A row of the history for the present weights."""
         with self.timed("measure"):
             measured = self.task.evaluate()
         return {
@@ -79,14 +79,13 @@ class Session:
         }
 
     def pace(self) -> tuple[float, float]:
-        """Training examples a second, and the seconds that the remaining updates and evaluations
-        will take."""
+        """Training examples a second, and the expected seconds to the end of training."""
         spent = self.seconds["train"] + self.seconds["measure"]
         speed = self.step * self.config.batch.size / max(self.seconds["train"], 1e-9)
         return speed, spent / self.step * (self.total - self.step)
 
     def save(self) -> None:
-        """Writes the checkpoint. Called on every rank: each has its own stream of dropout masks."""
+        """Writes the checkpoint. Called on every rank, since each has its own dropout stream."""
         dropout = self.ranks.gather(_dropout_state(self.device))
         if not self.ranks.first:
             return
@@ -124,8 +123,10 @@ class Session:
         self.history, self.seconds = state["history"], state["seconds"]
 
     def _take_sizes(self, saved: dict[str, int]) -> None:
-        """The pass sizes that the run began with, for they decide the last digits; or what fits
-        here."""
+        """Uses the pass sizes that the run began with, since they decide the last digits.
+
+        Sizes that do not fit the memory here stay smaller.
+        """
         sizes = self.task.sizes
         if saved["train"] > sizes.train:
             self.notes.append(f"passes of {sizes.train} examples from here on, {saved['train']} before: other masks")
@@ -140,8 +141,7 @@ class Session:
 
 
 def start(config: Config, directory: Path | None = None, ranks: Ranks = ALONE) -> Session:
-    """Builds a run and, where its directory (`config.directory` unless given) holds a checkpoint,
-    continues it."""
+    """Builds a run; resumes it if `directory`, by default the run's own, holds a checkpoint."""
     began = time.perf_counter()
     device = choose_device(config.train.device, ranks.local if ranks.world > 1 else None)
     mode, memory_format = choose_mode(config.train, device, ranks.world), choose_memory_format(config.train, device)
@@ -150,10 +150,10 @@ def start(config: Config, directory: Path | None = None, ranks: Ranks = ALONE) -
         torch.set_num_threads(config.train.threads)
     if device.type == "cuda":
         torch.cuda.set_device(device)
-        torch.cuda.reset_peak_memory_stats(device)  # of this run, not of the one before it in the sweep
-        torch.backends.cudnn.benchmark = True  # shapes are static: the fastest kernels are worth choosing
+        torch.cuda.reset_peak_memory_stats(device)  # the peak of this run, not of earlier runs in this process
+        torch.backends.cudnn.benchmark = True  # shapes are static, so the fastest kernels are worth a search
     task = tasks.build(Setup(config, device, ranks, memory_format))
-    torch.manual_seed(stream_seed(config.seed, "dropout") + ranks.rank)  # dropout draws from torch's own stream
+    torch.manual_seed(stream_seed(config.seed, "dropout") + ranks.rank)  # dropout draws from torch's default generator
     notes = list(task.notes)
     if mode == "graph" and not all(optimizer.capturable for optimizer in task.optimizers):
         mode = "eager"
@@ -167,12 +167,13 @@ def start(config: Config, directory: Path | None = None, ranks: Ranks = ALONE) -
 
 
 def _executor(session: Session) -> Callable[[], None]:
-    """`task.update` in its mode. On a GPU both compiled and plain updates are captured; eager runs
-    operation by operation."""
+    """`task.update` in the session's mode: plain, compiled, or captured as a CUDA graph.
+
+    On one GPU the modes compile and graph are both captured.
+    """
     task = session.task
     if session.mode == "compile":
-        # Dropout masks are to come from the same stream as in eager mode, hence no random numbers
-        # of its own.
+        # The compiler's own random numbers would differ from the dropout masks of eager mode.
         task.compile(partial(torch.compile, dynamic=False, options={"fallback_random": True}))
     if session.mode == "eager" or session.device.type != "cuda" or session.ranks.world > 1:
         return task.update

@@ -1,5 +1,4 @@
-"""Being asked to stop, by a signal or by the clock: it is only noted, so that a step always ends
-whole."""
+"""Requests to stop, by a signal or by the clock. Training stops between two updates."""
 
 import os
 import signal
@@ -13,15 +12,17 @@ from typing import ClassVar, Self
 
 from sns.config.schema import Config
 
-RESUMABLE = 75  # exit code, EX_TEMPFAIL of sysexits: the same command goes on where this one stopped
+RESUMABLE = 75  # exit code, EX_TEMPFAIL of sysexits: the same command resumes where this one stopped
 TIME_LIMIT = "time limit"
-BOX_END = "SNS_BOX_END"  # set by sns.launch.budget: when to leave, on the monotonic clock, which processes share
-STARTED = time.monotonic()  # of this process, nearly; monotonic throughout, so that a wall clock that jumps is harmless
+BUDGET_END = "SNS_BUDGET_END"  # set by sns.launch.budget: when to stop, on the monotonic clock that processes share
+STARTED = time.monotonic()  # of this process, nearly. Times are monotonic, since a wall clock may jump
 
 
 class Interrupted(Exception):  # noqa: N818  not an error: the run is saved
-    """The run stopped early with its checkpoint on disk; the same command resumes it. `cause`: what
-    asked for it."""
+    """The run stopped early, with its checkpoint on disk; the same command resumes it.
+
+    `cause`: the signal or limit that asked for it.
+    """
 
     def __init__(self, message: str, cause: str = "") -> None:
         super().__init__(message)
@@ -29,12 +30,13 @@ class Interrupted(Exception):  # noqa: N818  not an error: the run is saved
 
 
 class Deadline:
-    """The moment by which this process has to be done: `minutes` after its start, where Slurm ends
-    the job, or where the box of time ends that a grid is trained in (sns.launch.budget), which has
-    set time for the way out aside.
+    """The time by which this process must have stopped, the earliest of three.
+
+    `minutes` after its start, the end of its Slurm job, and the end of the sweep's time budget
+    (sns.launch.budget). Before the first two it leaves MARGIN; the third includes a margin.
     """
 
-    MARGIN = 60.0  # seconds left for the checkpoint and the way out; less where the whole time is short
+    MARGIN = 60.0  # seconds for the checkpoint and the exit; less if the whole time is short
 
     def __init__(self, minutes: float | None = None) -> None:
         self.began = self._last = time.monotonic()
@@ -44,40 +46,37 @@ class Deadline:
         if slurm.isdigit():
             ends.append(self._last + int(slurm) - time.time())  # the only look at the wall clock
         stops = [end - min(self.MARGIN, 0.1 * max(end - STARTED, 0.0)) for end in ends]
-        if BOX_END in os.environ:
-            stops.append(float(os.environ[BOX_END]))
+        if BUDGET_END in os.environ:
+            stops.append(float(os.environ[BUDGET_END]))
         self.stop = min(stops, default=None)
 
     @property
     def longest(self) -> float:
-        """Seconds: the longest time yet between two looks, or what `expect` was told if that is
-        longer."""
+        """Seconds: the longest time between two calls of `near`, or that given to `expect`."""
         return self._longest
 
     def near(self) -> bool:
-        """Whether to stop now: the longest time yet between two looks, spent once more, would end
-        too late."""
+        """Whether to stop now, because `longest` seconds more would be too late."""
         now = time.monotonic()
         self._longest, self._last = max(self._longest, now - self._last), now
         return self.stop is not None and now + self._longest >= self.stop
 
     def begin(self, longest: float) -> None:
-        """The set-up is over, and will not come again; `longest`: seconds between two looks in
-        earlier sessions."""
+        """Starts to time training, without the set-up. `longest`: from earlier sessions."""
         self._last, self._longest = time.monotonic(), longest
 
     def expect(self, seconds: float) -> None:
-        """What comes next may take so long."""
+        """Announces that the next piece of work may take `seconds`."""
         self._longest = max(self._longest, seconds)
 
     @property
     def left(self) -> float | None:
-        """Seconds until the stop; None without one."""
+        """Seconds until the stop; None without a limit."""
         return None if self.stop is None else self.stop - time.monotonic()
 
 
 class Handlers(ABC):
-    """Within the context the signals NAMES go to `_note`; afterwards to whoever had them before."""
+    """Inside the context `_receive` handles the signals NAMES, afterwards the earlier handlers."""
 
     NAMES: ClassVar[tuple[str, ...]] = ()
 
@@ -89,8 +88,8 @@ class Handlers(ABC):
             return self  # only the main thread may set handlers
         for name in self.NAMES:
             number = getattr(signal, name)
-            if self._takes(number):
-                self._before[number] = signal.signal(number, self._note)
+            if self._handles(number):
+                self._before[number] = signal.signal(number, self._receive)
         return self
 
     def __exit__(
@@ -99,62 +98,64 @@ class Handlers(ABC):
         for number, handler in self._before.items():
             signal.signal(number, handler if handler is not None else signal.SIG_DFL)
 
-    def _takes(self, number: int) -> bool:
+    def _handles(self, number: int) -> bool:
         return True
 
     @abstractmethod
-    def _note(self, number: int, frame: FrameType | None) -> None:
-        """Takes a signal."""
+    def _receive(self, number: int, frame: FrameType | None) -> None:
+        """Called with each signal."""
 
 
 class StopSignal(Handlers):
-    """Within the context SIGINT, SIGTERM and SIGUSR2 are noted; a second SIGINT interrupts at once.
+    """Inside the context SIGINT, SIGTERM and SIGUSR2 are noted; a second SIGINT interrupts at once.
 
-    Forks inherit the handlers and ignore the signals: only the process that entered takes note. On
-    the way out every handler is again what it was.
+    Forked processes inherit the handlers and ignore the signals. On exit the earlier handlers are
+    restored.
     """
 
     NAMES = ("SIGINT", "SIGTERM", "SIGUSR2")
 
     def __init__(self, minutes: float | None = None) -> None:
-        """`minutes`: time limit of this process, None for none but Slurm's."""
+        """`minutes`: time limit of this process; None for no limit of its own."""
         self.received: str | None = None
         self.deadline = Deadline(minutes)
-        self._at_once = False
+        self._interrupting = False
         self._pid = os.getpid()
         super().__init__()
 
     def asked(self) -> str | None:
-        """What asks for an end of this session (SIGTERM, say, or the time limit), or None."""
+        """The signal or limit that asks this session to stop, such as SIGTERM, or None."""
         if self.received is None and self.deadline.near():
             self.received = TIME_LIMIT
         return self.received
 
     @contextmanager
-    def at_once(self) -> Iterator[None]:
-        """Within the context a stop raises Interrupted at once: for long work that changes no state
-        and is saved piece by piece. Only where the handlers are set, in the main thread.
+    def interrupting(self) -> Iterator[None]:
+        """Inside the context a request to stop raises Interrupted immediately.
+
+        It is meant for long work that changes no state and is saved piece by piece. It has no
+        effect outside the main thread, which alone receives signals.
         """
         if not self._before:
             yield
             return
-        ring = signal.signal(signal.SIGALRM, self._ring)
+        before = signal.signal(signal.SIGALRM, self._receive_alarm)
         left = self.deadline.left
         if left is not None:
             signal.setitimer(signal.ITIMER_REAL, max(left, 0.001))
-        self._at_once = True
+        self._interrupting = True
         try:
             yield
         finally:
-            self._at_once = False
+            self._interrupting = False
             signal.setitimer(signal.ITIMER_REAL, 0)
-            signal.signal(signal.SIGALRM, ring)
+            signal.signal(signal.SIGALRM, before)
 
-    def _ring(self, number: int, frame: FrameType | None) -> None:
-        if os.getpid() == self._pid and self._at_once:
+    def _receive_alarm(self, number: int, frame: FrameType | None) -> None:
+        if os.getpid() == self._pid and self._interrupting:
             self._stop(TIME_LIMIT)
 
-    def _note(self, number: int, frame: FrameType | None) -> None:
+    def _receive(self, number: int, frame: FrameType | None) -> None:
         if os.getpid() != self._pid:
             return
         if number == signal.SIGINT and self.received == "SIGINT":
@@ -163,34 +164,36 @@ class StopSignal(Handlers):
 
     def _stop(self, cause: str) -> None:
         self.received = cause
-        if self._at_once:
-            self._at_once = False  # one is enough
-            raise Interrupted(f"stopped in the last measurements ({cause}); the same command goes on with them", cause)
+        if self._interrupting:
+            self._interrupting = False  # a second request must not raise again
+            raise Interrupted(f"stopped in the final measurements ({cause}); the same command resumes them", cause)
 
 
 @contextmanager
 def stopping(config: Config) -> Iterator[StopSignal]:
-    """Around a run: signals and the time limit are noted; at the end whoever started this process
-    has its turn. Raises Interrupted if the run was finished although it was asked to stop, so that
-    what would follow does not start."""
+    """Notes signals and the time limit during a run; after a stop, calls the launcher's handler.
+
+    Raises Interrupted also if the run finished although it was asked to stop, so that no further
+    run of a sweep starts.
+    """
     try:
         with StopSignal(config.train.time_limit_minutes) as stop:
             yield stop
         if stop.received is not None:
             raise Interrupted(
-                f"{config.run_id} is finished, what was to follow it is not ({stop.received})", stop.received
+                f"{config.run_id} is finished; runs after it were not started ({stop.received})", stop.received
             )
     except Interrupted as interrupted:
-        hand_over(interrupted.cause)
+        call_launcher_handler(interrupted.cause)
         raise
 
 
-def hand_over(cause: str) -> None:
-    """Lets whoever started this process have its turn, now that the checkpoint is on disk.
+def call_launcher_handler(cause: str) -> None:
+    """Calls the SIGUSR2 handler of the program that started this process, after a checkpoint.
 
-    submitit puts a handler on SIGUSR2 that requeues the job and ends the process. It is called for
-    that signal and for the time limit, of which it is the early warning; SIGTERM may be a user's
-    scancel, which must not come back.
+    submitit sets a handler that requeues the job and ends the process. It is called for SIGUSR2 and
+    for the time limit, both of which mean that the job's time is ending. It is not called for
+    SIGTERM, which may be a user's scancel: the job must not be requeued.
     """
     handler = signal.getsignal(signal.SIGUSR2)
     if cause in ("SIGUSR2", TIME_LIMIT) and callable(handler):

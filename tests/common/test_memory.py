@@ -1,4 +1,4 @@
-"""Refusing a set that does not fit, before it is read."""
+"""A data set that does not fit is refused before it is read."""
 
 from pathlib import Path
 
@@ -17,7 +17,7 @@ def test_too_little_is_one_sentence_with_both_numbers(monkeypatch):
     monkeypatch.setattr(memory, "available_host_bytes", lambda: 2_000_000_000)
     memory.require_host(2_000_000_000, "a.npz")
     with pytest.raises(
-        DataError, match=r"^a\.npz needs 3 GB of host memory but 2 GB are free; keep fewer images .*subset"
+        DataError, match=r"^a\.npz needs 3 GB of host memory but 2 GB are free; use fewer images .*subset"
     ):
         memory.require_host(3_000_000_000, "a.npz")
 

@@ -47,8 +47,7 @@ def test_every_experiment_composes_and_has_the_folder_of_its_name(path: Path) ->
 
 
 def offered(path: Path) -> dict[str, Any]:
-    """The options of a YAML file of configs/model or configs/method, in a setting that has nothing
-    to say of them."""
+    """The options of a file of configs/model or configs/method, in a setting without any."""
     tree = OmegaConf.create({"batch": {"regime": "small"}, "regimes": {"small": {}}, "options": OmegaConf.load(path)})
     options: dict[str, Any] = OmegaConf.to_container(tree.options, resolve=True)
     return options
@@ -74,8 +73,7 @@ def test_yaml_files_of_models_and_methods_state_no_default_again() -> None:
 
 
 def unread(cls: type, owners: str, files: list[Path]) -> list[str]:
-    """Fields of an options dataclass that nobody reads as `<owner>.<field>` in `files`, schema.py
-    apart."""
+    """Fields of an options dataclass that `files` never read as `<owner>.<field>`."""
     text = "\n".join(path.read_text() for path in files if path != ROOT / "sns/config/schema.py")
     names = [field.name for field in dataclasses.fields(cls)]
     return [name for name in names if not re.search(rf"\b(?:{owners})\.{name}\b(?!=)", text)]
@@ -174,7 +172,7 @@ def test_a_setting_scales_every_penalty_by_its_regimes_dose_factor() -> None:
 
 
 def test_run_id_is_the_same_on_every_machine() -> None:
-    """A literal, so that a change of the hash, which orphans every record, is never an accident."""
+    """A literal run_id, so that no change of the hash, which orphans every record, is unnoticed."""
     config = configure(compose_tree("setting=vgg_cifar10", "method=spectral", "batch=large", "seed=3"))
     assert config.run_id == "vgg_cifar10__spectral__b4096__s3__e0f2a824"
 

@@ -1,4 +1,4 @@
-"""The run_id of every committed record follows from its config.yaml: no change of the code renames one."""
+"""The run_id of every committed record follows from its config.yaml: no code change renames one."""
 
 import json
 from pathlib import Path

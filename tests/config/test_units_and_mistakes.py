@@ -1,5 +1,4 @@
-"""What a user reads on the terminal: mistakes in one sentence with the nearest word, help, colours,
-quiet logs."""
+"""What a user reads on the terminal: mistakes in one sentence, help, colours, short logs."""
 
 import os
 import pty
@@ -18,7 +17,7 @@ from sns.config.compose import all_keys
 from sns.config.schema import Config
 from sns.launch.mistakes import explain
 from sns.record import store
-from sns.train.configure import configure, known_options
+from sns.train.configure import configure, registered_options
 from sns.train.run import run
 
 CONFIGS = ROOT / "configs"
@@ -52,19 +51,19 @@ def train(*arguments: str, **environment: str) -> subprocess.CompletedProcess[st
         ("train.epochs=[1", "'train.epochs=[1' cannot be read as KEY=VALUE"),
     ],
 )
-def test_a_mistyped_word_is_told_with_the_nearest_one(override: str, says: str) -> None:
+def test_a_mistyped_word_is_reported_with_the_nearest_one(override: str, says: str) -> None:
     with pytest.raises((HydraException, ConfigError)) as caught:
         configure(compose_tree(*TINY, override))
-    told = str(caught.value) if isinstance(caught.value, ConfigError) else explain(caught.value, CONFIGS)
-    assert told.startswith(says) or says in told
-    assert "\n" not in told
+    message = str(caught.value) if isinstance(caught.value, ConfigError) else explain(caught.value, CONFIGS)
+    assert message.startswith(says) or says in message
+    assert "\n" not in message
 
 
-def test_every_key_is_known() -> None:
-    known = set(all_keys(known_options(), ("setting", "experiment")))
+def test_every_key_is_listed() -> None:
+    keys = set(all_keys(registered_options(), ("setting", "experiment")))
     tree = compose_tree(*TINY)
-    assert {str(key) for key in tree if key != "regimes"} <= known
-    assert {f"{key}.{name}" for key in ("train", "data", "track", "model", "method") for name in tree[key]} <= known
+    assert {str(key) for key in tree if key != "regimes"} <= keys
+    assert {f"{key}.{name}" for key in ("train", "data", "track", "model", "method") for name in tree[key]} <= keys
 
 
 @pytest.mark.parametrize("flags", [(), ("-m",)])
@@ -76,7 +75,7 @@ def test_a_typo_ends_the_command_with_one_line(tmp_path: Path, flags: tuple[str,
 
 
 @pytest.mark.parametrize("switch", ["SNS_DEBUG", "HYDRA_FULL_ERROR"])
-def test_the_trace_is_there_for_who_wants_it(switch: str) -> None:
+def test_the_stack_trace_is_shown_on_request(switch: str) -> None:
     assert "Traceback" in train("train.epoch=3", **{switch: "1"}).stderr
 
 
@@ -87,7 +86,7 @@ def test_the_trace_is_there_for_who_wants_it(switch: str) -> None:
         ("data=cifar10 data.root=/nowhere data.download=false", "/nowhere/cifar-10-batches-py does not exist"),
     ],
 )
-def test_what_is_not_here_is_told(tiny: Callable[..., Config], override: str, says: str) -> None:
+def test_what_is_missing_is_reported(tiny: Callable[..., Config], override: str, says: str) -> None:
     with pytest.raises(UserError, match=re.escape(says)):
         run(tiny("data.subset=null", "data.test_subset=null", *override.split()))
 
@@ -96,7 +95,7 @@ def test_bf16_needs_no_gpu(tiny: Callable[..., Config]) -> None:
     assert run(tiny("train.precision=bf16", "train.epochs=0.2", "measure.hessian=false")).status == "ok"
 
 
-def test_a_results_folder_of_another_version_is_told(tiny: Callable[..., Config]) -> None:
+def test_a_results_folder_of_another_version_is_reported(tiny: Callable[..., Config]) -> None:
     config = tiny()
     config.directory.mkdir(parents=True)
     (config.directory / store.RESULT).write_text('{"schema": 99}')
@@ -105,14 +104,14 @@ def test_a_results_folder_of_another_version_is_told(tiny: Callable[..., Config]
 
 
 def test_help_shows_examples_groups_and_fields() -> None:
-    told = train("--help").stdout
+    page = train("--help").stdout
     for words in ("-m experiment=table1 seed=0,1,2", "method: adversarial, decay,", "epochs: 20", "SNS_DEBUG=1", "75"):
-        assert words in told
-    assert max(len(line) for line in told.splitlines() if not line.startswith("setting: ")) <= 120
+        assert words in page
+    assert max(len(line) for line in page.splitlines() if not line.startswith("setting: ")) <= 120
 
 
 def on_a_terminal(*arguments: str, **environment: str) -> bytes:
-    """What the training command writes to a terminal."""
+    """The output of the training command on a terminal."""
     ours, theirs = pty.openpty()
     command = [sys.executable, str(ROOT / "scripts/train.py"), *arguments]
     process = subprocess.Popen(command, stdout=theirs, stderr=theirs, env=os.environ | {"TERM": "xterm"} | environment)

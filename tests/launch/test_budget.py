@@ -31,7 +31,7 @@ from sns.train import result as finish_module
 from sns.train import stop as signals
 from sns.train.progress import PROGRESS
 from sns.train.run import run
-from sns.train.stop import BOX_END, Interrupted
+from sns.train.stop import BUDGET_END, Interrupted
 
 Make = Callable[..., Config]
 FAST = ("measure.hessian=false", "measure.spectra=false", "train.epochs=1")
@@ -40,8 +40,8 @@ FAST = ("measure.hessian=false", "measure.spectra=false", "train.epochs=1")
 @pytest.fixture(autouse=True)
 def no_budget(monkeypatch: pytest.MonkeyPatch) -> None:
     """Whatever a test announces ends with it."""
-    monkeypatch.setenv(BOX_END, "0")
-    monkeypatch.delenv(BOX_END)
+    monkeypatch.setenv(BUDGET_END, "0")
+    monkeypatch.delenv(BUDGET_END)
 
 
 def expanded(*words: str) -> list[Config]:
@@ -65,7 +65,9 @@ def test_a_budget_is_no_part_of_the_run_id(tiny: Make) -> None:
 
 @pytest.mark.parametrize("text", ["soon", "0", "0s", "-5m", "5d", "1:30", "m", "5 m s", ""])
 def test_what_is_no_length_of_time_is_one_sentence(text: str) -> None:
-    with pytest.raises(ConfigError, match=r"^launch\.budget=.* is no length of time: write 540s, 9m or 1.5h") as caught:
+    with pytest.raises(
+        ConfigError, match=r"^launch\.budget=.* is not a length of time: write 540s, 9m or 1.5h"
+    ) as caught:
         LaunchConfig(budget=text)
     assert "\n" not in str(caught.value)
 
@@ -234,7 +236,7 @@ def test_a_run_reads_the_moment_to_stop_from_its_environment(
 ) -> None:
     clock[0] += 10
     budget.announce(LaunchConfig())
-    assert BOX_END not in os.environ
+    assert BUDGET_END not in os.environ
     budget.announce(LaunchConfig(budget="100s"))
     budget.announce(LaunchConfig(budget="500s"))  # within the first one
     deadline = signals.Deadline()
@@ -244,7 +246,7 @@ def test_a_run_reads_the_moment_to_stop_from_its_environment(
     assert not deadline.near()
     clock[0] = deadline.stop - 2.9
     assert deadline.near()
-    monkeypatch.setenv(BOX_END, str(clock[0]))
+    monkeypatch.setenv(BUDGET_END, str(clock[0]))
     with pytest.raises(Interrupted, match="time limit"):
         run(tiny(*FAST))
 
@@ -269,7 +271,7 @@ def test_the_last_measurements_stop_at_once_and_resume_piece_by_piece(
 ) -> None:
     """By a signal and by the clock, in the middle of a piece; no piece is finished twice, and the
     record is the same."""
-    calm, boxed = tiny("experiment.name=calm"), tiny("experiment.name=boxed")
+    calm, limited = tiny("experiment.name=calm"), tiny("experiment.name=limited")
     run(calm)
     made: list[str] = []
     original = classification.hessian_split
@@ -286,20 +288,20 @@ def test_the_last_measurements_stop_at_once_and_resume_piece_by_piece(
 
     monkeypatch.setattr(classification, "hessian_split", slow)
     for cause in ("SIGTERM", "time limit"):
-        with pytest.raises(Interrupted, match=rf"last measurements \({cause}\)"):
-            run(boxed)
-        assert not store.is_finished(boxed.directory)
-        assert (boxed.directory / finish_module.MEASURED_FILE).is_file()
-    run(boxed)
+        with pytest.raises(Interrupted, match=rf"final measurements \({cause}\)"):
+            run(limited)
+        assert not store.is_finished(limited.directory)
+        assert (limited.directory / finish_module.MEASURED_FILE).is_file()
+    run(limited)
     assert made == ["hessian"] * 4  # train; test, stopped; test, stopped; test
-    assert differences(calm, boxed) == ["result.experiment"]
-    assert not (boxed.directory / finish_module.MEASURED_FILE).exists()
+    assert differences(calm, limited) == ["result.experiment"]
+    assert not (limited.directory / finish_module.MEASURED_FILE).exists()
 
 
 def test_the_clock_interrupts_the_last_measurements(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv(BOX_END, str(time.monotonic() + 0.05))
+    monkeypatch.setenv(BUDGET_END, str(time.monotonic() + 0.05))
     before = signal.getsignal(signal.SIGALRM)
-    with signals.StopSignal() as stop, pytest.raises(Interrupted, match="time limit"), stop.at_once():
+    with signals.StopSignal() as stop, pytest.raises(Interrupted, match="time limit"), stop.interrupting():
         time.sleep(5)
     assert signal.getsignal(signal.SIGALRM) == before
     assert signal.getitimer(signal.ITIMER_REAL) == (0.0, 0.0)
@@ -374,7 +376,7 @@ LAUNCHERS = {"basic": [], "local": ["hydra/launcher=local", "launch.processes=2"
 def test_budgets_and_a_kill_end_as_a_calm_sweep(tmp_path: Path, launcher: str) -> None:
     """Budgets of a few seconds, one of them killed with all its processes, until all runs are done:
     equal to the bit."""
-    boxed, calm = (expanded(*SWEEP, f"results={tmp_path / name}") for name in ("boxed", "calm"))
+    limited, calm = (expanded(*SWEEP, f"results={tmp_path / name}") for name in ("limited", "calm"))
     for config in calm:
         attempt(config, "", in_sweep=True)
     codes: list[int] = []
@@ -382,9 +384,9 @@ def test_budgets_and_a_kill_end_as_a_calm_sweep(tmp_path: Path, launcher: str) -
     train(tmp_path / "nothing", "launch.budget=0.1s", *LAUNCHERS[launcher]).communicate()
     seconds = math.ceil(1 + 3 * (time.monotonic() - began))  # whatever this machine takes to start
     for trial in range(40):
-        process = train(tmp_path / "boxed", f"launch.budget={seconds}s", *LAUNCHERS[launcher])
+        process = train(tmp_path / "limited", f"launch.budget={seconds}s", *LAUNCHERS[launcher])
         if trial == 0:
-            while process.poll() is None and not list((tmp_path / "boxed").rglob("checkpoint.pt")):
+            while process.poll() is None and not list((tmp_path / "limited").rglob("checkpoint.pt")):
                 time.sleep(0.05)
             killed = [process.pid, *children_of(process.pid)]
             for pid in killed:
@@ -400,9 +402,9 @@ def test_budgets_and_a_kill_end_as_a_calm_sweep(tmp_path: Path, launcher: str) -
         assert "left for the next budget" in out
     assert codes[-1] == 0
     assert set(codes[:-1]) <= {75}  # none where the first whole budget sufficed
-    for a, b in zip(calm, boxed, strict=True):
+    for a, b in zip(calm, limited, strict=True):
         assert differences(a, b) == []
-    assert max(attempts.load(config.directory).begun for config in boxed) > 1
+    assert max(attempts.load(config.directory).begun for config in limited) > 1
 
 
 def children_of(pid: int) -> list[int]:

@@ -99,7 +99,7 @@ def test_the_heartbeat_is_written_while_a_run_trains(tmp_path: Path, monkeypatch
         assert json.loads((tmp_path / PROGRESS).read_text())["step"] == 7
         reporter.step(8)  # at once after: not written
         assert json.loads((tmp_path / PROGRESS).read_text())["step"] == 7
-        reporter._beaten -= 60
+        reporter._written_at -= 60
         reporter.evaluation(row | {"step": 50.0, "epoch": 2.0, "test_accuracy": 0.5}, 1.0, 33.0)
         written = json.loads((tmp_path / PROGRESS).read_text())
         assert (written["step"], written["total"], written["epoch"], written["seconds_left"]) == (50, 100, 2.0, 33.0)

@@ -32,7 +32,7 @@ def batch(n: int = 12) -> tuple[Tensor, Tensor]:
 
 
 def risk(model: nn.Module, y: Tensor) -> Risk:
-    """The summed cross entropy of a classifier with labels y, as the task gives it; in float64."""
+    """The risk of a classifier with labels y, as the task defines it; in float64."""
 
     def of(x: Tensor, share: float) -> Sums:
         logits = model(x)
@@ -65,9 +65,9 @@ def test_vanilla_is_the_mean_cross_entropy() -> None:
     reference = copy.deepcopy(model)
     x, y = batch()
     F.cross_entropy(reference(x), y).backward()
-    found, penalty = full_step(METHODS["vanilla"].Config(), model)
+    actual, penalty = full_step(METHODS["vanilla"].Config(), model)
     assert penalty is None
-    assert_close(found, gradients(reference))
+    assert_close(actual, gradients(reference))
 
 
 def test_backward_reports_sums() -> None:
@@ -80,8 +80,7 @@ def test_backward_reports_sums() -> None:
 
 
 def test_decay_equals_sgds_own_weight_decay() -> None:
-    """Three Nesterov steps, so that the order (decay joins the gradient before momentum)
-    matters."""
+    """Three Nesterov steps, in which it matters that decay is added before momentum."""
     ours, theirs = network(), network()
     x, y = batch()
     decay = make(DecayOptions(factor=0.1), ours)
@@ -100,9 +99,9 @@ def test_decay_equals_sgds_own_weight_decay() -> None:
 def test_decay_of_weights_leaves_biases_and_batch_norm_alone() -> None:
     model = network()
     plain, _ = full_step(METHODS["vanilla"].Config(), copy.deepcopy(model))
-    found, penalty = full_step(DecayOptions(factor=0.1, scope="weights"), model)
+    actual, penalty = full_step(DecayOptions(factor=0.1, scope="weights"), model)
     weights = {id(w) for w in weight_parameters(model)}
-    for p, got, base in zip(model.parameters(), found, plain, strict=True):
+    for p, got, base in zip(model.parameters(), actual, plain, strict=True):
         assert_close(got, base + (0.1 * p.detach() if id(p) in weights else 0.0))
     expected = 0.05 * sum(w.square().sum() for w in weight_parameters(model))
     assert penalty is not None
@@ -124,7 +123,7 @@ def test_scale_multiplies_lambda_and_with_it_the_stated_dose(options: Any) -> No
 def test_adversarial_equals_the_textbook_in_three_passes(alpha: float, step: str) -> None:
     ours, theirs = network(), network()
     x, y = batch()
-    found, _ = full_step(AdversarialOptions(alpha=alpha, epsilon=0.7, step=step), ours)
+    actual, _ = full_step(AdversarialOptions(alpha=alpha, epsilon=0.7, step=step), ours)
 
     probe = x.clone().requires_grad_(True)
     buffers = copy.deepcopy(theirs.state_dict())
@@ -135,7 +134,7 @@ def test_adversarial_equals_the_textbook_in_three_passes(alpha: float, step: str
     moved = copy.deepcopy(theirs.state_dict())
     ((1 - alpha) * F.cross_entropy(theirs(x + eta), y)).backward()
     expected = [p.grad if p.grad is not None else torch.zeros_like(p) for p in theirs.parameters()]
-    assert_close(found, expected)
+    assert_close(actual, expected)
     for name, value in moved.items():  # running statistics: the clean pass only
         assert_close(ours.state_dict()[name], value)
 
@@ -152,8 +151,7 @@ def test_perturbation_has_length_epsilon_along_the_gradient() -> None:
 
 @pytest.mark.parametrize("scale", [1e-30, 1e-13, 1e20])
 def test_perturbation_does_not_depend_on_the_gradients_scale(scale: float) -> None:
-    """In fp32: the clean gradient carries alpha / B, and that of a confident image is smaller
-    still."""
+    """In fp32: the clean gradient has the factor alpha / B, and a confident image a tiny one."""
     g = torch.randn(3, 2, 4, 4)
     torch.testing.assert_close(perturbation(g * scale, 1.0), perturbation(g, 1.0), rtol=1e-5, atol=1e-6)
 
@@ -169,20 +167,19 @@ def test_perturbation_raises_the_loss() -> None:
 
 
 def test_spectral_adds_lambda_sigma_u_v_to_every_weight_and_nothing_else() -> None:
-    """After many iterations the added term is the gradient of lambda / 2 sigma^2, by autograd
-    through the SVD."""
+    """After many iterations it adds the gradient of lambda / 2 sigma^2, by autograd of the SVD."""
     model = network()
     plain, _ = full_step(METHODS["vanilla"].Config(), copy.deepcopy(model))
     options = SpectralOptions(factor=0.3, n_iterations=4000)
     with torch.no_grad():
         start = copy.deepcopy(model)
-    found, penalty = full_step(options, model)
+    actual, penalty = full_step(options, model)
     objective = 0.15 * sum(
         torch.linalg.matrix_norm(w.reshape(w.shape[0], -1), 2).square() for w in weight_parameters(start)
     )
     objective.backward()
     expected = [0 if p.grad is None else p.grad for p in start.parameters()]
-    for got, base, extra in zip(found, plain, expected, strict=True):
+    for got, base, extra in zip(actual, plain, expected, strict=True):
         assert_close(got, base + extra, rtol=1e-6, atol=1e-9)
     assert_close(penalty, objective.detach(), rtol=1e-9, atol=0)
 
@@ -241,16 +238,15 @@ def test_spectral_in_padded_stacks_equals_one_by_one() -> None:
 @pytest.mark.parametrize("name", ["vanilla", "decay", "adversarial", "spectral"])
 @pytest.mark.parametrize("parts", [2, 4])
 def test_several_passes_give_the_gradient_of_one(name: str, parts: int) -> None:
-    """Ghost groups of 3 images in a batch of 12: statistics, penalty and data term must not notice
-    the passes."""
+    """Passes change neither statistics nor penalty nor data term, for ghost groups of 3 of 12."""
 
     def run(pieces: int) -> tuple[list[Tensor], Tensor | None, dict[str, Tensor]]:
         model = network()
         for module in model.modules():
             if isinstance(module, GhostBatchNorm2d):
                 module.ghost = 3
-        found, penalty = full_step(METHODS[name].Config(name=name), model, pieces)
-        return found, penalty, model.state_dict()
+        actual, penalty = full_step(METHODS[name].Config(name=name), model, pieces)
+        return actual, penalty, model.state_dict()
 
     whole, pieces = run(1), run(parts)
     assert_close(pieces[0], whole[0])

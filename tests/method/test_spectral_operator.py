@@ -68,7 +68,7 @@ def batch(n: int = 4) -> tuple[Tensor, Tensor]:
 
 
 def risk(model: nn.Module, y: Tensor) -> Risk:
-    """The summed cross entropy of a classifier with labels y, as the task gives it; in float64."""
+    """The risk of a classifier with labels y, as the task defines it; in float64."""
 
     def of(x: Tensor, share: float) -> Sums:
         logits = model(x)
@@ -88,7 +88,7 @@ def backward(built: Method, x: Tensor, y: Tensor) -> None:
 
 
 def added(options: Any, model: nn.Module, x: Tensor, y: Tensor) -> tuple[list[Tensor], Tensor]:
-    """What the penalty adds to every gradient, and its value."""
+    """The penalty's gradients and its value."""
     built = make(options, model)
     backward(built, x, y)
     before = [p.grad.clone() for p in model.parameters() if p.grad is not None]
@@ -126,15 +126,14 @@ def test_sizes_are_those_that_the_layers_meet_and_asking_changes_nothing() -> No
 
 
 def test_it_adds_the_gradient_of_the_exact_norms() -> None:
-    """After many iterations, for every layer: lambda / 2 * |A|^2 by autograd through the dense
-    matrix."""
+    """After many iterations every layer has the gradient of lambda / 2 * |A|^2 by autograd."""
     model = network()
     exact = copy.deepcopy(model)
-    found, penalty = added(SpectralOperatorOptions(factor=LAMBDA, n_iterations=1500), model, *batch())
+    actual, penalty = added(SpectralOperatorOptions(factor=LAMBDA, n_iterations=1500), model, *batch())
     norms = {name: dense_norm(layer, SIZES.get(name, (1, 1))) for name, layer in exact.named_children()}
     objective = LAMBDA / 2 * torch.stack([norm.square() for norm in norms.values()]).sum()
     objective.backward()
-    for extra, p in zip(found, exact.parameters(), strict=True):
+    for extra, p in zip(actual, exact.parameters(), strict=True):
         assert_close(extra, torch.zeros_like(p) if p.grad is None else p.grad, rtol=1e-6, atol=1e-8)
     assert_close(penalty, objective.detach(), rtol=1e-9, atol=0)
     first, reshaped = norms["first"].item(), torch.linalg.matrix_norm(exact.first.weight.flatten(1), 2).item()
@@ -143,8 +142,7 @@ def test_it_adds_the_gradient_of_the_exact_norms() -> None:
 
 
 def test_it_is_spectral_where_layers_are_matrices() -> None:
-    """1x1 convolutions and linear layers, at one iteration a step: step by step the same from the
-    same v."""
+    """For 1x1 convolutions and linear layers every step is equal, from the same v."""
     torch.manual_seed(1)
     model = nn.Sequential(
         nn.Conv2d(2, 6, 1), nn.ReLU(), nn.Conv2d(6, 4, 1), nn.AvgPool2d(9), nn.Flatten(), nn.Linear(4, 3)
@@ -213,7 +211,7 @@ def test_its_state_is_restored_before_and_after_the_first_step() -> None:
     assert_close(first.regularize(), fresh.regularize(), rtol=0, atol=0)
     other = make(SpectralOperatorOptions(), model, seed=99)
     other.load_state_dict(first.state_dict())
-    backward(other, x, y)  # draws nothing anew
+    backward(other, x, y)  # draws no new v
     assert_close(first.regularize(), other.regularize(), rtol=0, atol=0)
     states = first.state_dict(), other.state_dict()
     assert [v.shape for v in states[0].values()] == [
@@ -266,10 +264,10 @@ def test_a_stopped_run_equals_an_uninterrupted_one(tiny: Make, tmp_path: Any, st
     assert (a["penalty"] > 0).all()
 
 
-def test_what_it_cannot_do_is_told() -> None:
+def test_what_is_unsupported_is_reported() -> None:
     options = SpectralOperatorOptions()
     for bad in (nn.Conv2d(2, 3, 3, padding="same"), nn.Conv2d(2, 3, 3, padding=1, padding_mode="circular")):
-        with pytest.raises(ConfigError, match="knows zero padding by whole numbers only, 0 has another"):
+        with pytest.raises(ConfigError, match="supports zero padding by whole numbers only, not that of 0"):
             methods.build(options, nn.Sequential(bad), torch.Generator())
     model = network()
     model.spare = nn.Conv2d(1, 1, 1).double()

@@ -10,7 +10,7 @@ GPU = pytest.param("cuda", marks=pytest.mark.gpu)
 
 
 def test_update_is_nesterovs() -> None:
-    """Against the recurrence written out: b <- m b + g, w <- w - lr (g + m b)."""
+    """Against the written-out recurrence b <- m b + g, w <- w - lr (g + m b)."""
     w = nn.Parameter(torch.tensor([1.0, -2.0]))
     optimizer = NesterovSGD([w], NesterovOptions(lr=0.1, momentum=0.9))
     optimizer.set_rate(0.1)
@@ -27,7 +27,7 @@ def test_update_is_nesterovs() -> None:
 @pytest.mark.parametrize("device", ["cpu", GPU])
 @pytest.mark.parametrize(("momentum", "nesterov"), [(0.9, True), (0.9, False), (0.0, False)])
 def test_equals_torch(momentum: float, nesterov: bool, device: str) -> None:
-    """To the bit on the CPU, over a change of the learning rate."""
+    """Bit by bit on the CPU, with a change of the learning rate."""
     generator = torch.Generator().manual_seed(0)
     mine = [nn.Parameter(torch.randn(shape, generator=generator).to(device)) for shape in [(3, 4), (5,), (2, 3, 3, 3)]]
     theirs = [nn.Parameter(p.detach().clone()) for p in mine]

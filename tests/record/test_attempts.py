@@ -48,7 +48,7 @@ def test_a_run_that_always_fails_ends_as_a_failed_record(tiny: Make, monkeypatch
     assert attempt(tiny(*FAST, "launch.retries=2"), "", in_sweep=True).status == "ok"  # unless more retries are given
 
 
-def test_a_person_who_asks_for_the_run_is_obeyed(tiny: Make, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_run_that_the_user_starts_alone_is_always_tried(tiny: Make, monkeypatch: pytest.MonkeyPatch) -> None:
     config = tiny(*FAST, "launch.retries=0")
     monkeypatch.setattr(module, "run", broken)
     with pytest.raises(Fault):
@@ -118,7 +118,7 @@ def test_a_run_that_another_process_trains_is_not_touched(tiny: Make) -> None:
 
 
 def test_a_run_that_started_elsewhere_a_moment_ago_is_not_dead(tmp_path: Path) -> None:
-    """A shared file system may show its lock late."""
+    """A shared file system may show the lock late."""
     attempts.save(tmp_path, Attempts("running", begun=1, host="another", pid=1, started=time.time() - 30))
     assert attempts.settle(tmp_path).state == "running"
     attempts.save(tmp_path, Attempts("running", begun=1, host="another", pid=1, started=time.time() - 300))

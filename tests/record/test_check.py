@@ -1,4 +1,4 @@
-"""Every field of result.json is read as what it is declared to be, or refused by name."""
+"""Every field of result.json has its declared type, or is refused by name."""
 
 import json
 from dataclasses import fields
@@ -76,14 +76,14 @@ def directory(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def refused_by_name(directory: Path, name: str, value: Any) -> None:
-    kept = (directory / store.RESULT).read_text()
+    original = (directory / store.RESULT).read_text()
     try:
         damage(directory, name, value)
         with pytest.raises(RecordError, match=rf"result\.json .*\b{name}\b") as caught:
             store.read(directory)
         assert "\n" not in str(caught.value)
     finally:
-        (directory / store.RESULT).write_text(kept)
+        (directory / store.RESULT).write_text(original)
 
 
 @pytest.mark.parametrize(("name", "value"), CASES, ids=str)
@@ -111,21 +111,21 @@ def test_null_is_read_where_it_may_stand(tmp_path: Path, name: str) -> None:
 
 @pytest.mark.parametrize("content", [b"a: [1", b"- 1\n", b"", b"\xff\xfe\x00"])
 def test_a_damaged_configuration_is_named_and_the_analysis_survives_it(tmp_path: Path, content: bytes) -> None:
-    folder = tmp_path / "results" / "runs" / "grid"
+    folder = tmp_path / "results" / "runs" / "toy"
     written = write_run(folder)
     (written / store.CONFIG).write_bytes(content)
     record = store.read(written)  # needs no configuration
     with pytest.raises(RecordError, match=r"config\.yaml is damaged"):
         _ = record.config
-    _, grid = load_experiment(tmp_path / "results", None)
-    assert len(table1.compute(grid)) > 0
-    assert report.write(grid, "grid", tmp_path / "report.html") > 0
+    _, results = load_experiment(tmp_path / "results", None)
+    assert len(table1.compute(results)) > 0
+    assert report.write(results, "toy", tmp_path / "report.html") > 0
 
 
 def test_a_damaged_record_is_left_out_by_name(tmp_path: Path) -> None:
-    folder = tmp_path / "results" / "runs" / "grid"
+    folder = tmp_path / "results" / "runs" / "toy"
     write_run(folder)
     damage(write_run(folder, seed=1), "timings", "x")
-    _, grid = load_experiment(tmp_path / "results", None)
-    assert any("timings" in warning for warning in grid.warnings)
-    assert report.write(grid, "grid", tmp_path / "report.html") > 0
+    _, results = load_experiment(tmp_path / "results", None)
+    assert any("timings" in warning for warning in results.warnings)
+    assert report.write(results, "toy", tmp_path / "report.html") > 0

@@ -1,4 +1,4 @@
-"""The gap at alpha on histories made by hand."""
+"""The gap at alpha on histories written by hand."""
 
 import math
 

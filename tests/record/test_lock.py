@@ -1,4 +1,4 @@
-"""The claim on a run directory, with real processes wherever processes matter."""
+"""The lock of a run directory, with real processes."""
 
 import dataclasses
 import errno
@@ -53,8 +53,7 @@ for line in sys.stdin:  # one round: a folder and the moment to start
 
 @pytest.fixture
 def worker() -> Iterator[Callable[..., subprocess.Popen[str]]]:
-    """`worker("rounds" | "hold", "noflock")`: a process that claims the folders named on its
-    standard input."""
+    """`worker("rounds" | "hold", "noflock")`: a process that locks folders named on its stdin."""
     started: list[subprocess.Popen[str]] = []
 
     def start(what: str = "hold", without: str = "-") -> subprocess.Popen[str]:
@@ -91,7 +90,7 @@ Worker = Callable[..., subprocess.Popen[str]]
 
 @pytest.mark.parametrize("without", ["-", "noflock", "noflock,nolink"])
 def test_of_processes_that_start_at_once_exactly_one_wins(worker: Worker, tmp_path: Path, without: str) -> None:
-    """Rounds over a fresh folder, and over one whose owner is dead."""
+    """In rounds with a new folder, and with one whose owner is dead."""
     processes = [worker("rounds", without) for _ in range(3)]
     dead = dataclasses.replace(myself(False), began="1")
     for k in range(40):
@@ -137,12 +136,12 @@ def claim_of_another_machine(folder: Path, age: float, **changes: object) -> Pat
     owner = dataclasses.replace(myself(True), host="node7", kernel="another boot", job="4242")
     file = folder / ".claim.3"
     file.write_text(json.dumps(dataclasses.asdict(owner) | changes))
-    beat = time.time() - age
-    os.utime(file, (beat, beat))
+    touched = time.time() - age
+    os.utime(file, (touched, touched))
     return file
 
 
-def test_on_another_machine_the_heartbeat_decides(tmp_path: Path) -> None:
+def test_on_another_machine_the_age_of_the_claim_decides(tmp_path: Path) -> None:
     claim_of_another_machine(tmp_path, STALE - 60)
     assert held(tmp_path)
     with pytest.raises(UserError, match=r"on node7 \(job 4242\): wait for it or stop it"), RunLock(tmp_path):
@@ -179,10 +178,10 @@ def test_an_unreadable_claim_holds_only_while_it_may_be_being_written(tmp_path: 
         pass
 
 
-def test_the_owner_beats_and_notices_being_taken_for_dead(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_owner_touches_its_claim_and_notices_a_takeover(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     with RunLock(tmp_path) as mine:
         os.utime(mine.claim, (1, 1))
-        mine.beat()
+        mine.touch()
         assert time.time() - mine.claim.stat().st_mtime < 60
         mine.check()
         claim_of_another_machine(tmp_path, 0)
@@ -192,8 +191,8 @@ def test_the_owner_beats_and_notices_being_taken_for_dead(tmp_path: Path, monkey
     assert held(tmp_path), "the other one's claim stays"
 
 
-def test_the_beat_repeats_by_itself(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(lock, "BEAT", 0.01)
+def test_the_claim_is_touched_repeatedly(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(lock, "TOUCH_INTERVAL", 0.01)
     with RunLock(tmp_path) as mine:
         os.utime(mine.claim, (1, 1))
         limit = time.monotonic() + 30
@@ -202,7 +201,7 @@ def test_the_beat_repeats_by_itself(tmp_path: Path, monkeypatch: pytest.MonkeyPa
         assert mine.claim.stat().st_mtime > 2
 
 
-def test_the_end_of_a_fork_releases_nothing(tmp_path: Path) -> None:
+def test_a_forked_process_releases_nothing(tmp_path: Path) -> None:
     with RunLock(tmp_path) as mine:
         child = os.fork()
         if child == 0:

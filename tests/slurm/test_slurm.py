@@ -57,9 +57,9 @@ def slurm(*command: str) -> str:
     return subprocess.run(command, capture_output=True, text=True, check=True).stdout.strip()
 
 
-def until(what: str, found: Callable[[], bool]) -> None:
+def until(what: str, happened: Callable[[], bool]) -> None:
     end = time.monotonic() + PATIENCE
-    while not found():
+    while not happened():
         assert time.monotonic() < end, f"{what}: not within {PATIENCE} s"
         time.sleep(0.5)
 

@@ -1,5 +1,7 @@
-"""A task that the package does not have: least squares on made vectors. It imports what a user's file
-would import, and registers itself."""
+"""A task that the package does not have: least squares on random vectors.
+
+It imports what a user's file would import, and registers itself.
+"""
 
 from collections.abc import Sequence
 from dataclasses import dataclass

@@ -1,5 +1,8 @@
-"""A task of one's own needs one file: it trains, resumes to the bit after a kill, is recorded, shown by
-status and summarised in a table, and every method and optimizer works on it."""
+"""A user's own task needs one file.
+
+It trains, resumes bit by bit after a kill, is recorded, shown by status and summarised in a table.
+Every method and optimizer works on it.
+"""
 
 import io
 import subprocess
@@ -149,7 +152,7 @@ def test_its_run_ids_are_its_own(tmp_path: Path) -> None:
     assert len({toy(tmp_path, **sections).run_id for sections in variants}) == len(variants)
 
 
-def test_the_name_of_a_task_is_taken_once() -> None:
+def test_a_task_name_is_registered_once() -> None:
     assert TASKS["regression"] is regression.Regression
     with pytest.raises(ValueError, match="already registered"):
         regression.register("regression")(TASKS["classification"])

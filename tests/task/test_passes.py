@@ -1,4 +1,4 @@
-"""The bytes a pass needs, and the size of the passes that follows."""
+"""The bytes that a pass needs, and the pass sizes that follow."""
 
 from collections.abc import Callable
 
@@ -19,8 +19,7 @@ CPU = torch.device("cpu")
 
 
 def test_counted_bytes_of_a_known_chain() -> None:
-    """Linear 6 -> 8 without bias, ReLU, Linear 8 -> 3: saved are the input, the ReLU's output and
-    the log-softmax."""
+    """Linear, ReLU, Linear: the input, the ReLU's output and the log-softmax are saved."""
     model = nn.Sequential(nn.Flatten(), nn.Linear(6, 8, bias=False), nn.ReLU(), nn.Linear(8, 3, bias=False))
     floats = 6 + 8 + 3
     assert passes.saved_bytes(model, 6, 1, 3) == floats * 4 + 8  # and the label
@@ -58,18 +57,17 @@ def test_count_is_near_what_a_real_pass_allocates() -> None:
 
 
 @pytest.mark.parametrize(
-    ("free", "size", "told"),
+    ("free", "size", "warned"),
     [(None, 1024, False), (1100.0, 1024, False), (700.0, 512, True), (340.0, 256, True), (10.0, 128, True)],
 )
 def test_largest_multiple_of_the_ghost_size_that_fits(
-    monkeypatch: pytest.MonkeyPatch, free: float | None, size: int, told: bool
+    monkeypatch: pytest.MonkeyPatch, free: float | None, size: int, warned: bool
 ) -> None:
-    """1,024 images of 0.8 bytes: what a device with `free` bytes can take, of which four fifths are
-    used."""
+    """1,024 images of 0.8 bytes on a device with `free` bytes, of which four fifths are used."""
     monkeypatch.setattr(passes, "available_device_bytes", lambda device: free)
     chosen, reason = passes.choose(BatchConfig("large", 1024, ghost=128), 0.8, CPU)
     assert chosen == size
-    assert (reason is not None) == told
+    assert (reason is not None) == warned
     if reason is not None:
         assert f"{1024 // size} passes of {size} images" in reason
 
@@ -105,11 +103,10 @@ def test_measuring_passes_are_halved_until_they_fit(monkeypatch: pytest.MonkeyPa
     assert passes.choose_measuring(None, 1e12, CPU) == (1, None)
 
 
-def test_a_short_device_is_told_recorded_and_trained_on(
+def test_too_little_device_memory_is_reported_and_recorded(
     tiny: Callable[..., Config], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """Too little memory for the whole batch: two passes, the reason printed, the size in the
-    record."""
+    """The batch is split into two passes, with a printed reason and the size in the record."""
     options = ("batch=large", "batch.size=32", "batch.ghost=8", "train.progress=lines", "train.epochs=1")
     session = start(tiny(*options))
     shape = session.task.dataset.channels, session.task.dataset.image_size, session.task.dataset.classes

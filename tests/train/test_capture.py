@@ -1,7 +1,6 @@
-"""Each call of a Replay is one execution: warm-up, capture and replay, on a stand-in for CUDA that
-has no device.
+"""Each call of a Replay executes once, in warm-up, capture and replay; on a stand-in for CUDA.
 
-The real thing is compared with eager steps in test_modes.py, on a GPU.
+test_modes.py compares real captured steps with eager ones, on a GPU.
 """
 
 from collections.abc import Iterator
@@ -14,8 +13,7 @@ from sns.train.capture import WARM_UP, Replay
 
 
 class Stand:
-    """What `torch.cuda` does with work: executes it at once, or while capturing notes it and
-    executes it on replay."""
+    """As `torch.cuda` does: executes work directly, or records it in a capture and replays it."""
 
     def __init__(self) -> None:
         self.capturing = False

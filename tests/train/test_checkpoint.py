@@ -23,8 +23,8 @@ def state(step: int) -> dict[str, Any]:
 def step_of(directory: Path) -> int | None:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        found = load(directory)
-    return None if found is None else found["step"]
+        loaded = load(directory)
+    return None if loaded is None else loaded["step"]
 
 
 @pytest.fixture
@@ -35,11 +35,11 @@ def two(tmp_path: Path) -> Path:
     return tmp_path
 
 
-def test_the_newest_is_loaded_and_the_one_before_is_kept(two: Path) -> None:
-    found = load(two)
-    assert found is not None
-    assert found["step"] == 2
-    assert torch.equal(found["weight"], torch.full((50,), 2.0))
+def test_the_newest_is_loaded_and_the_previous_one_stays(two: Path) -> None:
+    loaded = load(two)
+    assert loaded is not None
+    assert loaded["step"] == 2
+    assert torch.equal(loaded["weight"], torch.full((50,), 2.0))
     assert checkpoint.read(two / PREVIOUS)["step"] == 1
     save(two, state(3))
     assert (step_of(two), checkpoint.read(two / PREVIOUS)["step"]) == (3, 2)
@@ -47,8 +47,7 @@ def test_the_newest_is_loaded_and_the_one_before_is_kept(two: Path) -> None:
 
 
 def test_a_flipped_byte_anywhere_is_noticed(two: Path) -> None:
-    """Every byte of the file, one at a time: never an altered state, always the checkpoint
-    before."""
+    """For a flip of any byte the previous checkpoint is loaded, never an altered state."""
     whole = (two / FILE).read_bytes()
     for place in range(0, len(whole), 7):
         (two / FILE).write_bytes(whole[:place] + bytes([whole[place] ^ 0x10]) + whole[place + 1 :])
@@ -56,20 +55,20 @@ def test_a_flipped_byte_anywhere_is_noticed(two: Path) -> None:
             checkpoint.read(two / FILE)
     for place in (0, len(whole) // 2, len(whole) - 1):
         (two / FILE).write_bytes(whole[:place] + bytes([whole[place] ^ 1]) + whole[place + 1 :])
-        with pytest.warns(UserWarning, match="damaged .* goes on from the checkpoint before it"):
-            found = load(two)
-        assert found is not None
-        assert found["step"] == 1
+        with pytest.warns(UserWarning, match="damaged .* resumes from the checkpoint before it"):
+            loaded = load(two)
+        assert loaded is not None
+        assert loaded["step"] == 1
         assert (two / f"{FILE}.damaged").exists()
 
 
 @pytest.mark.parametrize("length", [0, 1, 20, -1, -40, -300])
 def test_a_torn_file_falls_back(two: Path, length: int) -> None:
     (two / FILE).write_bytes((two / FILE).read_bytes()[:length])
-    with pytest.warns(UserWarning, match="goes on from the checkpoint before it"):
-        found = load(two)
-    assert found is not None
-    assert found["step"] == 1
+    with pytest.warns(UserWarning, match="resumes from the checkpoint before it"):
+        loaded = load(two)
+    assert loaded is not None
+    assert loaded["step"] == 1
     save(two, state(2))
     assert step_of(two) == 2
 
@@ -77,9 +76,9 @@ def test_a_torn_file_falls_back(two: Path, length: int) -> None:
 def test_two_bad_files_are_a_fresh_start(two: Path) -> None:
     (two / FILE).write_bytes(b"")
     (two / PREVIOUS).write_bytes((two / PREVIOUS).read_bytes()[:-3])
-    with pytest.warns(UserWarning, match=r"before it|starts over") as told:
+    with pytest.warns(UserWarning, match=r"before it|starts over") as caught:
         assert load(two) is None
-    assert ["before it" in str(told[0].message), "starts over" in str(told[1].message)] == [True, True]
+    assert ["before it" in str(caught[0].message), "starts over" in str(caught[1].message)] == [True, True]
     assert not exists(two)
     assert {path.name for path in two.iterdir()} == {f"{FILE}.damaged", f"{PREVIOUS}.damaged"}
 
@@ -117,15 +116,14 @@ def test_a_file_that_runs_code_is_refused_though_its_seal_is_right(tmp_path: Pat
 
 
 class Stop(BaseException):
-    """The process ends here, as at a SIGKILL."""
+    """Stands for the end of the process, as by SIGKILL."""
 
 
 @pytest.mark.parametrize("links", [True, False], ids=["links", "no-links"])
 def test_ended_at_any_file_operation_a_whole_checkpoint_is_there(
     two: Path, monkeypatch: pytest.MonkeyPatch, links: bool
 ) -> None:
-    """Save is cut off before its k-th operation on files, for every k: what loads is step 2, or
-    step 3 whole."""
+    """Save ends before its k-th file operation, for every k; an intact step 2 or 3 is loaded."""
     if not links:
         monkeypatch.setattr(os, "link", refuse)
     seen: list[int | None] = []
@@ -164,7 +162,7 @@ def refuse(*_: Any, **__: Any) -> None:
     raise OSError(errno.EPERM, "no hard links here")
 
 
-def test_no_file_system_link_keeps_the_one_before_too(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_without_hard_links_the_previous_one_stays_too(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(os, "link", refuse)
     save(tmp_path, state(1))
     save(tmp_path, state(2))
@@ -204,6 +202,6 @@ def test_what_a_killed_writer_left_is_cleared(tmp_path: Path) -> None:
 
     with pytest.raises(Stop):
         killed(tmp_path / "a.txt")
-    (tmp_path / "kept.txt").write_text("whole")
+    (tmp_path / "earlier.txt").write_text("whole")
     clear_leftovers(tmp_path)
-    assert {path.name for path in tmp_path.iterdir()} == {"kept.txt"}
+    assert {path.name for path in tmp_path.iterdir()} == {"earlier.txt"}

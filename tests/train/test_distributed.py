@@ -1,5 +1,4 @@
-"""One run over several processes is the run of one process: real processes, started by torchrun,
-over gloo."""
+"""A run over several processes equals the run of one: real processes, by torchrun, over gloo."""
 
 import dataclasses
 import itertools
@@ -128,10 +127,10 @@ def test_a_signal_to_one_process_stops_both_at_one_step_and_the_run_resumes_to_t
     assert owner is not None
     os.kill(owner.pid, signal.SIGTERM)
     output, _ = process.communicate(timeout=120)
-    told = re.findall(r"stopped at update (\d+) of (\d+) \(SIGTERM\)", output)
-    assert len(told) == 2, output
-    assert len(set(told)) == 1
-    assert int(told[0][0]) < int(told[0][1]) == 281
+    stops = re.findall(r"stopped at update (\d+) of (\d+) \(SIGTERM\)", output)
+    assert len(stops) == 2, output
+    assert len(set(stops)) == 1
+    assert int(stops[0][0]) < int(stops[0][1]) == 281
     again = torchrun(2, *SHARED, *options, f"results={tmp_path / 'stopped'}")
     output, _ = again.communicate(timeout=300)
     assert again.returncode == 0, output
@@ -149,9 +148,9 @@ def test_one_option_starts_the_processes_and_passes_their_stop_on(tmp_path: Path
     while not (config.directory / store.HISTORY_CSV).exists() and process.poll() is None:
         time.sleep(0.01)
     process.send_signal(signal.SIGTERM)
-    _, told = process.communicate(timeout=120)
-    assert process.returncode == 75, told
-    assert len(set(re.findall(r"stopped at update (\d+) of", told))) == 1
+    _, output = process.communicate(timeout=120)
+    assert process.returncode == 75, output
+    assert len(set(re.findall(r"stopped at update (\d+) of", output))) == 1
     assert checkpoint.exists(config.directory)
     refused = subprocess.run(
         [*command, "batch.ghost=32", "train.epochs=2"], capture_output=True, text=True, check=False
@@ -189,7 +188,7 @@ def test_the_parts_are_all_there_is_once(n: int, world: int) -> None:
     assert all(left[1] == right[0] for left, right in itertools.pairwise(bounds))
 
 
-def test_alone_nobody_is_asked(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_one_process_communicates_with_none(monkeypatch: pytest.MonkeyPatch) -> None:
     import torch.distributed as dist
 
     def refuse(*_: object, **__: object) -> None:
@@ -199,5 +198,5 @@ def test_alone_nobody_is_asked(monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setattr(dist, name, refuse)
     alone = Ranks()
     make_value: Callable[[], int] = lambda: 3  # noqa: E731
-    assert (alone.most(2), alone.sums([1.5]), alone.from_first(make_value)) == (2, [1.5], 3)
+    assert (alone.maximum(2), alone.sums([1.5]), alone.from_first(make_value)) == (2, [1.5], 3)
     assert dataclasses.replace(alone, local=5) == alone

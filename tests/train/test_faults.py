@@ -1,4 +1,4 @@
-"""Faults of disk, folder, data and memory: told in one line, and no finished epoch lost."""
+"""Faults of disk, folder, data and memory: one line reports them, no finished epoch is lost."""
 
 import errno
 import json
@@ -40,7 +40,7 @@ def history(config: Config) -> pd.DataFrame:
 
 
 def same_as_quiet(tiny: Make, config: Config, *options: str) -> None:
-    """`config`'s run ended as one without faults does, to the bit."""
+    """Asserts that the run of `config` equals one without faults, bit by bit."""
     quiet = tiny(*SHORT, *options, "experiment.name=quiet")
     run(quiet)
     pd.testing.assert_frame_equal(history(config), history(quiet), check_exact=True)
@@ -51,7 +51,7 @@ def same_as_quiet(tiny: Make, config: Config, *options: str) -> None:
 
 
 class Disk:
-    """A disk that is full while `full`: nothing gets through fsync. Counts what was refused."""
+    """A disk that is full while `full`: fsync fails. Counts the failures in `refused`."""
 
     def __init__(self, patch: pytest.MonkeyPatch, code: int = errno.ENOSPC) -> None:
         self.full, self.refused = False, 0
@@ -67,7 +67,7 @@ class Disk:
 
 
 def at_step(step: int, what: Callable[[], None], patch: pytest.MonkeyPatch) -> None:
-    """Calls `what` once after update `step` of whatever run comes next."""
+    """Calls `what` once after update `step` of the next run."""
     original = saving.Saver.due
     done = []
 
@@ -84,17 +84,17 @@ def at_step(step: int, what: Callable[[], None], patch: pytest.MonkeyPatch) -> N
 def test_a_disk_that_is_full_for_a_while_costs_nothing(tiny: Make, monkeypatch: pytest.MonkeyPatch, code: int) -> None:
     disk = Disk(monkeypatch, code)
     at_step(5, lambda: setattr(disk, "full", True), monkeypatch)
-    original = saving.Saver.evaluated
+    original = saving.Saver.after_evaluation
 
-    def evaluated(self: saving.Saver) -> None:
+    def after_evaluation(self: saving.Saver) -> None:
         original(self)
         disk.full = False
 
-    monkeypatch.setattr(saving.Saver, "evaluated", evaluated)
+    monkeypatch.setattr(saving.Saver, "after_evaluation", after_evaluation)
     config = tiny(*SHORT)
     assert run(config).status == "ok"
     assert disk.refused > 0
-    assert f"history.csv cannot be written ({os.strerror(code)}); training goes on" in log_of(config)
+    assert f"history.csv cannot be written ({os.strerror(code)}); training continues" in log_of(config)
     same_as_quiet(tiny, config)
 
 
@@ -108,14 +108,14 @@ def test_checkpoints_that_fail_again_and_again_end_the_run_with_one_sentence(
         with pytest.raises(UserError, match=r"checkpoint\.pt cannot be written \(No space left") as caught:
             run(config)
     assert "\n" not in str(caught.value)
-    assert log_of(config).count("training goes on") >= 2
+    assert log_of(config).count("training continues") >= 2
     run(config)
     assert "resumed at update 4 of 12" in log_of(config)
     same_as_quiet(tiny, config)
 
 
 def test_a_real_file_limit_tears_no_file(tiny: Make) -> None:
-    """RLIMIT_FSIZE: the kernel itself cuts a write short, in the middle of a checkpoint."""
+    """With RLIMIT_FSIZE the kernel stops a write in the middle of a checkpoint."""
     config = tiny(*SHORT, "train.stop_after=6")
     with pytest.raises(Interrupted):
         run(config)
@@ -172,8 +172,7 @@ def test_a_data_folder_that_vanishes_while_training_changes_nothing(
 
 
 def out_of_memory(patch: pytest.MonkeyPatch, limit: int, step: int) -> list[int]:
-    """A device that holds `limit` images from update `step` on. Returns the sizes of the passes
-    that follow."""
+    """A device with memory for `limit` images from update `step` on. Returns the pass sizes."""
     import sns.method.base as base
 
     sizes: list[int] = []
@@ -199,7 +198,7 @@ LARGE = (
 )
 
 
-def test_out_of_memory_goes_on_from_the_last_checkpoint_in_smaller_passes(
+def test_out_of_memory_resumes_from_the_last_checkpoint_in_smaller_passes(
     tiny: Make, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     config = tiny(*SHORT, *LARGE, "train.checkpoint_minutes=0")
@@ -220,7 +219,7 @@ def test_out_of_memory_goes_on_from_the_last_checkpoint_in_smaller_passes(
 
 def test_out_of_memory_twice_ends_in_one_sentence(tiny: Make, monkeypatch: pytest.MonkeyPatch) -> None:
     sizes = out_of_memory(monkeypatch, limit=4, step=0)
-    with pytest.raises(UserError, match=r"passes of 16 images with batch\.ghost=8 are too large still"):
+    with pytest.raises(UserError, match=r"passes of 16 images with batch\.ghost=8 are still too large"):
         run(tiny(*SHORT, *LARGE))
     assert sizes == [32, 16]
 
@@ -285,12 +284,12 @@ def test_a_run_that_is_given_up_leaves_a_record_with_the_reason(tiny: Make) -> N
     assert result.final == dict(record.history.iloc[-1])
     assert result.command == "the command"
     assert checkpoint.exists(config.directory)
-    assert run(config) == result, "it is over"
+    assert run(config) == result, "it is finished"
     (config.directory / store.RESULT).unlink()
     assert run(tiny(*SHORT)).status == "ok"
 
 
-def test_giving_up_a_run_that_never_began_or_is_over_or_is_alive(tiny: Make) -> None:
+def test_write_failed_for_a_run_that_never_started_is_finished_or_is_alive(tiny: Make) -> None:
     never = tiny(*SHORT, "seed=3")
     assert write_failed(never, "no such device").steps == 0
     assert store.read(never.directory).result.final == {}
@@ -306,10 +305,10 @@ def test_giving_up_a_run_that_never_began_or_is_over_or_is_alive(tiny: Make) -> 
 
 def test_a_claim_that_was_lost_stops_the_run_before_it_writes(tiny: Make, monkeypatch: pytest.MonkeyPatch) -> None:
     config = tiny(*SHORT)
-    at_step(5, lambda: setattr(found[0], "lost", "taken over"), monkeypatch)
-    found: list[RunLock] = []
+    at_step(5, lambda: setattr(locks[0], "lost", "taken over"), monkeypatch)
+    locks: list[RunLock] = []
     original = RunLock.__enter__
-    monkeypatch.setattr(RunLock, "__enter__", lambda self: (found.append(self), original(self))[1])
+    monkeypatch.setattr(RunLock, "__enter__", lambda self: (locks.append(self), original(self))[1])
     with pytest.raises(UserError, match="taken over: this one ends here"):
         run(config)
     assert not checkpoint.exists(config.directory)
@@ -329,8 +328,7 @@ def test_a_claim_lost_while_measuring_stops_the_save(tiny: Make, tmp_path: Path)
 
 
 def test_an_epoch_ends_with_a_checkpoint_where_that_is_cheap(tiny: Make, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Before the evaluation and after it; always after the first epoch, when the price is not
-    known."""
+    """Before and after each evaluation; after the first epoch always, as the cost is unknown."""
     saves: list[tuple[int, int]] = []
     original = Session.save
 
@@ -339,10 +337,10 @@ def test_an_epoch_ends_with_a_checkpoint_where_that_is_cheap(tiny: Make, monkeyp
         original(self)
 
     monkeypatch.setattr(Session, "save", save)
-    monkeypatch.setattr(saving, "CHEAP", 1e9)
+    monkeypatch.setattr(saving, "CHEAP_SHARE", 1e9)
     run(tiny(*SHORT, "train.epochs=3"))
     assert saves == [(6, 0), (6, 1), (12, 1), (12, 2), (18, 2), (18, 3)]
     saves.clear()
-    monkeypatch.setattr(saving, "CHEAP", 0.0)
+    monkeypatch.setattr(saving, "CHEAP_SHARE", 0.0)
     run(tiny(*SHORT, "train.epochs=3", "seed=1"))
     assert saves == [(6, 0), (18, 2), (18, 3)]

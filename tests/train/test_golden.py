@@ -1,9 +1,8 @@
-"""Training losses of ten updates, kept in tests/golden: a change of the mathematics cannot pass
-unnoticed.
+"""Training losses of ten updates, stored in tests/golden, show any change of the mathematics.
 
-After a change that is meant to move them, run `python tests/train/test_golden.py` and commit the
-file alone, naming the cause. The tolerance covers what another CPU's kernels may round differently
-in ten updates; a changed formula moves the losses by far more.
+After an intended change run `python tests/train/test_golden.py` and commit the file alone, with the
+cause in the message. The tolerance covers the rounding of other CPUs in ten updates; a changed
+formula changes the losses far more.
 """
 
 import json
@@ -31,19 +30,19 @@ MODELS = {  # narrow enough for a second each; without dropout, whose draws depe
 
 
 def losses(setting: str, method: str) -> list[float]:
-    """The training loss of each of ten updates, strengths raised so that every method shows."""
+    """The training loss of each of ten updates, with each method strong enough to matter."""
     general = [text for text in TINY if not text.startswith(("setting=", "model."))]
     strong = {"decay": ["method.factor=0.05"], "spectral": ["method.factor=0.5"]}.get(method, [])
     session = start(
         configure(compose_tree(*general, f"setting={setting}", f"method={method}", *MODELS[setting], *strong))
     )
     session.task.model.train()
-    found = []
+    values = []
     for _ in range(10):
         session.task.running.reset()
         advance(session)
-        found.append(session.task.running.sums["loss"].item() / session.task.running.count)
-    return found
+        values.append(session.task.running.sums["loss"].item() / session.task.running.count)
+    return values
 
 
 @pytest.mark.parametrize("setting", MODELS)

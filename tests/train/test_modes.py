@@ -1,4 +1,4 @@
-"""eager, compile and graph run the same update; channels_last changes nothing but the layout."""
+"""eager, compile and graph make the same update; channels_last changes only the memory layout."""
 
 import shutil
 from collections.abc import Callable
@@ -25,7 +25,7 @@ needs_compiler = pytest.mark.skipif(shutil.which("g++") is None, reason="no C++ 
 
 
 def small(setting: str, *overrides: str) -> Config:
-    """The setting as it is, trained on few images."""
+    """A setting, trained on few images."""
     general = [text for text in TINY if not text.startswith(("setting=", "model."))]
     return configure(compose_tree(*general, f"setting={setting}", *overrides))
 
@@ -57,8 +57,7 @@ def assert_alike(a: Session, b: Session, rtol: float, atol: float) -> None:
 
 @needs_compiler
 def test_compiled_equals_eager_dropout_included(tiny: Make) -> None:
-    """Six updates in passes of half the batch, on the CPU: the compiler may only round
-    differently."""
+    """Six updates in passes of half a batch on the CPU are equal but for rounding."""
     for method in METHODS:  # in one test, so that one process compiles once
         options = (f"method={method}", *SPLIT)
         eager, compiled = (trained(tiny(*options, f"train.mode={mode}")) for mode in ("eager", "compile"))
@@ -72,8 +71,7 @@ def test_compiled_equals_eager_dropout_included(tiny: Make) -> None:
 @pytest.mark.parametrize("method", METHODS)
 @pytest.mark.parametrize("setting", ["digits_vgg", "digits_nin", "digits_densenet"])
 def test_captured_equals_eager(setting: str, method: str, mode: str) -> None:
-    """Ten updates, of which seven are replays, with augmentation, dropout and a drop of the
-    learning rate between."""
+    """Ten updates, seven of them replays, with augmentation, dropout and a drop of the rate."""
     options = ("train.device=cuda", f"method={method}", *AUGMENT, *SPLIT, "train.epochs=4")
     eager, captured = (trained(small(setting, *options, f"train.mode={name}"), 10) for name in ("eager", mode))
     assert_alike(eager, captured, rtol=1e-2, atol=1e-4)
@@ -82,7 +80,7 @@ def test_captured_equals_eager(setting: str, method: str, mode: str) -> None:
 @pytest.mark.gpu
 @pytest.mark.parametrize("method", METHODS)
 def test_cpu_equals_gpu(tiny: Make, method: str) -> None:
-    """Without dropout, whose streams differ by device."""
+    """Without dropout, whose random numbers differ by device."""
     still = ("model.dropout=[[0.0],[0.0],[0.0]]", "model.head_dropout=0", f"method={method}", "train.mode=eager")
     cpu, gpu = (trained(tiny(*still, f"train.device={device}")) for device in ("cpu", "cuda"))
     moved = {name: tensor.cpu() for name, tensor in state(gpu).items()}
@@ -102,8 +100,7 @@ def test_a_captured_step_waits_for_nothing(tiny: Make) -> None:
 
 @pytest.mark.gpu
 def test_a_captured_run_resumes(tiny: Make) -> None:
-    """Checkpoint after replays, restore, go on: the random streams are where they would have
-    been."""
+    """A run resumed from a checkpoint after replays draws the same random numbers as another."""
     config = tiny("train.device=cuda", "method=spectral", *AUGMENT)
     whole, first = trained(config, 10), trained(config, 6)
     first.directory.mkdir(parents=True)
@@ -120,8 +117,7 @@ def test_a_captured_run_resumes(tiny: Make) -> None:
 @pytest.mark.parametrize("method", METHODS)
 @pytest.mark.parametrize("setting", ["digits_vgg", "digits_densenet"])
 def test_channels_last_changes_only_rounding(setting: str, method: str, device: str) -> None:
-    """Two updates: from the third on, rounding may carry a ReLU over its threshold, after which the
-    paths part."""
+    """Two updates only: later, rounding may move an input across a ReLU's threshold."""
     still = "model.dropout=0.0" if setting == "digits_densenet" else "model.dropout=[[0.0,0.0],[0.0,0.0],[0.0,0.0]]"
     options = (f"method={method}", f"train.device={device}", *SPLIT, still)
     a, b = (

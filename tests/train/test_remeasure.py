@@ -12,7 +12,7 @@ from sns.train.remeasure import remeasure
 from sns.train.run import run
 
 
-def test_same_options_measure_the_same_and_new_ones_are_kept(tiny: Callable[..., Config]) -> None:
+def test_same_options_measure_the_same_and_new_ones_are_recorded(tiny: Callable[..., Config]) -> None:
     config = tiny("method=decay")
     first = run(config)
     files = {name: (config.directory / name).read_bytes() for name in (store.HISTORY_CSV, store.SPECTRA_CSV)}

@@ -1,4 +1,4 @@
-"""A whole run: its record, its repeatability, its resumption, and what ends it."""
+"""A whole run: its record, repeatability, resumption and ways to end."""
 
 import dataclasses
 import json
@@ -115,7 +115,7 @@ def test_stopped_every_few_updates_equals_uninterrupted(tiny: Make, tmp_path: Pa
     run(whole)
     sessions = 1
     while True:
-        torch.manual_seed(sessions)  # whatever else a process does with torch's own stream
+        torch.manual_seed(sessions)  # as other code in the process may seed torch's generator
         try:
             result = run(pieces)
             break
@@ -149,8 +149,7 @@ def wait_for(condition: Callable[[], bool], process: subprocess.Popen[bytes]) ->
 
 
 def test_killed_at_random_moments_equals_uninterrupted(tiny: Make, tmp_path: Path) -> None:
-    """SIGKILL a real process, several times, at moments it cannot prepare for; resume; compare to
-    the bit."""
+    """A process that is killed and resumed several times gives the same bits."""
     whole = tiny(*LIVE[len(TINY) :], f"results={tmp_path / 'whole'}")
     run(whole)
     pieces = dataclasses.replace(whole, results=str(tmp_path / "pieces"))
@@ -203,7 +202,7 @@ def test_divergence_is_a_result_with_the_step_and_the_last_finite_values(tiny: M
     assert frame.notna().all().all()
     assert result.final == (dict(frame.iloc[-1]) if len(frame) else {})
     assert json.loads((config.directory / store.RESULT).read_text())["status"] == "diverged"
-    assert run(config) == result  # a diverged run is over
+    assert run(config) == result  # a diverged run is finished
 
 
 def test_first_bad_update_is_named(tiny: Make) -> None:
@@ -245,9 +244,7 @@ def test_measuring_changes_nothing(tiny: Make) -> None:
 
 
 def test_passes_of_part_of_the_batch_train_alike(tiny: Make) -> None:
-    """batch.micro changes neither the run_id nor, but for rounding, the run. Without dropout, whose
-    draws would differ.
-    """
+    """batch.micro changes neither the run_id nor, but for rounding and dropout, the run."""
     options = (
         "batch=large",
         "batch.size=80",
@@ -269,8 +266,7 @@ def test_passes_of_part_of_the_batch_train_alike(tiny: Make) -> None:
 
 
 def test_a_new_method_needs_nothing_but_its_registration(tiny: Make) -> None:
-    """A toy problem: pull every weight matrix towards 1. It is defined here, and the trainer trains
-    it."""
+    """A toy method, defined here: it pulls every weight matrix towards 1."""
 
     @dataclasses.dataclass
     class PullOptions:
@@ -372,12 +368,12 @@ def test_an_unwritable_results_folder_is_one_sentence(tiny: Make, tmp_path: Path
         run(tiny(f"results={tmp_path / 'file'}"))
 
 
-def test_the_configuration_is_kept_beside_the_record(tiny: Make) -> None:
+def test_the_configuration_is_saved_with_the_record(tiny: Make) -> None:
     config = tiny("method=decay")
     run(config)
-    kept = yaml.safe_load((config.directory / store.CONFIG).read_text())
-    assert kept["method"] == {"name": "decay", "factor": 1e-4, "scope": "all", "scale": 1.0}
-    assert kept["seed"] == 0
+    stored = yaml.safe_load((config.directory / store.CONFIG).read_text())
+    assert stored["method"] == {"name": "decay", "factor": 1e-4, "scope": "all", "scale": 1.0}
+    assert stored["seed"] == 0
 
 
 def test_weights_can_be_left_out(tiny: Make) -> None:
@@ -393,7 +389,7 @@ def test_an_absent_device_is_one_sentence(tiny: Make, name: str) -> None:
 
 
 def test_bf16_trains_near_fp32(tiny: Make) -> None:
-    """Autocast is on (the numbers differ) and harmless (the losses agree to a few per cent)."""
+    """Autocast is on (the numbers differ) and harmless (losses agree to a few per cent)."""
     losses = {
         p: history_of(tiny(f"train.precision={p}", "measure.hessian=false")).train_loss.iloc[-1]
         for p in ("fp32", "bf16")
@@ -405,12 +401,11 @@ def test_bf16_trains_near_fp32(tiny: Make) -> None:
 def test_environment_names_the_commit() -> None:
     from sns.record.environment import describe
 
-    found = describe(torch.device("cpu"))
+    environment = describe(torch.device("cpu"))
+    packages = environment["packages"]
     commit = subprocess.run(["git", "-C", str(ROOT), "rev-parse", "HEAD"], capture_output=True, text=True, check=False)
     stated = ROOT / "COMMIT"  # of a copy without git
-    told = stated.read_text().splitlines()[0] if not (ROOT / ".git").exists() and stated.is_file() else None
-    assert found["commit"] == (told or commit.stdout.strip() or None)
-    assert (
-        found["packages"]["torch"] == torch.__version__.split("+")[0] or found["packages"]["torch"] == torch.__version__
-    )
+    expected = stated.read_text().splitlines()[0] if not (ROOT / ".git").exists() and stated.is_file() else None
+    assert environment["commit"] == (expected or commit.stdout.strip() or None)
+    assert packages["torch"] == torch.__version__.split("+")[0] or packages["torch"] == torch.__version__
     assert os.cpu_count() is not None

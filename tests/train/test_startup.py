@@ -1,4 +1,4 @@
-"""What a process pays before its first update."""
+"""The time that a process needs before its first update."""
 
 import subprocess
 import sys
@@ -21,7 +21,7 @@ print([name for name in slow if name in sys.modules])
 
 
 def test_no_slow_library_is_imported_before_the_first_update() -> None:
-    """Each of these takes one to five seconds, paid by every process of a grid."""
+    """Each of these takes one to five seconds in every process of a sweep."""
     program = PROGRAM.format(overrides=[*TINY, "method=spectral", "results=/nonexistent"])
     done = subprocess.run([sys.executable, "-c", program], cwd=ROOT, capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "[]"

@@ -1,4 +1,4 @@
-"""Being asked to stop: what is noted, by whom, and what the clock has to do with it."""
+"""Requests to stop, by signals and by the clock."""
 
 import os
 import signal
@@ -15,7 +15,7 @@ from sns.train import saver as saving
 from sns.train import stop as stop_module
 from sns.train.run import run
 from sns.train.session import Session
-from sns.train.stop import TIME_LIMIT, Deadline, Interrupted, StopSignal, hand_over
+from sns.train.stop import TIME_LIMIT, Deadline, Interrupted, StopSignal, call_launcher_handler
 
 Make = Callable[..., Config]
 NAMES = ("SIGINT", "SIGTERM", "SIGUSR2")
@@ -28,8 +28,7 @@ def outside_slurm(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.fixture
 def submitit() -> Iterator[list[int]]:
-    """A handler of SIGUSR2 as submitit's: it requeues and ends the process. Yields the signals that
-    it got."""
+    """A handler of SIGUSR2 that ends the process, as submitit's does. Yields the signals it got."""
     got: list[int] = []
 
     def handler(number: int, frame: FrameType | None) -> None:
@@ -58,7 +57,7 @@ def test_a_second_interrupt_interrupts_at_once() -> None:
             os.kill(os.getpid(), signal.SIGINT)
 
 
-def test_a_fork_takes_no_note_and_lives_on() -> None:
+def test_a_forked_process_ignores_signals() -> None:
     """Schedulers signal every process of a job; only the one that trains may save."""
     with StopSignal() as stop:
         child = os.fork()
@@ -71,7 +70,7 @@ def test_a_fork_takes_no_note_and_lives_on() -> None:
 
 
 def stopped_by(make: Callable[[], object], config: Config, monkeypatch: pytest.MonkeyPatch) -> Interrupted:
-    """The end of a run in which `make` is called within the third update."""
+    """The Interrupted of a run in which `make` is called during the third update."""
     import sns.train.run as module
 
     original = module.advance
@@ -92,7 +91,9 @@ def stopped_by(make: Callable[[], object], config: Config, monkeypatch: pytest.M
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_the_step_ends_and_the_checkpoint_is_on_disk(tiny: Make, monkeypatch: pytest.MonkeyPatch, name: str) -> None:
+def test_a_signal_lets_the_update_end_and_leaves_a_checkpoint(
+    tiny: Make, monkeypatch: pytest.MonkeyPatch, name: str
+) -> None:
     number = getattr(signal, name)
     before = signal.signal(signal.SIGUSR2, signal.SIG_IGN)  # no submitit here
     try:
@@ -102,7 +103,7 @@ def test_the_step_ends_and_the_checkpoint_is_on_disk(tiny: Make, monkeypatch: py
     assert end.cause == name
 
 
-def test_submitit_has_its_turn_after_the_checkpoint(
+def test_submitits_handler_is_called_after_the_checkpoint(
     tiny: Make, monkeypatch: pytest.MonkeyPatch, submitit: list[int]
 ) -> None:
     import sns.train.run as module
@@ -112,7 +113,7 @@ def test_submitit_has_its_turn_after_the_checkpoint(
 
     def look(cause: str) -> None:
         seen.append(checkpoint.exists(config.directory))
-        hand_over(cause)
+        call_launcher_handler(cause)
 
     original = module.advance
 
@@ -121,19 +122,19 @@ def test_submitit_has_its_turn_after_the_checkpoint(
         original(session)
 
     monkeypatch.setattr(module, "advance", signalled)
-    monkeypatch.setattr(stop_module, "hand_over", look)
+    monkeypatch.setattr(stop_module, "call_launcher_handler", look)
     with pytest.raises(SystemExit):
         run(config)
     assert submitit == [signal.SIGUSR2]
     assert seen == [True]
 
 
-def test_what_is_handed_over(submitit: list[int]) -> None:
+def test_which_causes_call_the_launchers_handler(submitit: list[int]) -> None:
     for cause in ("SIGTERM", "SIGINT", "train.stop_after=3"):
-        hand_over(cause)
+        call_launcher_handler(cause)
     assert submitit == []
     with pytest.raises(SystemExit):
-        hand_over(TIME_LIMIT)
+        call_launcher_handler(TIME_LIMIT)
     assert submitit == [signal.SIGUSR2]
 
 
@@ -184,7 +185,7 @@ def test_a_wall_clock_that_jumps_changes_nothing_in_a_run(tiny: Make, monkeypatc
     jumps = iter([1e9, -1e9] * 10_000)
     original = checkpoint.save
     monkeypatch.setattr(checkpoint, "save", lambda *a: (saves.append(a[1]["progress"]["step"]), original(*a)))
-    monkeypatch.setattr(saving, "CHEAP", 0.0)
+    monkeypatch.setattr(saving, "CHEAP_SHARE", 0.0)
     quiet = run(tiny("measure.hessian=false"))
     quiet_saves = list(saves)
     now = time.time()

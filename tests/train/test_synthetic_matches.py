@@ -1,6 +1,4 @@
-"""The records that tests/synthetic.py makes up have the keys and the columns of a real run's, so
-that what reads records is tested on what there is to read.
-"""
+"""The records that tests/synthetic.py writes have the keys and columns of a real run's record."""
 
 import json
 from pathlib import Path
@@ -21,7 +19,7 @@ Directories = tuple[Path, Path]
 
 @pytest.fixture(scope="module")
 def directories(tmp_path_factory: pytest.TempPathFactory) -> Directories:
-    """A run that was trained and one that was made up, of the same place in the grid."""
+    """The directories of a trained run and of a synthetic one with the same configuration."""
     overrides = [*TINY, f"results={tmp_path_factory.mktemp('real')}", "method=spectral", "task.alpha=0.0"]
     config = configure(compose_tree(*overrides))
     run(config, "the command")
@@ -30,18 +28,18 @@ def directories(tmp_path_factory: pytest.TempPathFactory) -> Directories:
 
 
 def shape(value: Any, path: str = "") -> dict[str, str]:
-    """Dotted path of every key at any depth to the kind of what stands there."""
+    """{dotted path of a key: kind of its value}, at every depth."""
     if isinstance(value, dict):
-        found = {path: "object"}
+        kinds = {path: "object"}
         for key, entry in value.items():
-            found |= shape(entry, f"{path}.{key}".lstrip("."))
-        return found
+            kinds |= shape(entry, f"{path}.{key}".lstrip("."))
+        return kinds
     kind = "bool" if isinstance(value, bool) else "number" if isinstance(value, (int, float)) else type(value).__name__
     return {path: kind}
 
 
 def assert_same_shape(real: dict[str, Any], synthetic: dict[str, Any]) -> None:
-    """Equal keys at every depth, and equal kinds except where either holds nothing."""
+    """Equal keys at every depth, and equal kinds unless one value is None."""
     first, second = shape(real), shape(synthetic)
     assert first.keys() == second.keys()
     differ = {key for key in first if first[key] != second[key] and "NoneType" not in (first[key], second[key])}
@@ -57,7 +55,7 @@ def test_result_json_has_the_same_keys(directories: Directories) -> None:
 
 
 def test_config_yaml_has_the_same_keys(directories: Directories) -> None:
-    """Less the options of model and method, for which synthetic runs have stand-ins."""
+    """Except for the options of model and method, for which synthetic runs have stand-ins."""
     real, synthetic = (yaml.safe_load((folder / store.CONFIG).read_text()) for folder in directories)
     for config in (real, synthetic):
         for part in ("model", "method"):
