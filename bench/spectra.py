@@ -36,22 +36,22 @@ def _hessian(plan: Plan) -> Line:
     small = cell(_tiny(plan), "vgg_cifar10", "optim.lr=0.02", "train.mode=eager")
     for _ in range(5 if plan.tiny else UPDATES):
         update(small)()
-    x, y = small.dataset.train.x, small.dataset.train.y
+    x, y = small.task.dataset.train.x, small.task.dataset.train.y
     values: dict[str, float] = {}
 
     def ours() -> None:
         options = MeasureConfig(hessian_tolerance=TOLERANCE, hessian_iterations=1_000)
         start = torch.Generator().manual_seed(0)
-        result = hessian_eigenvalue(small.model, x, y, options, start)
+        result = hessian_eigenvalue(small.task.model, x, y, options, start)
         values["ours"], values["products"] = result.eigenvalue, result.iterations
 
     def theirs() -> None:
         from pyhessian import hessian
 
-        small.model.eval()
-        peer = hessian(small.model, torch.nn.CrossEntropyLoss(), data=(x, y), cuda=plan.device.type == "cuda")
+        small.task.model.eval()
+        peer = hessian(small.task.model, torch.nn.CrossEntropyLoss(), data=(x, y), cuda=plan.device.type == "cuda")
         (values["theirs"],), _ = peer.eigenvalues(maxIter=1_000, tol=TOLERANCE)
-        small.model.train()
+        small.task.model.train()
 
     taken = paired({"ours": ours, "theirs": theirs}, plan.device, plan.budget / 2, rounds=5)
     note = f"eigenvalues {values['ours']:.6g} and {values['theirs']:.6g}, ratio {values['ours'] / values['theirs']:.6f}"

@@ -29,7 +29,7 @@ def _penalty_alone(plan: Plan, regime: str) -> Iterator[Line]:
     update(ours)()  # makes every .grad
     model = ours.task.model
     works: dict[str, Work] = {
-        "ours": ours.method.regularize,
+        "ours": ours.task.method.regularize,
         "recipe": lambda: fresh_iterations_penalty(model, FACTOR),
         "svd": lambda: svd_penalty(model, FACTOR),
     }
@@ -47,11 +47,11 @@ def _whole_step(plan: Plan, regime: str) -> Iterator[Line]:
     }
     eager = [f"batch={regime}", "train.mode=eager"]
     plain, recipe, svd, normed = (cell(plan, "vgg_cifar10", *eager) for _ in range(4))
-    normalize_spectrally(normed.model)
+    normalize_spectrally(normed.task.model)
     works: dict[str, Work] = {name: update(session) for name, session in sessions.items()} | {
         "plain": floor(plain),
-        "recipe": floor(recipe, lambda: fresh_iterations_penalty(recipe.model, FACTOR)),
-        "svd": floor(svd, lambda: svd_penalty(svd.model, FACTOR)),
+        "recipe": floor(recipe, lambda: fresh_iterations_penalty(recipe.task.model, FACTOR)),
+        "svd": floor(svd, lambda: svd_penalty(svd.task.model, FACTOR)),
         "normed": floor(normed),
     }
     taken = paired(works, plan.device, plan.budget / 2 / len(plan.batches()))
@@ -92,14 +92,14 @@ def _adversarial(plan: Plan, regime: str) -> Iterator[Line]:
 def _textbook(plan: Plan, regime: str, whole: bool) -> Work:
     peer = cell(plan, "vgg_cifar10", f"batch={regime}", "train.mode=eager")
     x, y = batch_of(peer)
-    loss, optimizer = mean_loss(peer), sgd(peer.model, peer.config)
-    pieces = list(zip(x.split(peer.pass_size), y.split(peer.pass_size), strict=True))
+    loss, optimizer = mean_loss(peer), sgd(peer.task.model, peer.config)
+    pieces = list(zip(x.split(peer.task.sizes.train), y.split(peer.task.sizes.train), strict=True))
 
     def work() -> None:
         with training_precision(peer.config.train.precision):
             optimizer.zero_grad(set_to_none=True)
             for part_x, part_y in pieces:
-                three_passes(peer.model, loss, part_x, part_y, share=len(part_y) / len(y), whole=whole)
+                three_passes(peer.task.model, loss, part_x, part_y, share=len(part_y) / len(y), whole=whole)
             optimizer.step()
 
     return work

@@ -1,8 +1,8 @@
 """A sweep as one Slurm array: what is submitted, and which runs Slurm still has.
 
-Each launch has a folder `results/runs/<experiment>/slurm/<stamp>/` with `job.sh`, `tasks` (line
-N + 1: the run_id and the command of array task N), `job` (Slurm's number, once there is one) and
-the output of every task. Needs sbatch, squeue and scontrol, and no accounting.
+Each launch has a folder `results/runs/<experiment>/slurm/<stamp>/` with `job.sh`, `tasks` (line N +
+1: the run_id and the command of array task N), `job` (Slurm's number, once there is one) and the
+output of every task. Needs sbatch, squeue and scontrol, and no accounting.
 """
 
 import os
@@ -84,8 +84,8 @@ def arguments(options: Options, count: int, folder: Path) -> list[str]:
 
 
 def submit(folder: Path, tasks: Sequence[Task], options: Options) -> str:
-    """Submits the tasks as one array and returns the job's number. `folder` is the
-    experiment's. UserError with sbatch's own message where it refuses.
+    """Submits the tasks as one array and returns the job's number. `folder` is the experiment's.
+    UserError with sbatch's own message where it refuses.
     """
     place = folder / FOLDER / f"{time.strftime('%Y%m%d-%H%M%S')}-{secrets.token_hex(2)}"
     try:

@@ -1,10 +1,10 @@
 """One process a run directory, on one machine and across machines, also after a process was killed.
 
-Two locks are needed, because neither is enough. A flock ends with its process, but some shared
-file systems do not pass it on to other machines. A claim is a small file `.claim.N` that names the
-owner of the directory, and every machine sees it. On the owner's machine, its process id and start
-time tell whether the owner is alive. Other machines look at the age of the file: the owner touches
-it every `TOUCH_INTERVAL` seconds, and counts as dead after `STALE` seconds without a touch.
+Two locks are needed, because neither is enough. A flock ends with its process, but some shared file
+systems do not pass it on to other machines. A claim is a small file `.claim.N` that names the owner
+of the directory, and every machine sees it. On the owner's machine, its process id and start time
+tell whether the owner is alive. Other machines look at the age of the file: the owner touches it
+every `TOUCH_INTERVAL` seconds, and counts as dead after `STALE` seconds without a touch.
 
 Claims are numbered. A process may only create the claim after the highest one, and only where the
 owner of that one is dead or has released it. The creation of a file is exclusive on every file

@@ -22,9 +22,9 @@ class PassSizes:
         self.chosen = Sizes(batch.micro or batch.size, config.measure.batch_size or batch.size)
 
     def reduce(self, error: torch.OutOfMemoryError) -> None:
-        """Makes the passes of `config` smaller, of the kind in which the device ran out of memory: the
-        caller tries again from the checkpoint. UserError the second time, or if several processes
-        share the run, since the others would wait for ever."""
+        """Makes the passes of `config` smaller, of the kind in which the device ran out of memory:
+        the caller tries again from the checkpoint. UserError the second time, or if several
+        processes share the run, since the others would wait for ever."""
         fault = DoesNotFit(self.chosen, error)
         if self.ranks.world > 1 or self.notes:
             raise no_room(self.config, fault) from None

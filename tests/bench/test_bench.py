@@ -9,6 +9,7 @@ import json
 import sys
 from collections.abc import Callable, Iterator
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -82,7 +83,7 @@ def test_normalized_layers_have_norm_one(plan: Plan) -> None:
 def test_three_passes_give_the_adversarial_gradient(plan: Plan, whole: bool) -> None:
     session = without_dropout(cell(plan, "vgg_cifar10", "method=adversarial"))
     x, y = batch_of(session)
-    ours = gradients(session.task.model, lambda: session.task.method.backward(x, y, 0.5))
+    ours = gradients(session.task.model, lambda: session.task.method.backward(partial(session.task.risk, y), x, 0.5))
     loss = mean_loss(session)
     theirs = gradients(session.task.model, lambda: three_passes(session.task.model, loss, x, y, share=0.5, whole=whole))
     assert_close(theirs, ours, rtol=1e-4, atol=1e-6)
@@ -91,17 +92,17 @@ def test_three_passes_give_the_adversarial_gradient(plan: Plan, whole: bool) -> 
 
 def test_floor_and_script_make_the_same_update_as_ours(plan: Plan) -> None:
     first, *others = (without_dropout(cell(plan, "vgg_cifar10", train=10, test=10)) for _ in range(3))
-    before = [parameter.detach().clone() for parameter in first.model.parameters()]
+    before = [parameter.detach().clone() for parameter in first.task.model.parameters()]
     update(first)()
-    index = first.index
+    index = first.task.index
     x, y = first.task.dataset.train.x[index], first.task.dataset.train.y[index]
     bare, script = others
-    object.__setattr__(bare.dataset, "train", type(bare.dataset.train)(x, y))
+    object.__setattr__(bare.task.dataset, "train", type(bare.task.dataset.train)(x, y))
     floor(bare)()
     Script(plan, script, 1, 0).update(x, y)
-    after = list(first.model.parameters())
+    after = list(first.task.model.parameters())
     for other in others:
-        assert_close(list(other.model.parameters()), after, rtol=1e-4, atol=1e-6)
+        assert_close(list(other.task.model.parameters()), after, rtol=1e-4, atol=1e-6)
     assert any(not torch.equal(a, b) for a, b in zip(before, after, strict=True))
 
 

@@ -7,9 +7,9 @@ reproduced if
     |m - paper| <= t(0.975, n - 1) * s * sqrt(1 + 1/n) + 0.0005.
 
 The first term is the 95% prediction interval for one further run, the second half a unit of the
-paper's third decimal. Tables print the right side with each result, because a wide interval
-accepts nearly anything. An interval wider than the distance between the paper's best and worst
-method of that line is marked WIDE.
+paper's third decimal. Tables print the right side with each result, because a wide interval accepts
+nearly anything. An interval wider than the distance between the paper's best and worst method of
+that line is marked WIDE.
 """
 
 from collections.abc import Iterable, Mapping
