@@ -1,17 +1,19 @@
 """What an optimizer is to the trainer, the registry that knows them by name, and torch's own."""
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from dataclasses import dataclass, field
-from typing import Any, ClassVar, TypeVar
+from typing import Any, ClassVar
 
 import torch
 from omegaconf import MISSING
 from torch import Tensor, nn
 
+from sns.common.registry import Registry
 from sns.config.schema import require
 
-OPTIMIZERS: dict[str, type["Optimizer"]] = {}
+OPTIMIZERS: Registry[type["Optimizer"]] = Registry("optimizer")
+register = OPTIMIZERS.register  # a decorator: makes an Optimizer known as `optim.name=<name>`
 
 
 @dataclass
@@ -71,20 +73,6 @@ class Optimizer(ABC):
         """How many e-folds a penalty of strength `factor` would shrink what it penalises, were the
         loss flat; `rate_sum` is the sum of the learning rates. None where that is not defined."""
         return None
-
-
-O = TypeVar("O", bound=Optimizer)  # noqa: E741
-
-
-def register(name: str) -> Callable[[type[O]], type[O]]:
-    """Makes an Optimizer known as `optim.name=<name>`. ValueError if another class has the name."""
-
-    def add(cls: type[O]) -> type[O]:
-        if OPTIMIZERS.setdefault(name, cls) is not cls:
-            raise ValueError(f"an optimizer named {name!r} is already registered")
-        return cls
-
-    return add
 
 
 class TorchOptimizer(Optimizer):

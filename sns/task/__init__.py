@@ -1,13 +1,10 @@
 """Tasks, one file each. Every module of this package is imported, so a new file registers
 itself."""
 
-import importlib
-import pkgutil
-
+from sns.common.registry import import_modules
 from sns.task.base import TASKS, Setup, Task, register
 
-for _module in pkgutil.iter_modules(__path__):
-    importlib.import_module(f"{__name__}.{_module.name}")
+import_modules(__name__)
 
 __all__ = ["TASKS", "Setup", "Task", "build", "register"]
 
