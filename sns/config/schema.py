@@ -22,7 +22,6 @@ REGIMES = ("small", "large")
 PRECISIONS = ("fp32", "tf32", "bf16")
 MODES = ("auto", "eager", "compile", "graph")
 MEMORY_FORMATS = ("auto", "contiguous", "channels_last")
-DATASETS = ("digits", "cifar10", "cifar100", "stl10", "npz")
 TRACKING = ("auto", "online", "offline", "disabled")
 GCN_VARIANTS = ("std", "l2", "none")
 
@@ -50,7 +49,7 @@ def require(condition: bool, message: str) -> None:
 class DataConfig:
     """Which images, how many of them, their contrast normalization and augmentation."""
 
-    name: str = MISSING  # digits | cifar10 | cifar100 | stl10 | npz
+    name: str = MISSING  # of a reader in sns/data, such as digits or npz
     root: str = free("~/.cache/sns")  # the folder of archives
     download: bool = free(True)  # False: never use the network
     path: str | None = field(default=None, metadata={"identity": "name"})  # the archive of name=npz
@@ -65,7 +64,6 @@ class DataConfig:
     holdout: int | None = later(None)
 
     def __post_init__(self) -> None:
-        require(self.name in DATASETS, f"data.name={self.name} is unknown; choose one of {', '.join(DATASETS)}")
         require(self.gcn in GCN_VARIANTS, f"data.gcn={self.gcn} is unknown; choose one of {', '.join(GCN_VARIANTS)}")
         require(self.crop_padding >= 0, f"data.crop_padding={self.crop_padding} must not be negative")
         require(self.name != "npz" or self.path is not None, "data.name=npz needs data.path=FILE.npz")

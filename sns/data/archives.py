@@ -14,8 +14,9 @@ import numpy as np
 
 from sns.common.errors import DataError, first_line
 from sns.common.memory import require_host
+from sns.config.schema import DataConfig
 from sns.data.cache import download_timeout, install, locked, scratch, sweep
-from sns.data.raw import RawData, RawSplit
+from sns.data.raw import RawData, RawSplit, register
 
 CLASSES = {"cifar10": 10, "cifar100": 100, "stl10": 10}
 UNPACK_ERRORS = (RuntimeError, EOFError, tarfile.TarError, zlib.error, BadGzipFile)
@@ -24,17 +25,21 @@ DISK_ERRORS = (errno.ENOSPC, errno.EDQUOT, errno.EROFS)
 READ_ERRORS = (OSError, RuntimeError, EOFError, ValueError, KeyError, TypeError, UnpicklingError)
 
 
-def read(name: str, root: Path, download: bool) -> RawData:
-    """The official training and test images of `name` in CLASSES, from files below `root`.
+@register("cifar10")
+@register("cifar100")
+@register("stl10")
+def read(config: DataConfig) -> RawData:
+    """The official training and test images, from files below `data.root`.
 
-    Missing files are unpacked from the official archive in `root`, or downloaded if `download`.
+    Missing files are unpacked from the official archive there, or downloaded if `data.download`.
     STL-10 is read without its unlabelled images. DataError if files are missing, fail their
     checksum, or do not fit into memory.
     """
+    name, root = config.name, Path(config.root).expanduser()
     kind = _kind(name)
     folder = root / kind.base_folder
     if not folder.is_dir():
-        _fetch(kind, root, download)
+        _fetch(kind, root, config.download)
     # Twice the files' size: torchvision joins the pieces of a set into one array.
     require_host(2 * sum(path.stat().st_size for path, _ in _files(kind, root) if path.is_file()), str(folder))
     try:
@@ -44,7 +49,7 @@ def read(name: str, root: Path, download: bool) -> RawData:
         raise DataError(f"{folder} does not fit into memory; use a larger machine") from None
     except READ_ERRORS as error:
         raise DataError(_diagnosis(kind, root, error)) from None
-    return RawData(train, test, CLASSES[name])
+    return RawData(train, test, CLASSES[name], source=f"{name} in {root}")
 
 
 def _kind(name: str) -> Any:

@@ -2,7 +2,6 @@
 
 import hashlib
 from dataclasses import dataclass, replace
-from pathlib import Path
 
 import numpy as np
 import torch
@@ -11,9 +10,8 @@ from torch import Tensor
 from sns.common.errors import DataError
 from sns.common.memory import require_device
 from sns.config.schema import DataConfig
-from sns.data import archives, digits, npz
 from sns.data.gcn import global_contrast_normalize
-from sns.data.raw import RawData, RawSplit, check
+from sns.data.raw import DATASETS, RawData, RawSplit, check
 from sns.data.resize import area_average
 from sns.data.subset import balanced_indices
 
@@ -57,7 +55,8 @@ def load(config: DataConfig, device: torch.device) -> Dataset:
     Raises DataError for a missing or damaged archive, wrong arrays, a subset or held-out part
     larger than the set, a resolution that does not divide the images' size, or too little memory.
     """
-    raw, source = _read(config)
+    raw = DATASETS[config.name](config)
+    source = raw.source or config.name
     classes = check(raw, source)
     if config.holdout is not None:
         raw = _hold_out(raw, config.holdout, source)
@@ -72,17 +71,6 @@ def load(config: DataConfig, device: torch.device) -> Dataset:
             f"the data set {config.name} does not fit on {device}; keep fewer images with data.subset"
         ) from None
     return Dataset(config.name, first, second, classes, fingerprint(train, test), _note(raw, config))
-
-
-def _read(config: DataConfig) -> tuple[RawData, str]:
-    """The raw images, and the name of their source for messages."""
-    if config.name == "digits":
-        return digits.read(), "digits"
-    if config.name == "npz":
-        path = Path(str(config.path)).expanduser()
-        return npz.read(path), str(path)
-    root = Path(config.root).expanduser()
-    return archives.read(config.name, root, config.download), f"{config.name} in {root}"
 
 
 def _choose(split: RawSplit, count: int | None, key: str, source: str) -> RawSplit:

@@ -6,14 +6,16 @@ from pathlib import Path
 import numpy as np
 
 from sns.common.errors import DataError
-from sns.data.raw import Array, RawData, RawSplit
+from sns.config.schema import DataConfig
+from sns.data.raw import Array, RawData, RawSplit, register
 from sns.data.subset import balanced_indices
 
 TEST_IMAGES = 360  # 36 of each class; the other 1,437 train
 SCALE = 15  # grey levels 0..16 become bytes 0..240, an exact multiple that contrast normalization cancels
 
 
-def read() -> RawData:
+@register("digits")
+def read(_: DataConfig) -> RawData:
     """1,437 training and 360 test images (1, 8, 8): one balanced split for all seeds."""
     table = _table()
     x = (table[:, :-1].reshape(-1, 8, 8) * SCALE).astype(np.uint8)[:, None]

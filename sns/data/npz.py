@@ -8,18 +8,21 @@ import numpy as np
 
 from sns.common.errors import DataError, first_line
 from sns.common.memory import require_host
-from sns.data.raw import Array, RawData, RawSplit
+from sns.config.schema import DataConfig
+from sns.data.raw import Array, RawData, RawSplit, register
 
 KEYS = ("x_train", "y_train", "x_test", "y_test")
 TITLES = {"cifar10": "CIFAR-10", "cifar100": "CIFAR-100", "stl10": "STL-10"}  # by file name, for notes
 
 
-def read(path: Path) -> RawData:
-    """The arrays of `path`: x_* (N, H, W, C) uint8, y_* (N,) integer.
+@register("npz")
+def read(config: DataConfig) -> RawData:
+    """The arrays of `data.path`: x_* (N, H, W, C) uint8, y_* (N,) integer.
 
     The optional `not_exact` (M,) lists images that come from a JPEG copy; its size becomes the
     note. DataError if the file is missing, damaged or lacks an array.
     """
+    path = Path(str(config.path)).expanduser()
     if not path.is_file():
         raise DataError(f"{path} does not exist; set data.path to an .npz file with arrays {', '.join(KEYS)}")
     try:
@@ -45,6 +48,7 @@ def read(path: Path) -> RawData:
         RawSplit(_channels_first(arrays["x_train"]), arrays["y_train"]),
         RawSplit(_channels_first(arrays["x_test"]), arrays["y_test"]),
         note=note,
+        source=str(path),
     )
 
 

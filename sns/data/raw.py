@@ -1,5 +1,7 @@
-"""Images as read from a file, and the checks that every source must pass."""
+"""Images as read from a file, the registry of their readers, and the checks that every source must
+pass."""
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -7,6 +9,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sns.common.errors import DataError
+from sns.common.registry import Registry
+from sns.config.schema import DataConfig
 
 Array = NDArray[Any]
 
@@ -25,12 +29,20 @@ class RawSplit:
 
 @dataclass(frozen=True)
 class RawData:
-    """A whole set. `classes` None: as many as the training labels have. `note`: for the reader."""
+    """A whole set. `classes` None: as many as the training labels have. `note`: for the reader.
+
+    `source` names the files in messages; None: the name of the data set.
+    """
 
     train: RawSplit
     test: RawSplit
     classes: int | None = None
     note: str | None = None
+    source: str | None = None
+
+
+DATASETS: Registry[Callable[[DataConfig], RawData]] = Registry("data set")
+register = DATASETS.register  # a decorator: makes a reader known as `data.name=<name>`
 
 
 def check(raw: RawData, source: str) -> int:

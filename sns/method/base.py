@@ -2,15 +2,18 @@
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Any, ClassVar, TypeVar
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor, nn
 
+from sns.common.registry import Registry
+
 Sums = Mapping[str, Tensor]  # sums over the examples of a pass, (), on the device: the loss and a task's metrics
 Risk = Callable[[Tensor, float], Sums]  # a task's empirical risk of one pass, see `Method.backward`
 
-METHODS: dict[str, type["Method"]] = {}
+METHODS: Registry[type["Method"]] = Registry("method")
+register = METHODS.register  # a decorator: makes a Method known as `method.name=<name>`
 
 
 @dataclass
@@ -62,17 +65,3 @@ class Method:
 
     def load_state_dict(self, state: dict[str, Tensor]) -> None:
         """Restores a state."""
-
-
-M = TypeVar("M", bound=Method)
-
-
-def register(name: str) -> Callable[[type[M]], type[M]]:
-    """Registers a Method as `method.name=<name>`. ValueError if another class has the name."""
-
-    def add(cls: type[M]) -> type[M]:
-        if METHODS.setdefault(name, cls) is not cls:
-            raise ValueError(f"a method named {name!r} is already registered")
-        return cls
-
-    return add

@@ -1,19 +1,18 @@
-"""The networks of section 4.
-
-To add one: a file with its options and its class, and a line in MODELS.
-"""
+"""The networks of section 4, one file each. Every module of this package is imported, so a new file
+registers itself."""
 
 from typing import Any
 
 import torch
 from torch import nn
 
-from sns.model.densenet import DenseNet
+from sns.common.registry import import_modules
+from sns.model.base import MODELS, register
 from sns.model.init import initialize
-from sns.model.nin import NIN
-from sns.model.vgg import VGG
 
-MODELS: dict[str, Any] = {"vgg": VGG, "nin": NIN, "densenet": DenseNet}
+import_modules(__name__)
+
+__all__ = ["MODELS", "build", "register"]
 
 
 def build(

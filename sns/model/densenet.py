@@ -7,6 +7,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from sns.config.schema import require
+from sns.model.base import register
 from sns.model.ghost_norm import GhostBatchNorm2d
 
 BLOCKS = 3
@@ -62,6 +63,7 @@ class Transition(Layer):
         return F.avg_pool2d(super().forward(x), 2)
 
 
+@register("densenet")
 class DenseNet(nn.Module):
     """(N, channels, S, S) images to (N, classes) logits."""
 

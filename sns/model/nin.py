@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from torch import Tensor, nn
 
 from sns.config.schema import require
+from sns.model.base import register
 from sns.model.ghost_norm import GhostBatchNorm2d
 
 BATCH_NORM = ("every", "hidden", "none")
@@ -38,6 +39,7 @@ class NINConfig:
         )
 
 
+@register("nin")
 class NIN(nn.Module):
     """(N, channels, S, S) images to (N, classes) logits.
 

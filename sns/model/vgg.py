@@ -5,6 +5,7 @@ from dataclasses import dataclass, field
 from torch import Tensor, nn
 
 from sns.config.schema import require
+from sns.model.base import register
 from sns.model.ghost_norm import GhostBatchNorm2d
 
 
@@ -29,6 +30,7 @@ class VGGConfig:
         require(all(0 <= rate < 1 for rate in rates), "every rate of model.dropout must lie in [0, 1)")
 
 
+@register("vgg")
 class VGG(nn.Module):
     """(N, channels, S, S) images, S a multiple of 2^groups, to (N, classes) logits."""
 

@@ -3,17 +3,15 @@
 This package imports all its modules, so that a new file registers itself.
 """
 
-import importlib
-import pkgutil
 from collections.abc import Iterable
 from typing import Any
 
 from torch import nn
 
+from sns.common.registry import import_modules
 from sns.optim.base import OPTIMIZERS, Optimizer, OptimOptions, register
 
-for _module in pkgutil.iter_modules(__path__):
-    importlib.import_module(f"{__name__}.{_module.name}")
+import_modules(__name__)
 
 __all__ = ["OPTIMIZERS", "OptimOptions", "Optimizer", "build", "register"]
 

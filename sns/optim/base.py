@@ -1,17 +1,19 @@
 """The interface of optimizers, their registry, and the base class of those from torch.optim."""
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from dataclasses import dataclass, field
-from typing import Any, ClassVar, TypeVar
+from typing import Any, ClassVar
 
 import torch
 from omegaconf import MISSING
 from torch import Tensor, nn
 
+from sns.common.registry import Registry
 from sns.config.schema import require
 
-OPTIMIZERS: dict[str, type["Optimizer"]] = {}
+OPTIMIZERS: Registry[type["Optimizer"]] = Registry("optimizer")
+register = OPTIMIZERS.register  # a decorator: makes an Optimizer known as `optim.name=<name>`
 
 
 @dataclass
@@ -73,20 +75,6 @@ class Optimizer(ABC):
         what it penalises. `rate_sum` is the sum of the learning rates.
         """
         return None
-
-
-O = TypeVar("O", bound=Optimizer)  # noqa: E741
-
-
-def register(name: str) -> Callable[[type[O]], type[O]]:
-    """Registers an Optimizer as `optim.name=<name>`. ValueError if another class has the name."""
-
-    def add(cls: type[O]) -> type[O]:
-        if OPTIMIZERS.setdefault(name, cls) is not cls:
-            raise ValueError(f"an optimizer named {name!r} is already registered")
-        return cls
-
-    return add
 
 
 class TorchOptimizer(Optimizer):

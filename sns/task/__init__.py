@@ -3,13 +3,10 @@
 This package imports all its modules, so that a new file registers itself.
 """
 
-import importlib
-import pkgutil
-
+from sns.common.registry import import_modules
 from sns.task.base import TASKS, Setup, Task, register
 
-for _module in pkgutil.iter_modules(__path__):
-    importlib.import_module(f"{__name__}.{_module.name}")
+import_modules(__name__)
 
 __all__ = ["TASKS", "Setup", "Task", "build", "register"]
 

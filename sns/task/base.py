@@ -8,20 +8,22 @@ The trainer names no task, and a task names no method.
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, ClassVar, Protocol, TypeVar
+from typing import Any, ClassVar, Protocol
 
 import torch
 from torch import nn
 
 from sns.common.errors import UserError
 from sns.common.ranks import ALONE, Ranks
+from sns.common.registry import Registry
 from sns.config.schema import Config
 from sns.optim import Optimizer
 from sns.record.schema import Column, Score
 from sns.task.length import Length
 from sns.task.running import Running
 
-TASKS: dict[str, type["Task"]] = {}
+TASKS: Registry[type["Task"]] = Registry("task")
+register = TASKS.register  # a decorator: makes a Task known as `task.name=<name>`
 Row = dict[str, float]
 
 
@@ -126,17 +128,3 @@ class Task(ABC):
     def compile(self, compiled: Callable[[nn.Module], Callable[..., Any]]) -> None:
         """Compiles the networks with `compiled`. UserError if the task does not support it."""
         raise UserError(f"task={self.setup.config.task.name} does not support train.mode=compile; use eager")
-
-
-T = TypeVar("T", bound=Task)
-
-
-def register(name: str) -> Callable[[type[T]], type[T]]:
-    """Registers a Task as `task.name=<name>`. ValueError if another class has the name."""
-
-    def add(cls: type[T]) -> type[T]:
-        if TASKS.setdefault(name, cls) is not cls:
-            raise ValueError(f"a task named {name!r} is already registered")
-        return cls
-
-    return add

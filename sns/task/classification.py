@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from sns import method, model, optim
+from sns import model
 from sns.common.errors import UserError
 from sns.common.precision import autocast
 from sns.common.ranks import Ranks
@@ -18,7 +18,6 @@ from sns.common.seed import generator
 from sns.config.schema import BatchConfig, DataConfig, later
 from sns.data.augment import crop_and_flip
 from sns.data.dataset import Dataset, Images, load
-from sns.data.order import BatchOrder
 from sns.measure.evaluation import Evaluation, evaluate, gradient_norms, probe_indices, quantiles
 from sns.measure.hessian import hessian_split
 from sns.measure.lipschitz import lipschitz_summary
@@ -27,10 +26,9 @@ from sns.method.base import Sums
 from sns.record.gap import gap_at_alpha
 from sns.record.schema import CLASSIFICATION, LAYERS, LAYERS_CSV, SPECTRA, SPECTRA_CSV, Score
 from sns.task import passes
-from sns.task.base import Pieces, Row, Setup, Sizes, Task, register
+from sns.task.base import Pieces, Row, Setup, Sizes, register
 from sns.task.exchange import Exchange
-from sns.task.length import Length
-from sns.task.running import Running
+from sns.task.supervised import Supervised
 
 
 @dataclass
@@ -42,7 +40,7 @@ class ClassificationOptions:
 
 
 @register("classification")
-class Classification(Task):
+class Classification(Supervised):
     """A network from images to classes, trained on the mean cross entropy in nats."""
 
     Config = ClassificationOptions
@@ -58,21 +56,12 @@ class Classification(Task):
         net = model.build(config.model, *shape, config.batch.ghost, generator(config.seed, "init"))
         self.model: nn.Module = net.to(device).to(memory_format=setup.memory_format)
         self.network: Callable[[Tensor], Tensor] = self.model  # called by a pass: the model, or its compiled form
-        self.sizes = self._sizes(dataclasses.replace(config.batch, size=own), shape)
-        self.method = method.build(config.method, self.model, generator(config.seed, "power_iteration"))
-        self.method.prepare()
-        self.factor = self.method.factor
-        self.optimizers = [optim.build(config.optim, self.model.parameters())]
-        examples = len(self.dataset.train)
-        self.order = BatchOrder(examples, config.batch.size, generator(config.seed, "order"), device)
-        self.augmentation = generator(config.seed, "augmentation", device)
+        sizes = self._sizes(dataclasses.replace(config.batch, size=own), shape)
+        sums = {"loss": torch.float64, "correct": torch.int64}
+        self.begin(self.model, len(self.dataset.train), sums, sizes)
+        self.augmentation = self.parts["augmentation"] = generator(config.seed, "augmentation", device)
         self.generators = [self.augmentation]
-        self.running = Running(device, {"loss": torch.float64, "correct": torch.int64})
-        self.length = Length(config.train.epochs, examples, config.batch.size)
-        # The images of the next batch, at a fixed address.
-        self.index = torch.zeros(config.batch.size, dtype=torch.int64, device=device)
         self.exchange = Exchange(ranks, self.model, own // (config.batch.ghost or own))
-        self.model.train()
 
     def _sizes(self, batch: BatchConfig, shape: tuple[int, int, int]) -> Sizes:
         """The pass sizes that memory allows, with a note if they are smaller than configured."""
@@ -84,11 +73,6 @@ class Classification(Task):
         return Sizes(train, measure)
 
     # One update
-
-    def draw(self) -> None:
-        """Writes the indices of the next batch to `index`."""
-        self.order.fill(self.index)
-        self.running.count += len(self.index)
 
     def update(self) -> None:
         """One or several passes over a batch, the penalty, the optimizer's step, the projection."""
@@ -223,15 +207,7 @@ class Classification(Task):
 
     def state_dict(self) -> dict[str, Any]:
         """The weights and everything else that the next update depends on."""
-        return {
-            "fingerprint": self.dataset.fingerprint,
-            "model": self.model.state_dict(),
-            "method": self.method.state_dict(),
-            "optimizer": self.optimizers[0].state_dict(),
-            "order": self.order.state_dict(),
-            "augmentation": self.augmentation.get_state(),
-            "running": self.running.state_dict(),
-        }
+        return {"fingerprint": self.dataset.fingerprint, **super().state_dict()}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Restores a state. UserError if it belongs to other images."""
@@ -240,12 +216,7 @@ class Classification(Task):
                 f"{self.setup.config.directory} was begun on other images than {self.dataset.name} holds now: "
                 "restore the data set, or delete the run directory to start over"
             )
-        self.model.load_state_dict(state["model"])
-        self.method.load_state_dict(state["method"])
-        self.optimizers[0].load_state_dict(state["optimizer"])
-        self.order.load_state_dict(state["order"])
-        self.augmentation.set_state(state["augmentation"])
-        self.running.load_state_dict(state["running"])
+        super().load_state_dict(state)
 
 
 _loaded: dict[str, Dataset] = {}  # the last data set used in this process, which the runs of a sweep share

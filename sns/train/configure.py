@@ -1,7 +1,8 @@
 """From a composed configuration tree to a checked Config, using the registries of all packages."""
 
 from sns.config.compose import Registered, parse
-from sns.config.schema import DATASETS, Config, DataConfig
+from sns.config.schema import Config, DataConfig
+from sns.data.raw import DATASETS
 from sns.method import METHODS
 from sns.model import MODELS
 from sns.optim import OPTIMIZERS

@@ -1,7 +1,7 @@
 """The registry of figures, and the files of one: PNG, PDF, caption and plotted numbers.
 
-To add a figure, add its module and one line of FIGURES. The scripts, the report and the tests take
-every figure from there.
+A module of this package with `compute` and `draw` is a figure: a new file registers itself. The
+scripts, the report and the tests take every figure from FIGURES.
 """
 
 from pathlib import Path
@@ -11,9 +11,10 @@ import pandas as pd
 from matplotlib.figure import Figure
 
 from sns.analysis.cells import Results
-from sns.analysis.figures import dose, figure1, figure2, figure3, figure4, figure5, figure6, style, summary
+from sns.analysis.figures import style
 from sns.common.errors import UserError
 from sns.common.files import atomic, write_text
+from sns.common.registry import import_modules
 
 
 class FigureModule(Protocol):
@@ -29,21 +30,23 @@ class FigureModule(Protocol):
         """The figure from what `compute` returned."""
 
 
-FIGURES: dict[str, FigureModule] = {
-    "1": figure1,
-    "2": figure2,
-    "3": figure3,
-    "4": figure4,
-    "5": figure5,
-    "6": figure6,
-    "dose": dose,
-    "summary": summary,
-}
+def _figures() -> dict[str, Any]:
+    """The paper's by number, then the others by name."""
+    modules = import_modules("sns.analysis.figures").items()
+    figures = {_key(name): module for name, module in modules if hasattr(module, "compute") and hasattr(module, "draw")}
+    return {name: figures[name] for name in sorted(figures, key=lambda name: (not name.isdigit(), name))}
+
+
+def _key(name: str) -> str:
+    return name.lower().removeprefix("figure").removeprefix("fig")
+
+
+FIGURES: dict[str, FigureModule] = _figures()
 
 
 def resolve(name: str) -> str:
     """The key of `fig1`, `figure1` or `1`; UserError for a name that FIGURES does not have."""
-    key = name.lower().removeprefix("figure").removeprefix("fig")
+    key = _key(name)
     if key not in FIGURES:
         raise UserError(f"there is no figure {name}; choose from {', '.join(FIGURES)} or all")
     return key

@@ -1,0 +1,67 @@
+"""What tasks share that train one network on a fixed set of examples."""
+
+from collections.abc import Mapping
+from typing import Any
+
+import torch
+from torch import nn
+
+from sns import method, optim
+from sns.common.seed import generator
+from sns.data.order import BatchOrder
+from sns.task.base import Sizes, Task
+from sns.task.length import Length
+from sns.task.running import Running
+
+
+class Supervised(Task):
+    """One network, one method, one optimizer, and examples that are visited in random order.
+
+    A subclass calls `begin` in its `__init__` and provides `update` and `evaluate`.
+    """
+
+    def begin(
+        self, model: nn.Module, examples: int, sums: Mapping[str, torch.dtype], sizes: Sizes | None = None
+    ) -> None:
+        """Sets every attribute that a task needs.
+
+        `model`: initialised and on its device. `examples`: how many there are for training.
+        `sums`: as in `Running`. `sizes`: None where memory is no concern.
+        """
+        config, device = self.setup.config, self.setup.device
+        self.model, self.sizes = model, sizes or Sizes(config.batch.size, examples)
+        self.method = method.build(config.method, model, generator(config.seed, "power_iteration"))
+        self.method.prepare()
+        self.factor = self.method.factor
+        self.optimizers = [optim.build(config.optim, model.parameters())]
+        self.order = BatchOrder(examples, config.batch.size, generator(config.seed, "order"), device)
+        self.running = Running(device, sums)
+        self.length = Length(config.train.epochs, examples, config.batch.size)
+        # The indices of the next batch, at a fixed place.
+        self.index = torch.zeros(config.batch.size, dtype=torch.int64, device=device)
+        # What the following updates depend on, by name. A subclass may add to it.
+        self.parts: dict[str, Any] = {
+            "model": model,
+            "method": self.method,
+            "optimizer": self.optimizers[0],
+            "order": self.order,
+            "running": self.running,
+        }
+        model.train()
+
+    def draw(self) -> None:
+        """The indices of the next batch."""
+        self.order.fill(self.index)
+        self.running.count += len(self.index)
+
+    def state_dict(self) -> dict[str, Any]:
+        """The state of every part."""
+        return {
+            name: part.get_state() if isinstance(part, torch.Generator) else part.state_dict()
+            for name, part in self.parts.items()
+        }
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Restores what `state_dict` gave."""
+        for name, part in self.parts.items():
+            (part.set_state if isinstance(part, torch.Generator) else part.load_state_dict)(state[name])
