@@ -71,7 +71,7 @@ def test_penalties_have_the_same_gradient(plan: Plan) -> None:
 
 
 def test_normalized_layers_have_norm_one(plan: Plan) -> None:
-    model = normalize_spectrally(cell(plan, "vgg_cifar10").model)
+    model = normalize_spectrally(cell(plan, "vgg_cifar10").task.model)
     layers = [module for module in model.modules() if isinstance(module, (nn.Conv2d, nn.Linear))]
     assert len(layers) > 4
     for layer in layers:
