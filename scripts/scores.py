@@ -15,7 +15,7 @@ def main(arguments: list[str] | None = None) -> int:
     options = cli.results_parser("The score of every cell, of any task.").parse_args(arguments)
     _, results, out = cli.open_experiment(options, task=None)
     frame = scores.compute(results)
-    written = cli.save(out, "scores", {"md": scores.to_markdown, "csv": scores.to_csv}, frame)
+    written = cli.save(out, "scores", scores.FORMATS, frame)
     print(f"{scores.to_markdown(frame)}\n{written}")
     return 0
 

@@ -28,6 +28,7 @@ from sns.launch.attempt import Fault, attempt
 from sns.launch.budget import announce, leave
 from sns.launch.mistakes import explain
 from sns.launch.sweep import CONFIGS
+from sns.record import store
 from sns.record.attempts import LAUNCHER
 from sns.record.state import state_of
 from sns.train.configure import configure
@@ -50,7 +51,10 @@ def train(tree: DictConfig) -> None:
                 again = in_sweep and state_of(config.directory, config.launch.retries).pending
                 codes.append(RESUMABLE if again else 1)
             return
+        finished = store.is_finished(config.directory)
         result = attempt(config, shlex.join(["python", "scripts/train.py", *overrides]), in_sweep)
+        if finished and not in_sweep and result.status != "failed":
+            print(f"finished already: {config.directory}, {result.outcome}")
         if result.status == "failed":
             raise UserError(f"{result.run_id} {result.reason}")
 

@@ -33,13 +33,16 @@ def retrain(directory: Path, overrides: list[str]) -> str:
     record = store.read(directory)
     with tempfile.TemporaryDirectory() as scratch:
         places = {"root": DataConfig.root, "download": True}  # not where the machine that trained it had them
-        free: dict[str, Any] = {"results": scratch, "data": places, "train": {"keep_checkpoint": False}}
+        free: dict[str, Any] = {"results": scratch, "train": {"keep_checkpoint": False}}
+        if record.config.get("data"):
+            free["data"] = places
         config = configure(OmegaConf.merge(record.config, free, OmegaConf.from_dotlist(overrides)))
         if config.run_id != record.result.run_id:
             raise RecordError(f"{directory}: with {' '.join(overrides)} it would be another run, {config.run_id}")
         run(config)
         again = store.read(config.directory)
-    if again.result.environment["data"]["fingerprint"] != record.result.environment["data"]["fingerprint"]:
+    images = [(each.result.environment.get("data") or {}).get("fingerprint") for each in (record, again)]
+    if images[0] != images[1]:
         raise RecordError(f"{directory} was trained on other images than these")
     return verify.compare_histories(record.history, again.history)
 

@@ -8,6 +8,7 @@ from typing import Any
 
 import pandas as pd
 
+from sns.analysis.options import differences
 from sns.common.errors import RecordError
 from sns.config.schema import REGIMES as REGIMES
 from sns.record.store import RESULT, Record, read_all, run_directories
@@ -146,8 +147,11 @@ def load_experiment(
     results = load_results(folder, task)
     if not results.cells:
         count = len(results.warnings)
-        first = f"; {count} left out, the first: {results.warnings[0]}" if count else ""
-        raise RecordError(f"{folder} holds no finished run: run an experiment first (make demo){first}")
+        if count:
+            raise RecordError(
+                f"{folder} holds no finished run that can be shown; {count} left out, the first: {results.warnings[0]}"
+            )
+        raise RecordError(f"{folder} holds no finished run: run an experiment first (make demo)")
     return folder, results
 
 
@@ -174,12 +178,15 @@ def arrange(records: Iterable[Record], warnings: Iterable[str] = (), task: str |
     cells, unusable = [], tuple(notes)
     for key, variants in by_cell.items():
         chosen = max(variants, key=lambda name: (len(variants[name]), name))
-        for name, others in variants.items():
-            if name != chosen:
-                notes.append(
-                    f"{' '.join(key)}: {len(others)} run(s) of variant {name} left out, "
-                    f"because their options differ from the {len(variants[chosen])} run(s) of variant {chosen}"
-                )
+        if len(variants) > 1:
+            firsts = {name: runs[0] for name, runs in variants.items()}
+            words = dict(zip(firsts, differences(list(firsts.values())), strict=True))
+            notes += [
+                f"{' '.join(key)}: {len(others)} run(s) with {words[name]} left out, because "
+                f"the {len(variants[chosen])} run(s) that are shown have {words[chosen]}"
+                for name, others in variants.items()
+                if name != chosen
+            ]
         cells.append(Cell(*key, tuple(sorted(variants[chosen], key=lambda record: record.result.seed))))
     return Results(tuple(sorted(cells, key=_order)), tuple(notes), tuple(usable), unusable)
 

@@ -9,7 +9,7 @@ from typing import Any
 
 import pandas as pd
 
-from sns.analysis import cli
+from sns.analysis import cli, scores
 from sns.analysis.cells import load_experiment
 from sns.analysis.claims import text as claims
 from sns.analysis.figures import render as figures
@@ -76,6 +76,8 @@ def _compute_pages(folder: Path, experiment: str, names: set[str], out: Path) ->
         frame = sensitivity.compute(*sensitivity.load_studies(folder))
         cli.save(out, "sensitivity", sensitivity_text.FORMATS, frame)
     drawn = sorted({name.split(".")[0] for name in names if name.startswith("figure")})
+    if "scores.csv" in names:
+        cli.save(out, "scores", scores.FORMATS, scores.compute(load_experiment(folder, experiment, task=None)[1]))
     if not drawn and not names & {"table1.csv", "claims.csv", "summary.md", "report.html"}:
         return
     results = load_experiment(folder, experiment)[1]

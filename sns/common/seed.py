@@ -4,7 +4,7 @@ import hashlib
 
 import torch
 
-STREAMS = ("init", "order", "augmentation", "dropout", "power_iteration", "subset", "probe")
+STREAMS = ("init", "order", "augmentation", "dropout", "power_iteration", "subset", "probe", "latent", "noise")
 
 
 def stream_seed(seed: int, name: str) -> int:

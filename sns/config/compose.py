@@ -3,7 +3,7 @@
 import copy
 import dataclasses
 import difflib
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import fields
 from typing import Any
 
@@ -129,13 +129,14 @@ def _require_keys(values: Mapping[str, Any], registered: Registered) -> None:
         if section in CHOICES and isinstance(inside, dict) and inside.get("name") in registered[section]:
             names = {entry.name for entry in fields(registered[section][inside["name"]])}
             for key in inside:
-                require(key in names, unknown_key(f"{section}.{key}", registered))
+                require(key in names, unknown_key(f"{section}.{key}", registered, siblings=sorted(names)))
 
 
-def unknown_key(key: str, registered: Registered, groups: Iterable[str] = ()) -> str:
+def unknown_key(key: str, registered: Registered, groups: Iterable[str] = (), siblings: Sequence[str] = ()) -> str:
     """One sentence about a key that does not exist, with the nearest one that does.
 
-    `groups`: names of config groups that are not sections.
+    `groups`: names of config groups that are not sections. `siblings`: the options of the section
+    as it was chosen, if that is known.
     """
     section, _, option = key.rpartition(".")
     if section in CHOICES:
@@ -144,7 +145,9 @@ def unknown_key(key: str, registered: Registered, groups: Iterable[str] = ()) ->
             choices = ", ".join(f"{section}={name}" for name in owners)
             return f"{key} belongs to {choices}: name one of them on the command line too"
     keys = all_keys(registered, groups)
-    siblings = [name for name in keys if name.rpartition(".")[0] == section]
+    if key in keys:
+        return f"{key} cannot be chosen here: this setting's task brings its own"
+    siblings = siblings or [name for name in keys if name.rpartition(".")[0] == section]
     where = f"{section}.* has" if section and siblings else "there are"
     choice = siblings or [name for name in keys if "." not in name]
     return f"there is no {key}{nearest(key, keys)}; {where} {', '.join(n.rpartition('.')[2] for n in choice)}"

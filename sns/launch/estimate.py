@@ -9,10 +9,12 @@ import torch
 from torch.nn import functional as F
 
 from sns import method, model, optim
+from sns import task as tasks
 from sns.common.precision import autocast, training_precision
 from sns.common.seed import generator
 from sns.config.schema import Config
 from sns.measure.evaluation import evaluate
+from sns.task import Setup
 from sns.train.device import choose_device
 
 # data set: training images, test images, channels, pixels a side, classes
@@ -37,6 +39,8 @@ class Cost:
 def run_seconds(config: Config) -> float:
     """Estimated seconds of training and evaluating this run; npz data are taken to have CIFAR-10's
     size."""
+    if config.task.name != "classification":
+        return _by_updates(config)
     train, test, *_ = SIZES.get(config.data.name, SIZES["cifar10"])
     train = min(train, config.data.subset or train)
     test = min(test, config.data.test_subset or test)
@@ -44,6 +48,18 @@ def run_seconds(config: Config) -> float:
     cost = _cost(config, device, min(config.batch.size, PASS[device.type]))
     epoch = cost.image * train + cost.update * train / config.batch.size
     return config.train.epochs * (epoch + cost.evaluation * (train + test) / config.measure.every)
+
+
+def _by_updates(config: Config) -> float:
+    """The updates of a run of any other task, timed on its own data; evaluations are left out."""
+    device = choose_device(config.train.device)
+    task = tasks.build(Setup(config, device))
+
+    def update() -> None:
+        task.draw()
+        task.update()
+
+    return task.length.updates * _seconds(update, device)
 
 
 _timed: dict[str, Cost] = {}  # both regimes of a cell often share a pass size

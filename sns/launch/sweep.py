@@ -6,6 +6,7 @@ This is the only place where a sweep is expanded. The sweeper (hydra_plugins), t
 
 import copy
 import pickle
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -56,14 +57,24 @@ def expand(loader: ConfigLoaderImpl, master: DictConfig) -> tuple[list[SweepRun]
     (combinations,) = BasicSweeper.split_arguments(overrides, None)
     composer = Composer(loader, master)
     runs: list[SweepRun] = []
-    errors: list[str] = []
+    errors: list[tuple[str, str]] = []
     for combination in combinations:
         try:
             tree = composer.compose(parser.parse_overrides(combination))
             runs.append(SweepRun(tuple(combination), configure(tree)))
         except (UserError, HydraException) as error:
-            errors.append(f"{explain(error, CONFIGS)} [{' '.join(combination)}]")
-    return runs, errors
+            errors.append((explain(error, CONFIGS), " ".join(combination)))
+    return runs, _once(errors)
+
+
+def _once(errors: Sequence[tuple[str, str]]) -> list[str]:
+    """A line for each mistake, with the first combination of values that has it."""
+    first = dict(reversed(errors))
+    counts = Counter(message for message, _ in errors)
+    return [
+        f"{message} [{first[message]}{f', and {count - 1} more' if count > 1 else ''}]"
+        for message, count in counts.items()
+    ]
 
 
 def dry_run(overrides: Sequence[str]) -> tuple[list[SweepRun], list[str]]:

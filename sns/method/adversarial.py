@@ -60,6 +60,7 @@ class Adversarial(Method):
     def backward(self, risk: Risk, x: Tensor, share: float) -> Sums:
         """Adds `share` times the gradient of the data term of equation 3."""
         alpha, epsilon = self.options.alpha, self.options.epsilon
+        require(x.is_floating_point(), "method=adversarial perturbs inputs, and those of this task are whole numbers")
         x = x.detach().requires_grad_(True)
         # At alpha = 0 the clean pass gives a gradient to the input only, not to the parameters.
         clean = risk(x, share * alpha) if alpha > 0 else self._input_gradient_only(risk, x, share)

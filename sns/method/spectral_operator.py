@@ -54,6 +54,7 @@ class SpectralOperator(Method):
 
     def backward(self, risk: Risk, x: Tensor, share: float) -> Sums:
         """The gradient of the risk. The first call also draws v, for the layers' input sizes."""
+        require(x.dim() == 4, "method=spectral_operator needs images (N, C, H, W) as inputs; use method=spectral")
         if not self.v:
             self._begin(input_sizes(self.model, tuple(x.shape[1:])))
         return super().backward(risk, x, share)

@@ -25,8 +25,8 @@ class Supervised(Task):
     ) -> None:
         """Sets every attribute that a task needs.
 
-        `model`: initialised and on its device. `examples`: how many there are for training.
-        `sums`: as in `Running`. `sizes`: None where memory is no concern.
+        `model`: initialised and on its device. `examples`: how many there are for training. `sums`:
+        as in `Running`. `sizes`: None where memory is no concern.
         """
         config, device = self.setup.config, self.setup.device
         self.model, self.sizes = model, sizes or Sizes(config.batch.size, examples)

@@ -152,6 +152,7 @@ def start(config: Config, directory: Path | None = None, ranks: Ranks = ALONE) -
         torch.cuda.set_device(device)
         torch.cuda.reset_peak_memory_stats(device)  # the peak of this run, not of earlier runs in this process
         torch.backends.cudnn.benchmark = True  # shapes are static, so the fastest kernels are worth a search
+    torch.manual_seed(stream_seed(config.seed, "init"))  # for weights that a task leaves to torch
     task = tasks.build(Setup(config, device, ranks, memory_format))
     torch.manual_seed(stream_seed(config.seed, "dropout") + ranks.rank)  # dropout draws from torch's default generator
     notes = list(task.notes)

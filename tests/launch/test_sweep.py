@@ -55,9 +55,10 @@ def test_a_field_may_refer_to_a_swept_one() -> None:
 def test_bad_combinations_are_one_sentence_each_and_the_others_remain() -> None:
     runs, errors = dry_run([*TINY, "seed=0,abc,1", "batch.size=16,0"])
     assert [(run.config.seed, run.config.batch.size) for run in runs] == [(0, 16), (1, 16)]
-    assert len(errors) == 4
-    assert [error.split(" [")[0] for error in errors[1:]] == ["batch.size=0 must be positive"] * 3
+    assert len(errors) == 2  # a line for each mistake, not for each combination
     assert errors[0].startswith("seed has a wrong value")
+    assert errors[1].startswith("batch.size=0 must be positive [")
+    assert errors[1].endswith("batch.size=0, and 2 more]")
     with pytest.raises(UserError, match=r"there is no train\.epoch"):
         dry_run(["train.epoch=3"])
 
@@ -65,7 +66,13 @@ def test_bad_combinations_are_one_sentence_each_and_the_others_remain() -> None:
 @pytest.mark.parametrize(
     "overrides",
     [
-        ["experiment=demo", "optim={lr: 0.3}", "~alpha", "method=vanilla,spectral", "setting=digits_vgg,digits_nin"],
+        [
+            "experiment=demo",
+            "optim={lr: 0.3}",
+            "~task.alpha",
+            "method=vanilla,spectral",
+            "setting=digits_vgg,digits_nin",
+        ],
         ["experiment=sensitivity/ghost", "optim.lr='${data.subset}'", "data.subset=100,200", "track=auto,disabled"],
         ["setting=digits_vgg", "++train.epochs=1,2", "launch.priority=['method=decay','seed=0']"],
     ],

@@ -13,14 +13,17 @@ from typing import Any
 import pandas as pd
 import pytest
 import recipe
+import torch
 from conftest import ROOT
 from rich.console import Console
 
+from sns import method as methods
 from sns.analysis import scores
 from sns.analysis.cells import load_experiment
-from sns.common.errors import RecordError
+from sns.common.errors import ConfigError, RecordError
 from sns.config.schema import Config
 from sns.launch import status
+from sns.launch.estimate import run_seconds
 from sns.method import METHODS
 from sns.optim import OPTIMIZERS
 from sns.record import store
@@ -30,6 +33,10 @@ from sns.task.base import Pieces
 from sns.train import checkpoint
 from sns.train.configure import configure
 from sns.train.run import run
+
+sys.path.insert(0, str(ROOT / "scripts"))
+import scores as scores_script
+import verify as verify_script
 
 regression = recipe.load("sns/task/regression.py")
 MEASURED = ["train_error", "test_error", "penalty"]
@@ -118,7 +125,7 @@ def test_status_and_tables_show_it(tmp_path: Path) -> None:
         ["vanilla", "test_error", 2],
         ["spectral", "test_error", 2],
     ]
-    assert "| made_vectors | 8 | spectral | nesterov | test_error | 2 of 2 | 0." in scores.to_markdown(frame)
+    assert "| made_vectors | 8 | spectral |  | test_error | 2 of 2 | 0." in scores.to_markdown(frame)
     with pytest.raises(RecordError, match=r"task=regression: left out; scripts/scores\.py shows it"):
         load_experiment(tmp_path, "toy")
 
@@ -159,3 +166,42 @@ def test_a_task_name_is_registered_once() -> None:
     assert TASKS["regression"] is regression.Regression
     with pytest.raises(ValueError, match="already registered"):
         regression.register("regression")(TASKS["classification"])
+
+
+def test_variants_of_a_cell_are_rows_of_their_own_and_say_how_they_differ(tmp_path: Path) -> None:
+    for optim in ("nesterov", "adam"):
+        for seed in (0, 1):
+            run(toy(tmp_path, seed=seed, optim={"name": optim, "lr": 0.01}, train={"epochs": 2}))
+    run(toy(tmp_path, "vanilla", train={"epochs": 2}))
+    frame = scores.compute(load_experiment(tmp_path, "toy", task=None)[1])
+    rows = frame[["method", "options", "n"]].values.tolist()
+    assert sorted(rows) == [["decay", "optim.name=adam", 2], ["decay", "optim.name=nesterov", 2], ["vanilla", "", 1]]
+    (warning,) = load_experiment(tmp_path, "toy", task=None)[1].warnings
+    assert "left out, because the 2 run(s) that are shown have optim.name=" in warning
+
+
+def test_weights_that_a_task_leaves_to_torch_are_seeded_too(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(regression, "initialize", lambda *_: None)
+    first, second = (toy(tmp_path / name, train={"epochs": 2}) for name in "ab")
+    a = run(first)
+    torch.rand(3)
+    b = run(second)
+    assert a.final["test_error"] == b.final["test_error"]
+
+
+def test_the_scripts_take_a_task_without_images(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    config = toy(tmp_path, train={"epochs": 2})
+    assert run_seconds(config) > 0  # the dry run's estimate
+    run(config)
+    assert "every digit" in verify_script.retrain(config.directory, [])
+    assert scores_script.main([str(tmp_path)]) == 0
+    assert verify_script.main([str(tmp_path)]) == 0
+    assert "all hold" in capsys.readouterr().out
+
+
+def test_methods_that_need_real_valued_inputs_say_so() -> None:
+    model = torch.nn.Linear(3, 2)
+    for method, says in (("adversarial", "whole numbers"), ("spectral_operator", "needs images")):
+        built = methods.build(METHODS[method].Config(), model, torch.Generator())
+        with pytest.raises(ConfigError, match=says):
+            built.backward(lambda x, share: {}, torch.zeros(4, 3, dtype=torch.int64), 1.0)

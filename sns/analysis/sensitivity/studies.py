@@ -1,29 +1,18 @@
 """The sensitivity studies, and the records that each may compare: runs that differ in its field
 only."""
 
-from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass, fields, is_dataclass
+from collections.abc import Iterable
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import yaml
 
-from sns.config.schema import Config, DataConfig
+from sns.analysis.options import options_of
 from sns.record.store import Record
 
 EXPERIMENTS = Path(__file__).resolve().parents[3] / "configs" / "experiment"
 Runs = dict[int, Record]  # by seed
-
-
-def _free(cls: Any) -> set[str]:
-    """The fields of a configuration dataclass that cannot change a result."""
-    return {entry.name for entry in fields(cls) if entry.metadata.get("identity", True) in (False, "name")}
-
-
-# What may differ between runs that are compared: whole sections or fields, then fields of sections.
-FREE_TOP = _free(Config) | {"seed"}
-FREE = {entry.name: _free(entry.default_factory) for entry in fields(Config) if is_dataclass(entry.default_factory)}
-FREE["data"] = _free(DataConfig)
 
 
 def swept(experiment: str) -> dict[str, tuple[Any, ...]]:
@@ -147,20 +136,9 @@ def _largest(kinds: dict[tuple[str, str], Runs]) -> tuple[str, str]:
 def _differing(first: Record, second: Record, field: str) -> list[str]:
     """The fields other than `field` that both configurations have, that can change a result and
     that differ."""
-    a, b = dict(_flat(first.config)), dict(_flat(second.config))
+    a, b = options_of(first), options_of(second)
     names = sorted(key for key in a.keys() & b.keys() if a[key] != b[key] and key != field)
     return names + (["the images"] if _fingerprint(first) != _fingerprint(second) else [])
-
-
-def _flat(tree: Mapping[str, Any]) -> Iterator[tuple[str, Any]]:
-    """Dotted name and value of every field that can change a result."""
-    for section, part in tree.items():
-        if section in FREE_TOP:
-            continue
-        if isinstance(part, dict):
-            yield from ((f"{section}.{k}", v) for k, v in part.items() if k not in FREE.get(section, ()))
-        else:
-            yield section, part
 
 
 def _names(runs: Runs) -> str:
