@@ -284,6 +284,13 @@ def test_a_bug_in_one_figure_leaves_the_others(
     assert len(list(out.glob("figuremine*"))) == (4 if where == "panels" else 0)
 
 
+def test_panels_that_json_cannot_hold_are_that_figures_error(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(figure1, "panels", lambda _: [{"title": "x", "data": [{"y": np.arange(2)}], "layout": {}}])
+    entry = report_figures.build(load(folder))["1"]
+    assert entry["error"].startswith("figure 1: TypeError Object of type ndarray is not JSON serializable in ")
+    assert entry["bug"]
+
+
 def test_two_files_of_one_figure_are_refused() -> None:
     with pytest.raises(ValueError, match="the figure '1' is already registered"):
         by_key({"fig1": figure2, "figure1": figure1, "traces": traces})

@@ -1,6 +1,7 @@
 """Every figure of the registry for the page: heading, caption, panels."""
 
 import base64
+import json
 from typing import Any
 
 from sns.analysis.cells import Results, methods_of
@@ -40,6 +41,7 @@ def _content(module: FigureModule, results: Results) -> dict[str, Any]:
             image = base64.b64encode(style.png(module.draw(frame))).decode()
         return entry | {"image": f"data:image/png;base64,{image}"}
     entry |= {"methods": methods_of(frame) if "method" in frame else [], "panels": panels(frame)}
+    json.dumps(entry["panels"])  # so that what JSON cannot hold is this figure's error, not the page's
     if "first_panel" in frame.attrs:
         entry["first"] = [panel["title"] for panel in entry["panels"]].index(frame.attrs["first_panel"])
     return entry
