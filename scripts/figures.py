@@ -10,13 +10,13 @@ from pathlib import Path
 from sns.analysis.cells import Results, load_experiment, output_folder
 from sns.analysis.figures.render import FIGURES, render, resolve
 from sns.common.command import Parser, reports_errors
-from sns.common.errors import UserError
+from sns.common.errors import FigureError, UserError
 
 
 @reports_errors
 def main(arguments: list[str] | None = None) -> int:
     """Draws the figures and prints where they are; 1 if one that was asked for by name, or all,
-    could not be drawn."""
+    could not be drawn, or if a figure's code is wrong."""
     parser = Parser(description="Figures from records.")
     parser.add_argument("what", nargs="*", help=f"of {', '.join(FIGURES)}, or all (default); results folder")
     parser.add_argument("--experiment", help="a folder under RESULTS/runs, needed where there are several")
@@ -28,8 +28,9 @@ def main(arguments: list[str] | None = None) -> int:
     out = output_folder(folder) if options.out is None else options.out
     for warning in results.warnings:
         print(f"left out: {warning}", file=sys.stderr)
-    missed = [name for name in named or FIGURES if not _draw(name, results, out, options.setting)]
-    return 1 if missed and (named or len(missed) == len(FIGURES)) else 0
+    missed = [error for name in named or FIGURES if (error := _draw(name, results, out, options.setting))]
+    wrong = any(isinstance(error, FigureError) for error in missed)
+    return 1 if wrong or (missed and (named or len(missed) == len(FIGURES))) else 0
 
 
 def _split(words: list[str]) -> tuple[list[str], Path]:
@@ -42,14 +43,16 @@ def _split(words: list[str]) -> tuple[list[str], Path]:
     return [] if "all" in words else named, Path(folders[0] if folders else "results")
 
 
-def _draw(name: str, results: Results, out: Path, setting: str | None) -> bool:
+def _draw(name: str, results: Results, out: Path, setting: str | None) -> UserError | None:
+    """Draws one figure; the error where that failed."""
     try:
         files = render(name, results, out, setting)
     except UserError as error:
-        print(f"{name} not drawn: {error}", file=sys.stderr)
-        return False
+        hint = " (SNS_DEBUG=1 shows the trace)" if isinstance(error, FigureError) else ""
+        print(f"{name} not drawn: {error}{hint}", file=sys.stderr)
+        return error
     print(f"{name}: {', '.join(str(file) for file in files)}")
-    return True
+    return None
 
 
 if __name__ == "__main__":

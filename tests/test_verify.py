@@ -96,7 +96,10 @@ def test_a_page_that_its_records_do_not_give_is_named(copy: Path, capsys: pytest
     (copy / "tiny" / "table9.md").write_text("by hand\n")
     assert verify.main([str(copy)]) == 1
     printed = capsys.readouterr()
-    assert "table1.md differs from what its records give now" in printed.err
+    assert (
+        "table1.md differs from what its records give now: "
+        f"renew it with python scripts/publish.py {copy} --experiment tiny\n"
+    ) in printed.err
     assert "table9.md is not computed from the records" in printed.err
     assert "2 fault(s)" in printed.out
 

@@ -15,7 +15,7 @@ Main = Callable[[list[str] | None], int]
 
 
 def results_parser(
-    description: str, experiment: bool = True, out: str | None = "where to write; default RESULTS/EXPERIMENT"
+    description: str, *, experiment: bool = True, out: str | None = "where to write; default RESULTS/EXPERIMENT"
 ) -> Parser:
     """A parser with RESULTS, with --experiment if `experiment`, and with --out if `out`, its help
     text, is not None."""

@@ -67,7 +67,16 @@ def page_faults(folder: Path) -> Iterator[str]:
                 if not (again.with_suffix(".csv") if path.suffix in IMAGES else again).is_file():
                     yield f"{path} is not computed from the records"
                 elif path.suffix not in IMAGES and path.read_bytes() != again.read_bytes():
-                    yield f"{path} differs from what its records give now"
+                    yield f"{path} differs from what its records give now: renew it with {_command(folder, path)}"
+
+
+def _command(folder: Path, page: Path) -> str:
+    """The command that writes `page` again, and no page that its folder lacks."""
+    if page.stem == "sensitivity":
+        return f"python scripts/sensitivity.py {folder}"
+    alone = page.name.startswith("figure") and not (page.parent / "report.html").is_file()
+    script = f"figures.py {page.stem}" if alone else "publish.py"
+    return f"python scripts/{script} {folder} --experiment {page.parent.name}"
 
 
 def _compute_pages(folder: Path, experiment: str, names: set[str], out: Path) -> None:

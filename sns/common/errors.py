@@ -17,6 +17,10 @@ class RecordError(UserError):
     """A run directory that cannot be read: damaged, partial or of another schema."""
 
 
+class FigureError(UserError):
+    """A bug in the code of one figure: the other figures and the page do without it."""
+
+
 def first_line(error: BaseException) -> str:
     """The first line of an error's message without a full stop; its type if there is no message."""
     lines = str(error).strip().splitlines()

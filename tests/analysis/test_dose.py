@@ -77,7 +77,7 @@ def test_the_figure_draws_a_line_for_each_method_and_batch(folder: Path, tmp_pat
 def test_the_caption_names_the_runs_and_what_is_not_shown(folder: Path) -> None:
     write(folder, "decay", "small", 1000.0, 0, status="diverged")
     caption = dose.compute(load(folder)).attrs["caption"]
-    assert "experiment doses; vgg_pocket; 12 runs, seeds 0, 1, 3 epochs" in caption
+    assert "experiment doses; vgg_pocket; 12 runs, seeds 0, 1; 3 epochs" in caption
     assert caption.endswith("Not shown: 1 run(s) that diverged or failed.")
 
 

@@ -1,8 +1,10 @@
 """Plotted numbers equal the records' numbers; partial experiments are drawn and say what is
 missing."""
 
+import html
 import runpy
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -14,8 +16,8 @@ from synthetic import write_grid, write_run
 
 from sns.analysis.cells import Results
 from sns.analysis.cells import load_results as load
-from sns.analysis.figures import figure1, figure2, figure3, figure4, figure5, figure6, plotted, style
-from sns.analysis.figures.render import FIGURES, render, resolve
+from sns.analysis.figures import figure1, figure2, figure3, figure4, figure5, figure6, plotted, style, traces
+from sns.analysis.figures.render import FIGURES, by_key, render, resolve
 from sns.analysis.report import figures as report_figures
 from sns.analysis.stats import combine_correlations, spearman
 from sns.common.errors import RecordError, UserError
@@ -168,8 +170,9 @@ def test_captions_name_the_runs_and_what_is_missing(tmp_path: Path) -> None:
     results = load(folder)
     caption = figure1.compute(results).attrs["caption"]
     assert "The paper shows DenseNet-40, CIFAR-100 here." in caption
-    assert "experiment trial; digits_densenet; 4 runs, 2 a cell, seeds 0, 1, 3 epochs" in caption
+    assert "experiment trial; digits_densenet; 4 runs, 2 a cell, seeds 0, 1; 3 epochs" in caption
     assert "commit 0123456; Synthetic GPU." in caption
+    assert plotted._either({64.0, 16.0, 2.5}) == "2.5, 16 or 64"
     assert "Not run: digits_densenet small (adversarial), digits_densenet large (all)." in caption
     assert "Not shown: digits_densenet small decay (diverged, seed 3)." in caption
 
@@ -250,6 +253,47 @@ def test_a_figure_needs_no_more_than_numbers_and_a_drawing(
     entry = report_figures.build(load(folder))["mine"]
     assert (entry["title"], entry["panels"], entry["error"]) == ("mine", [], None)
     assert entry["image"].startswith("data:image/png;base64,")
+
+
+@pytest.mark.parametrize("where", ["compute", "draw", "panels"])
+def test_a_bug_in_one_figure_leaves_the_others(
+    where: str, folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def wrong(*_: Any) -> Any:
+        return {}["sigmamax"]
+
+    mine = SimpleNamespace(compute=figure1.compute, draw=figure1.draw, panels=figure1.panels, __file__=__file__)
+    setattr(mine, where, wrong)
+    monkeypatch.setitem(FIGURES, "mine", mine)
+    line = wrong.__code__.co_firstlineno + 1
+    error = f"figure mine: KeyError 'sigmamax' in tests/analysis/test_figures.py, line {line}"
+    results, out = str(folder.parents[1]), tmp_path / "out"
+    out.mkdir()
+    report = runpy.run_path(str(SCRIPT.parent / "report.py"))["main"]
+    asked = [results, "--out", str(out)]
+    assert report(asked) == (0 if where == "draw" else 1)  # the page shows the panels of this figure
+    page = html.unescape((out / "report.html").read_text())
+    assert (f'<p class="note">{error}</p>' in page, 'id="fig2"' in page) == (where != "draw", True)
+    assert capsys.readouterr().err == ("" if where == "draw" else f"{error} (SNS_DEBUG=1 shows the trace)\n")
+    draw = runpy.run_path(str(SCRIPT))["main"]
+    monkeypatch.setenv("SNS_DEBUG", "1")
+    assert draw(["mine", "fig1", *asked]) == (0 if where == "panels" else 1)
+    printed = capsys.readouterr()
+    assert (f"mine not drawn: {error}" in printed.err, "Traceback" in printed.err) == (where != "panels",) * 2
+    assert "figure1.png" in printed.out
+    assert len(list(out.glob("figuremine*"))) == (4 if where == "panels" else 0)
+
+
+def test_panels_that_json_cannot_hold_are_that_figures_error(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(figure1, "panels", lambda _: [{"title": "x", "data": [{"y": np.arange(2)}], "layout": {}}])
+    entry = report_figures.build(load(folder))["1"]
+    assert entry["error"].startswith("figure 1: TypeError Object of type ndarray is not JSON serializable in ")
+    assert entry["bug"]
+
+
+def test_two_files_of_one_figure_are_refused() -> None:
+    with pytest.raises(ValueError, match="the figure '1' is already registered"):
+        by_key({"fig1": figure2, "figure1": figure1, "traces": traces})
 
 
 def test_script(folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

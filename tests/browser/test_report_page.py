@@ -128,7 +128,7 @@ def test_every_plot_is_drawn_without_a_console_message(browser: "webdriver.Chrom
     assert len(titles) == 2 + 2 + 5 + 2 + 1 + 2 + 5  # summary; figures 1 to 4 and 5 and 6 with one setting each
     lines = browser.execute_script("return document.querySelectorAll('#fig1 .plot .scatterlayer .trace').length")
     assert lines == 2 * 4 * 3 * 2  # regimes, methods, curves; a line and a band each
-    assert [note.text[:9] for note in browser.find_elements(By.CSS_SELECTOR, "figure .note")] == ["no method"]  # dose
+    assert browser.find_elements(By.CSS_SELECTOR, "figure .note") == []
     assert errors(browser) == []
 
 

@@ -15,6 +15,7 @@ from sns.common.errors import RecordError
 from sns.record.store import Record
 
 TITLE = "Dose"
+OPTIONAL = True  # few experiments have runs with several factors
 KEYS = [*plotted.KEYS, "scale", "e_folds"]
 COLUMNS = [*KEYS, "quantity", "mean", "low", "high", "n"]
 QUANTITIES = {**plotted.OUTCOMES, "sigma_mean": "mean sigma (geometric)"}

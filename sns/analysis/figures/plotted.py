@@ -106,7 +106,7 @@ def runs_shown(records: Sequence[Record], settings: Sequence[str], counts: Seque
     return (
         f"Runs: experiment {_join(r.experiment for r in results)}; {_join(settings)}; "
         f"{len(results)} {'run' if len(results) == 1 else 'runs'}{span}, "
-        f"seeds {_join(sorted({r.seed for r in results}))}, {_join(f'{r.epochs:g}' for r in results)} epochs; "
+        f"seeds {_join(sorted({r.seed for r in results}))}; {_either({r.epochs for r in results})} epochs; "
         f"commit {_join(_commit(r.environment) for r in results)}; "
         f"{_join(r.environment.get('device') for r in results)}."
     )
@@ -132,6 +132,11 @@ def missing(results: Results, settings: Sequence[str]) -> list[str]:
 def _commit(environment: dict[str, object]) -> str:
     commit = environment.get("commit")
     return "unknown" if commit is None else str(commit)[:7] + (" with changes" if environment.get("dirty") else "")
+
+
+def _either(values: Iterable[float]) -> str:
+    """`16, 40 or 64`."""
+    return " or ".join(", ".join(f"{value:g}" for value in sorted(values)).rsplit(", ", 1))
 
 
 def _join(values: Iterable[object]) -> str:

@@ -5,7 +5,6 @@ import io
 import textwrap
 from collections.abc import Iterable
 from contextlib import AbstractContextManager
-from pathlib import Path
 from typing import Any
 
 import matplotlib.style
@@ -111,16 +110,15 @@ def new(width: float, height: float) -> Figure:
     return Figure(figsize=(width, height), layout="constrained")
 
 
-def save(figure: Figure, stem: Path) -> list[Path]:
-    """Writes stem.png and stem.pdf. The same figure gives the same bytes: the metadata hold no date
-    and no version."""
+def images(figure: Figure) -> dict[str, bytes]:
+    """The content of a .png and a .pdf file. The same figure gives the same bytes: the metadata
+    hold no date and no version."""
     if (engine := figure.get_layout_engine()) is not None:
         engine.execute(figure)  # once: it costs more than drawing and gives the same for both files
         figure.set_layout_engine(None)
-    files = [stem.with_suffix(".png"), stem.with_suffix(".pdf")]
-    figure.savefig(files[1], metadata={"CreationDate": None, "Creator": None, "Producer": None})
-    files[0].write_bytes(png(figure))
-    return files
+    pdf = io.BytesIO()
+    figure.savefig(pdf, format="pdf", metadata={"CreationDate": None, "Creator": None, "Producer": None})
+    return {".png": png(figure), ".pdf": pdf.getvalue()}
 
 
 def png(figure: Figure) -> bytes:

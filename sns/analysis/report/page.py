@@ -20,16 +20,19 @@ from sns.analysis.report.finding import finding
 from sns.analysis.table1 import table as table1
 from sns.common.files import write_text
 
+Figures = dict[str, dict[str, Any]]
 
-def build(results: Results, title: str) -> str:
+
+def build(results: Results, title: str, figures: Figures | None = None) -> str:
     """The page as HTML. `title` names the experiment; whatever comes from records is escaped.
+    `figures` are those of `report_figures.build`, which None computes.
 
     UserError where there is no finished run.
     """
     verdicts = claims.compute(results)
     cells, environments = report_data.cells(results)
     table = report_data.table(table1.compute(results))
-    figures = report_figures.build(results)
+    figures = dict(report_figures.build(results) if figures is None else figures)
     in_script = {
         "cells": cells,
         "figures": {figure["id"]: figure["panels"] for figure in figures.values()},
@@ -62,9 +65,9 @@ def build(results: Results, title: str) -> str:
     )
 
 
-def write(results: Results, title: str, path: Path) -> int:
-    """Writes the page to `path` atomically and returns its size in bytes."""
-    page = build(results, title)
+def write(results: Results, title: str, path: Path, figures: Figures | None = None) -> int:
+    """Writes the page of `build` to `path` atomically and returns its size in bytes."""
+    page = build(results, title, figures)
     path.parent.mkdir(parents=True, exist_ok=True)
     write_text(path, page)
     return len(page.encode())
