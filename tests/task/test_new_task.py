@@ -4,6 +4,7 @@ It trains, resumes bit by bit after a kill, is recorded, shown by status and sum
 Every method and optimizer works on it.
 """
 
+import dataclasses
 import io
 import subprocess
 import sys
@@ -18,6 +19,7 @@ from conftest import ROOT
 from rich.console import Console
 
 from sns import method as methods
+from sns import optim
 from sns.analysis import scores
 from sns.analysis.cells import load_experiment
 from sns.common.errors import ConfigError, RecordError
@@ -28,11 +30,13 @@ from sns.method import METHODS
 from sns.optim import OPTIMIZERS
 from sns.record import store
 from sns.record.schema import RUN_COLUMNS
-from sns.task import TASKS
+from sns.task import TASKS, Setup
 from sns.task.base import Pieces
 from sns.train import checkpoint
 from sns.train.configure import configure
-from sns.train.run import run
+from sns.train.run import advance, run
+from sns.train.session import start
+from sns.train.stop import Interrupted
 
 sys.path.insert(0, str(ROOT / "scripts"))
 import scores as scores_script
@@ -137,14 +141,14 @@ def test_every_method_works_on_it(tmp_path: Path, method: str) -> None:
 
 @pytest.mark.parametrize("name", OPTIMIZERS)
 def test_every_optimizer_learns_and_resumes_to_the_bit(tmp_path: Path, name: str) -> None:
-    optim = {"name": name, "lr": 0.02}
-    whole, parts = (toy(tmp_path, name=part, optim=optim) for part in ("whole", "parts"))
+    options = {"name": name, "lr": 0.02}
+    whole, parts = (toy(tmp_path, name=part, optim=options) for part in ("whole", "parts"))
     result = run(whole)
     assert result.optimizer == name
     assert result.final["test_error"] < 0.2
     assert (result.dose["e_folds"] is None) == (name not in ("nesterov", "sgd"))
     with pytest.raises(Exception, match="stop_after=33"):
-        run(toy(tmp_path, name="parts", optim=optim, train={"stop_after": 33}))
+        run(toy(tmp_path, name="parts", optim=options, train={"stop_after": 33}))
     run(parts)
     a, b = (store.read(c.directory).history[MEASURED] for c in (whole, parts))
     pd.testing.assert_frame_equal(a, b, check_exact=True)
@@ -169,9 +173,9 @@ def test_a_task_name_is_registered_once() -> None:
 
 
 def test_variants_of_a_cell_are_rows_of_their_own_and_say_how_they_differ(tmp_path: Path) -> None:
-    for optim in ("nesterov", "adam"):
+    for name in ("nesterov", "adam"):
         for seed in (0, 1):
-            run(toy(tmp_path, seed=seed, optim={"name": optim, "lr": 0.01}, train={"epochs": 2}))
+            run(toy(tmp_path, seed=seed, optim={"name": name, "lr": 0.01}, train={"epochs": 2}))
     run(toy(tmp_path, "vanilla", train={"epochs": 2}))
     frame = scores.compute(load_experiment(tmp_path, "toy", task=None)[1])
     rows = frame[["method", "options", "n"]].values.tolist()
@@ -205,3 +209,37 @@ def test_methods_that_need_real_valued_inputs_say_so() -> None:
         built = methods.build(METHODS[method].Config(), model, torch.Generator())
         with pytest.raises(ConfigError, match=says):
             built.backward(lambda x, share: {}, torch.zeros(4, 3, dtype=torch.int64), 1.0)
+
+
+class TwoRates(regression.Regression):  # type: ignore[misc, name-defined]
+    """The second layer has a faster optimizer of its own, as a second network would have."""
+
+    def __init__(self, setup: Setup) -> None:
+        super().__init__(setup)
+        first, second = self.model[0], self.model[2]
+        faster = dataclasses.replace(setup.config.optim, lr=10 * setup.config.optim.lr)
+        self.optimizers = [
+            optim.build(setup.config.optim, first.parameters()),
+            optim.build(faster, second.parameters()),
+        ]
+        self.parts |= {"optimizer": self.optimizers[0], "second optimizer": self.optimizers[1]}
+
+    def update(self) -> None:
+        super().update()  # steps the first one
+        self.optimizers[1].step()
+        self.optimizers[1].zero_grad()
+
+
+def test_a_task_may_have_two_optimizers(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(TASKS, "regression", TwoRates)
+    whole, parts = (toy(tmp_path, name=name, optim={"name": "nesterov", "lr": 0.002}) for name in ("whole", "parts"))
+    result = run(whole)
+    assert result.final["test_error"] < 0.5
+    session = start(toy(tmp_path, name="rates", optim={"name": "nesterov", "lr": 0.002}))
+    advance(session)
+    assert [optimizer.rate for optimizer in session.task.optimizers] == [0.002, 0.02]
+    with pytest.raises(Interrupted, match="stop_after=33"):
+        run(toy(tmp_path, name="parts", optim={"name": "nesterov", "lr": 0.002}, train={"stop_after": 33}))
+    run(parts)
+    a, b = (store.read(c.directory).history[MEASURED] for c in (whole, parts))
+    pd.testing.assert_frame_equal(a, b, check_exact=True)
