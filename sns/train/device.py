@@ -13,13 +13,15 @@ from sns.config.schema import TrainConfig
 def choose_device(name: str, local: int | None = None) -> torch.device:
     """The device called `name`; auto is CUDA if there is a GPU. UserError if it does not exist.
 
+    A CUDA device has its index always: torch.cuda.set_device refuses one without.
+
     `local`: number of this process on this machine, if several share the run; each uses its own
     GPU.
     """
     if name == "auto":
         name = "cuda" if torch.cuda.is_available() else "cpu"
-    if name == "cuda" and local is not None:
-        name = f"cuda:{local}"
+    if name == "cuda":
+        name = f"cuda:{local or 0}"
     try:
         device = torch.device(name)
     except RuntimeError:
