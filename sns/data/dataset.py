@@ -49,7 +49,7 @@ class Dataset:
         return self.train.x.shape[2]
 
 
-def load(config: DataConfig, device: torch.device) -> Dataset:
+def load_dataset(config: DataConfig, device: torch.device) -> Dataset:
     """The images that `config` names, checked, reduced, contrast-normalised and on `device`.
 
     Raises DataError for a missing or damaged archive, wrong arrays, a subset or held-out part

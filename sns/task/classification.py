@@ -17,7 +17,7 @@ from sns.common.ranks import Ranks
 from sns.common.seed import generator
 from sns.config.schema import BatchConfig, DataConfig, later
 from sns.data.augment import crop_and_flip
-from sns.data.dataset import Dataset, Images, load
+from sns.data.dataset import Dataset, Images, load_dataset
 from sns.measure.evaluation import Evaluation, evaluate, gradient_norms, probe_indices, quantiles
 from sns.measure.hessian import hessian_split
 from sns.measure.lipschitz import lipschitz_summary
@@ -226,5 +226,5 @@ def _dataset(config: DataConfig, device: torch.device) -> Dataset:
     key = f"{config} on {device}"
     if key not in _loaded:
         _loaded.clear()
-        _loaded[key] = load(config, device)
+        _loaded[key] = load_dataset(config, device)
     return _loaded[key]

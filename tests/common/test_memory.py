@@ -8,7 +8,7 @@ import torch
 from sns.common import memory
 from sns.common.errors import DataError
 from sns.config.schema import DataConfig
-from sns.data.dataset import load
+from sns.data.dataset import load_dataset
 
 CPU = torch.device("cpu")
 
@@ -40,12 +40,12 @@ def test_device_is_asked_and_named(monkeypatch):
 def test_load_asks_for_its_own_size(monkeypatch):
     size = 1797 * 64 * 5 + 200_000_000
     monkeypatch.setattr(memory, "available_host_bytes", lambda: size)
-    assert len(load(DataConfig(name="digits"), CPU).train) == 1437
+    assert len(load_dataset(DataConfig(name="digits"), CPU).train) == 1437
     monkeypatch.setattr(memory, "available_host_bytes", lambda: size - 1)
     with pytest.raises(DataError, match="the data set digits needs"):
-        load(DataConfig(name="digits"), CPU)
+        load_dataset(DataConfig(name="digits"), CPU)
     monkeypatch.setattr(memory, "available_host_bytes", lambda: size - 64 * 5)
-    assert len(load(DataConfig(name="digits", subset=1436), CPU).train) == 1436
+    assert len(load_dataset(DataConfig(name="digits", subset=1436), CPU).train) == 1436
 
 
 def test_a_device_that_fills_up_during_loading_is_an_error(monkeypatch):
@@ -54,7 +54,7 @@ def test_a_device_that_fills_up_during_loading_is_an_error(monkeypatch):
 
     monkeypatch.setattr("sns.data.dataset.global_contrast_normalize", full)
     with pytest.raises(DataError, match="does not fit on cpu; keep fewer"):
-        load(DataConfig(name="digits"), CPU)
+        load_dataset(DataConfig(name="digits"), CPU)
 
 
 def write_group(folder: Path, names: tuple[str, str], limit: str, used: str, cached: int) -> None:

@@ -17,7 +17,7 @@ import torch
 
 from sns.common.errors import DataError
 from sns.config.schema import DataConfig
-from sns.data.dataset import Dataset, load
+from sns.data.dataset import Dataset, load_dataset
 
 CPU = torch.device("cpu")
 Arrays = dict[str, np.ndarray]
@@ -77,7 +77,7 @@ class Official:
 
     def read(self, download: bool = False, root: Path | None = None) -> Dataset:
         """The set as training sees it, without contrast normalization."""
-        return load(DataConfig(name=self.name, root=str(root or self.root), download=download, gcn="none"), CPU)
+        return load_dataset(DataConfig(name=self.name, root=str(root or self.root), download=download, gcn="none"), CPU)
 
     def check(self, data: Dataset) -> None:
         """Asserts that `data` is pixel for pixel the published set."""

@@ -8,7 +8,7 @@ import torch
 
 from sns.common import memory
 from sns.config.schema import DataConfig
-from sns.data.dataset import load
+from sns.data.dataset import load_dataset
 
 
 def test_official_files_load_pixel_for_pixel(official):
@@ -21,7 +21,7 @@ def test_official_files_load_pixel_for_pixel(official):
 def test_same_images_as_npz_have_the_same_fingerprint(cifar, tmp_path):
     file = tmp_path / "same.npz"
     np.savez(file, **{k: v.transpose(0, 2, 3, 1) if k[0] == "x" else v for k, v in cifar.content.items()})
-    same = load(DataConfig(name="npz", path=str(file)), torch.device("cpu"))
+    same = load_dataset(DataConfig(name="npz", path=str(file)), torch.device("cpu"))
     assert cifar.read().fingerprint == same.fingerprint
 
 

@@ -7,7 +7,7 @@ import torch
 from sns.common import memory
 from sns.common.errors import DataError
 from sns.config.schema import DataConfig
-from sns.data.dataset import load
+from sns.data.dataset import load_dataset
 from sns.data.gcn import global_contrast_normalize
 
 CPU = torch.device("cpu")
@@ -29,7 +29,7 @@ def file(tmp_path):
 
 
 def read(file, **options):
-    return load(DataConfig(name="npz", path=str(file), **options), CPU)
+    return load_dataset(DataConfig(name="npz", path=str(file), **options), CPU)
 
 
 @pytest.mark.parametrize("save", [np.savez, np.savez_compressed])

@@ -8,7 +8,7 @@ import torch
 
 from sns.common.errors import DataError
 from sns.config.schema import DataConfig
-from sns.data.dataset import Dataset, load
+from sns.data.dataset import Dataset, load_dataset
 from sns.data.resize import area_average
 
 CPU = torch.device("cpu")
@@ -29,7 +29,7 @@ def file(tmp_path: Path) -> Path:
 
 
 def read(file: Path, **options: object) -> Dataset:
-    return load(DataConfig(name="npz", path=str(file), gcn="none", **options), CPU)  # type: ignore[arg-type]
+    return load_dataset(DataConfig(name="npz", path=str(file), gcn="none", **options), CPU)  # type: ignore[arg-type]
 
 
 def numbers(images: object) -> list[int]:

@@ -12,7 +12,7 @@ import torch
 
 from sns.common.errors import DataError
 from sns.config.schema import DataConfig
-from sns.data.dataset import load
+from sns.data.dataset import load_dataset
 from tools.offline_kit import pack, pixels
 
 RNG = np.random.default_rng(0)
@@ -101,7 +101,7 @@ def test_images_of_an_official_set_are_read_from_the_pack(tmp_path: Path, monkey
     assert sum(piece["kind"] == "images" for piece in pack.load(manifest)["files"][0]["pieces"]) == 5 + 2
     pack.unpack(manifest, tmp_path / "out")
     plain, again = (
-        load(DataConfig(name="npz", path=str(folder / "cifar10.npz")), torch.device("cpu"))
+        load_dataset(DataConfig(name="npz", path=str(folder / "cifar10.npz")), torch.device("cpu"))
         for folder in (tmp_path, tmp_path / "out")
     )
     assert again.fingerprint == plain.fingerprint

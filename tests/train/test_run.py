@@ -304,8 +304,8 @@ def test_another_data_set_under_the_same_run_is_refused(tiny: Make, monkeypatch:
         run(config)
     import sns.task.classification as session
 
-    original = session.load
-    monkeypatch.setattr(session, "load", lambda *a: dataclasses.replace(original(*a), fingerprint="other"))
+    original = session.load_dataset
+    monkeypatch.setattr(session, "load_dataset", lambda *a: dataclasses.replace(original(*a), fingerprint="other"))
     session._loaded.clear()
     with pytest.raises(UserError, match="begun on other images"):
         run(config)
