@@ -2,6 +2,7 @@
 
 from collections.abc import Iterable
 from dataclasses import dataclass, field
+from typing import Any
 
 import torch
 from torch import nn
@@ -36,10 +37,14 @@ class Adam(TorchOptimizer):
 
     def __init__(self, parameters: Iterable[nn.Parameter], options: AdamOptions) -> None:
         super().__init__(parameters, options)
-        self.inner = torch.optim.Adam(
-            self.parameters,
+        self.inner = self.make(
+            params=self.parameters,
             lr=self.initial_rate(),
             betas=(options.betas[0], options.betas[1]),
             eps=options.eps,
             capturable=self.parameters[0].device.type == "cuda",
         )
+
+    def make(self, **arguments: Any) -> torch.optim.Optimizer:
+        """torch's optimizer, from what Adam and AdamW share."""
+        return torch.optim.Adam(**arguments)

@@ -1,14 +1,13 @@
 """AdamW (Loshchilov & Hutter 2019), torch's own: Adam with decoupled weight decay."""
 
-from collections.abc import Iterable
 from dataclasses import dataclass
+from typing import Any
 
 import torch
-from torch import nn
 
 from sns.config.schema import require
-from sns.optim.adam import AdamOptions
-from sns.optim.base import TorchOptimizer, register
+from sns.optim.adam import Adam, AdamOptions
+from sns.optim.base import register
 
 
 @dataclass
@@ -24,18 +23,11 @@ class AdamWOptions(AdamOptions):
 
 
 @register("adamw")
-class AdamW(TorchOptimizer):
+class AdamW(Adam):
     """AdamW. The dose of a penalty is not defined, since Adam divides each gradient by its size."""
 
     Config = AdamWOptions
 
-    def __init__(self, parameters: Iterable[nn.Parameter], options: AdamWOptions) -> None:
-        super().__init__(parameters, options)
-        self.inner = torch.optim.AdamW(
-            self.parameters,
-            lr=self.initial_rate(),
-            betas=(options.betas[0], options.betas[1]),
-            eps=options.eps,
-            weight_decay=options.weight_decay,
-            capturable=self.parameters[0].device.type == "cuda",
-        )
+    def make(self, **arguments: Any) -> torch.optim.Optimizer:
+        """torch's AdamW, with its decay."""
+        return torch.optim.AdamW(**arguments, weight_decay=self.options.weight_decay)
