@@ -147,6 +147,7 @@ class MeasureConfig:
     every: float = 1.0  # epochs between evaluations; the last update is always evaluated
     gradient_samples: int = 10_000  # training images, fixed, whose input-gradient norms are averaged
     test_gradient_samples: int | None = later(None)  # likewise of the test images; None: all of them
+    recalibration_samples: int | None = later(1_000)  # training images for batch norm's statistics anew; None: not
     batch_size: int | None = free(None)  # images an evaluation pass; None: by device, fewer if memory is short
     hessian: bool = True  # largest Hessian eigenvalue at the end of training (section 4.3)
     hessian_samples: int = 10_000  # images of each split that it is computed from
@@ -164,6 +165,10 @@ class MeasureConfig:
         require(
             self.test_gradient_samples is None or self.test_gradient_samples > 0,
             f"measure.test_gradient_samples={self.test_gradient_samples} must be positive, or null for all",
+        )
+        require(
+            self.recalibration_samples is None or self.recalibration_samples > 0,
+            f"measure.recalibration_samples={self.recalibration_samples} must be positive, or null to leave it out",
         )
         for key in ("gradient_samples", "hessian_samples", "hessian_iterations", "jacobian_samples"):
             require(getattr(self, key) > 0, f"measure.{key}={getattr(self, key)} must be positive")

@@ -47,6 +47,19 @@ def evaluate(model: nn.Module, x: Tensor, y: Tensor, batch_size: int, gradient_s
     return Evaluation(loss_sum / n, correct_sum / n, norm_sum / k, (square_sum / k) ** 0.5)
 
 
+def accuracy(model: nn.Module, x: Tensor, y: Tensor, batch_size: int) -> float:
+    """The share of images x (N, C, H, W) whose largest logit is that of their label y (N,).
+
+    ValueError without images.
+    """
+    _check(x, y, batch_size)
+    correct = torch.zeros((), dtype=torch.float64, device=x.device)
+    with unchanged(model), torch.inference_mode():
+        for index in _batches(range(len(x)), batch_size):
+            correct += _loss_and_correct(model(x[index]), y[index])[1]
+    return correct.item() / len(x)
+
+
 def gradient_norms(model: nn.Module, x: Tensor, y: Tensor, batch_size: int) -> Tensor:
     """(N,) float64: L2 norm of the gradient of each image's cross entropy w.r.t. its pixels."""
     _check(x, y, batch_size)

@@ -47,7 +47,7 @@ class GhostBatchNorm2d(nn.BatchNorm2d):
 
     def _normalize(self, x: Tensor) -> Tensor:
         mean, variance = (None, None) if self.frozen else (self.running_mean, self.running_var)
-        return F.batch_norm(x, mean, variance, self.weight, self.bias, True, MOMENTUM, self.eps)
+        return F.batch_norm(x, mean, variance, self.weight, self.bias, True, self.momentum or 0.0, self.eps)
 
     def _check_input_dim(self, input: Tensor) -> None:
         if input.dim() not in (2, 4):

@@ -71,6 +71,10 @@ CLASSIFICATION = (  # columns of the task `classification`, which every record o
     Column("penalty", "nats", "the method's regularisation term at the last update, 0 where it has none"),
 )
 
+RECALIBRATED = Column(  # of the same task, in records since it is measured
+    "recalibrated_test_accuracy", "fraction", "test set, batch-norm statistics taken anew without dropout"
+)
+
 LAYERS = (
     "layer",  # the parameter's name, such as features.0.weight
     "kind",  # conv | linear
@@ -131,4 +135,5 @@ MEASURED = (  # keys of Result.measured for `classification`; None or absent if 
     "gradient_quantiles",  # {train|test: {"0.05": value, ...}} of the input-gradient norms
     "hessian",  # {train|test: {eigenvalue, residual, iterations, converged, samples, lanczos...}}
     "lipschitz",  # the bound of section 3.1 and the measured lower bound
+    "recalibrated",  # {train|test: {loss, accuracy, gradient_norm, gradient_norm_rms}} with such statistics
 )

@@ -2,6 +2,7 @@
 
 import dataclasses
 from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
@@ -18,13 +19,14 @@ from sns.common.seed import generator
 from sns.config.schema import BatchConfig, DataConfig, later
 from sns.data.augment import crop_and_flip
 from sns.data.dataset import Dataset, Images, load_dataset
-from sns.measure.evaluation import Evaluation, evaluate, gradient_norms, probe_indices, quantiles
+from sns.measure.evaluation import Evaluation, accuracy, evaluate, gradient_norms, probe_indices, quantiles
 from sns.measure.hessian import hessian_split
 from sns.measure.lipschitz import lipschitz_summary
+from sns.measure.recalibration import recalibrated
 from sns.measure.spectrum import layer_table, sigma_and_frobenius, spectra_table
 from sns.method.base import Sums
 from sns.record.gap import gap_at_alpha
-from sns.record.schema import CLASSIFICATION, LAYERS, LAYERS_CSV, SPECTRA, SPECTRA_CSV, Score
+from sns.record.schema import CLASSIFICATION, LAYERS, LAYERS_CSV, RECALIBRATED, SPECTRA, SPECTRA_CSV, Score
 from sns.task import passes
 from sns.task.base import Pieces, Row, Setup, Sizes, register
 from sns.task.exchange import Exchange
@@ -44,7 +46,7 @@ class Classification(Supervised):
     """A network from images to classes, trained on the mean cross entropy in nats."""
 
     Config = ClassificationOptions
-    columns = CLASSIFICATION
+    columns = (*CLASSIFICATION, RECALIBRATED)
     score = Score("test_accuracy")
 
     def __init__(self, setup: Setup) -> None:
@@ -62,6 +64,11 @@ class Classification(Supervised):
         self.augmentation = self.parts["augmentation"] = generator(config.seed, "augmentation", device)
         self.generators = [self.augmentation]
         self.exchange = Exchange(ranks, self.model, own // (config.batch.ghost or own))
+        images, measure = self.dataset, config.measure
+        self.splits = {  # with the indices of the images whose gradient norms are averaged; None: all
+            "train": (images.train, _sample(len(images.train), measure.gradient_samples, device)),
+            "test": (images.test, _sample(len(images.test), measure.test_gradient_samples, device)),
+        }
 
     def _sizes(self, batch: BatchConfig, shape: tuple[int, int, int]) -> Sizes:
         """The pass sizes that memory allows, with a note if they are smaller than configured."""
@@ -121,9 +128,7 @@ class Classification(Supervised):
     def evaluate(self) -> Row:
         """Measures both splits in evaluation mode without augmentation, and the weights."""
         self.setup.ranks.require_equal(self.model)
-        measure, images = self.setup.config.measure, self.dataset
-        train = self._shared_evaluation(images.train, measure.gradient_samples)
-        test = self._shared_evaluation(images.test, measure.test_gradient_samples or len(images.test))
+        train, test = (self._shared_evaluation(*self.splits[name]) for name in ("train", "test"))
         row = {
             "train_loss": train.loss,
             "train_accuracy": train.accuracy,
@@ -138,50 +143,69 @@ class Classification(Supervised):
             "test_gradient_norm_rms": test.gradient_norm_rms,
             **sigma_and_frobenius(self.model),
             "penalty": self.running.penalty.item(),
+            RECALIBRATED.name: self._recalibrated_accuracy(),
         }
         self.running.reset()
         return row
 
-    def _shared_evaluation(self, split: Images, count: int) -> Evaluation:
-        """`evaluate` on a split, shared by the ranks, with gradient norms of `count` images."""
+    def _shared_evaluation(self, split: Images, sample: Tensor | None) -> Evaluation:
+        """`evaluate` on a split, shared by the ranks, with gradient norms of the sample."""
         ranks, size = self.setup.ranks, self.sizes.measure
-        whole = count >= len(split)  # every image is in the sample of gradient norms
-        sample = probe_indices(len(split), count, self.setup.device)
-        if ranks.world == 1:
-            return evaluate(self.model, split.x, split.y, size, None if whole else sample)
         parts = [Ranks(i, ranks.world).bounds(len(split)) for i in range(ranks.world)]
-        samples = [sample[(sample >= start) & (sample < stop)] for start, stop in parts]
-        if min(len(part) for part in samples) == 0:  # too few to share: every rank evaluates all
-            return evaluate(self.model, split.x, split.y, size, None if whole else sample)
+        whole = torch.arange(len(split), device=split.y.device) if sample is None else sample
+        samples = [whole[(whole >= start) & (whole < stop)] for start, stop in parts]
+        if ranks.world == 1 or min(len(part) for part in samples) == 0:  # too few to share: every rank evaluates all
+            return evaluate(self.model, split.x, split.y, size, sample)
         start, stop = parts[ranks.rank]
         own = samples[ranks.rank] - start
-        mine = evaluate(self.model, split.x[start:stop], split.y[start:stop], size, None if whole else own)
+        mine = evaluate(self.model, split.x[start:stop], split.y[start:stop], size, None if sample is None else own)
         n, k = stop - start, len(own)
         sums = ranks.sums([mine.loss * n, mine.accuracy * n, mine.gradient_norm * k, mine.gradient_norm_rms**2 * k])
-        n, k = len(split), len(sample)
+        n, k = len(split), len(whole)
         return Evaluation(sums[0] / n, sums[1] / n, sums[2] / k, (sums[3] / k) ** 0.5)
+
+    def _recalibration(self) -> AbstractContextManager[None]:
+        """Inside, batch norm's statistics are those of a fixed sample of clean training images."""
+        x, count = self.dataset.train.x, self.setup.config.measure.recalibration_samples
+        if count is None:
+            return nullcontext()
+        return recalibrated(self.model, x[probe_indices(len(x), count, self.setup.device)], self.sizes.measure)
+
+    def _recalibrated_accuracy(self) -> float:
+        test, ranks = self.dataset.test, self.setup.ranks
+        own = slice(*ranks.bounds(len(test)))
+        with self._recalibration():
+            correct = accuracy(self.model, test.x[own], test.y[own], self.sizes.measure) * len(test.y[own])
+        return ranks.sums([correct])[0] / len(test)
+
+    def _recalibrated(self) -> dict[str, dict[str, float]]:
+        """Both splits with such statistics, by the fields of `Evaluation`."""
+        with self._recalibration():
+            return {
+                name: dataclasses.asdict(evaluate(self.model, split.x, split.y, self.sizes.measure, sample))
+                for name, (split, sample) in self.splits.items()
+            }
 
     def final(self, pieces: Pieces) -> dict[str, Any]:
         """Quantiles of gradient norms, spectra (section 4.4), Hessian eigenvalues (section 4.3)."""
         measure = dataclasses.replace(self.setup.config.measure, batch_size=self.sizes.measure)
-        splits = {"train": self.dataset.train, "test": self.dataset.test}
         measured: dict[str, Any] = {
-            "gradient_quantiles": {n: pieces.once(f"norms {n}", partial(self._norms, n)) for n in splits}
+            "gradient_quantiles": {n: pieces.once(f"norms {n}", partial(self._norms, n)) for n in self.splits}
         }
+        if measure.recalibration_samples is not None:
+            measured["recalibrated"] = pieces.once("recalibrated", self._recalibrated)
         if measure.spectra:
             measured["lipschitz"] = pieces.once("spectra", partial(self._spectra, pieces))
         if measure.hessian:
             measured["hessian"] = {
                 name: pieces.once(f"hessian {name}", partial(hessian_split, self.model, split.x, split.y, measure))
-                for name, split in splits.items()
+                for name, (split, _) in self.splits.items()
             }
         return measured
 
     def _norms(self, name: str) -> dict[str, float]:
-        measure = self.setup.config.measure
-        split = {"train": self.dataset.train, "test": self.dataset.test}[name]
-        count = {"train": measure.gradient_samples, "test": measure.test_gradient_samples or len(split)}[name]
-        probe = probe_indices(len(split), count, self.setup.device)
+        split, sample = self.splits[name]
+        probe = slice(None) if sample is None else sample
         return quantiles(gradient_norms(self.model, split.x[probe], split.y[probe], self.sizes.measure))
 
     def _spectra(self, pieces: Pieces) -> dict[str, Any]:
@@ -217,6 +241,10 @@ class Classification(Supervised):
                 "restore the data set, or delete the run directory to start over"
             )
         super().load_state_dict(state)
+
+
+def _sample(n: int, k: int | None, device: torch.device) -> Tensor | None:
+    return None if k is None or k >= n else probe_indices(n, k, device)
 
 
 _loaded: dict[str, Dataset] = {}  # the last data set used in this process, which the runs of a sweep share
