@@ -3,15 +3,15 @@ only."""
 
 from collections.abc import Iterable
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import yaml
 
 from sns.analysis.options import options_of
+from sns.common.folders import project_folder
 from sns.record.store import Record
 
-EXPERIMENTS = Path(__file__).resolve().parents[3] / "configs" / "experiment"
+EXPERIMENTS = project_folder("configs") / "experiment"
 Runs = dict[int, Record]  # by seed
 
 
