@@ -10,7 +10,7 @@ from bench.timing import Work, paired, seconds
 from sns.common.seed import generator
 from sns.config.schema import MeasureConfig
 from sns.measure.hessian import hessian_eigenvalue
-from sns.measure.spectrum import layer_table, spectra_table
+from sns.measure.spectrum import layer_table, singular_values, spectra_table
 from sns.train.session import Session
 
 LIMIT = 15.0  # percent
@@ -74,8 +74,9 @@ def _pace(plan: Plan, session: Session, budget: float) -> Pace:
         hessian_eigenvalue(session.task.model, x, y, options, generator(0, "probe"))
 
     def spectra() -> None:
-        layer_table(session.task.model, tuple(images.train.x.shape[1:]))
-        spectra_table(session.task.model)
+        values = singular_values(session.task.model)
+        layer_table(session.task.model, tuple(images.train.x.shape[1:]), values)
+        spectra_table(values)
 
     product_seconds = seconds(product, plan.device) / len(y)
     spectra_seconds = seconds(spectra, plan.device) if plan.cuda or plan.tiny else 0.0
