@@ -110,7 +110,7 @@ def test_no_method_is_named_outside_its_package(path: Path) -> None:
 
 ACCELERATOR = ROOT / "sns/common/accelerator.py"
 NOT_YET = {  # files that still ask torch.cuda; the list may only shrink
-    *(f"bench/{name}.py" for name in ("cells", "epochs", "guard", "modes", "pipeline", "run", "schedule", "timing")),
+    *(f"bench/{name}.py" for name in ("cells", "epochs", "guard", "modes", "pipeline", "run", "timing")),
     "bench/spectra.py",
     "sns/launch/estimate.py",
 }
