@@ -8,6 +8,7 @@ from bench.guard import each_cell, guarded
 from bench.line import Line, added, faster, times
 from bench.peers import fresh_iterations_penalty, normalize_spectrally, svd_penalty, three_passes
 from bench.timing import Work, paired
+from sns.common.precision import fastest_kernels
 
 FACTOR = 0.01
 
@@ -94,6 +95,7 @@ def _textbook(plan: Plan, regime: str, whole: bool) -> Work:
     loss, optimizer = mean_loss(peer), sgd(peer.task.model, peer.config)
     pieces = list(zip(x.split(peer.task.sizes.train), y.split(peer.task.sizes.train), strict=True))
 
+    @fastest_kernels()
     def work() -> None:
         optimizer.zero_grad(set_to_none=True)
         for part_x, part_y in pieces:
