@@ -141,7 +141,7 @@ def test_modes_and_formats_are_chosen_by_device() -> None:
     tf32 = TrainConfig(epochs=1, precision="tf32")
     assert choose_memory_format(tf32, gpu) is torch.channels_last
     assert choose_memory_format(tf32, cpu) is torch.contiguous_format
-    with pytest.raises(UserError, match=r"train\.mode=graph needs a GPU"):
+    with pytest.raises(UserError, match=r"train\.mode=graph needs a CUDA GPU"):
         choose_mode(TrainConfig(epochs=1, mode="graph"), cpu)
 
 
