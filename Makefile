@@ -14,6 +14,7 @@ SEEDS ?= 1
 EPOCHS ?=
 ARGS ?=
 DRY ?=
+TIME ?=
 DEVICE ?= cpu
 ROWS ?=
 LAUNCHER ?= basic
@@ -41,7 +42,7 @@ help: ## this list
 	@grep -E '^[a-z0-9-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 20
 	@echo
 	@echo "Options: RESULTS=folder SEEDS=3 EPOCHS=300 EXPERIMENT=table1 ARGS='any Hydra overrides'"
-	@echo "         DRY=1 LAUNCHER=local|slurm BUDGET=9m (reproduce-table1) WATCH=1 (status) DEVICE=cuda ROWS=1,5 (bench)"
+	@echo "         DRY=1 TIME=1 LAUNCHER=local|slurm BUDGET=9m (reproduce-table1) WATCH=1 (status) DEVICE=cuda ROWS=1,5 (bench)"
 
 setup: $(STAMP) ## virtual environment with pinned versions in .venv
 
@@ -96,7 +97,7 @@ sensitivity: $(STAMP) ## one choice at a time varied at pocket size: 66 runs of 
 
 reproduce-table1: $(STAMP) ## the paper's 32 cells, without finished runs; EXPERIMENT=table1_short BUDGET=9m DRY=1
 ifneq ($(DRY),)
-	$(PYTHON) scripts/plan.py experiment=$(TABLE1) $(OVERRIDES)
+	$(PYTHON) scripts/plan.py experiment=$(TABLE1) $(OVERRIDES) $(if $(TIME),--time)
 else
 	@$(PYTHON) scripts/train.py -m experiment=$(TABLE1) hydra/launcher=$(LAUNCHER) $(OVERRIDES); code=$$?; \
 		test $$code -eq 75 || $(PYTHON) scripts/table1.py $(RESULTS) --experiment $(TABLE1); exit $$code
