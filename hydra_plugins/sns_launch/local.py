@@ -42,12 +42,12 @@ class LocalLauncher(RunLauncher):
 
     def train(self) -> None:
         """Trains every run to its end or to its error; Interrupted when asked to stop."""
-        import torch
-
+        from sns.common import accelerator
         from sns.launch import pool
 
         first = self.runs[0].config
-        gpus = [] if first.train.device == "cpu" else pool.visible_gpus(os.environ, torch.cuda.device_count())
+        found = 0 if first.train.device == "cpu" else accelerator.visible("cuda")
+        gpus = pool.visible_gpus(os.environ, found)
         cores = len(os.sched_getaffinity(0))
         slots = pool.slots_for(first.train.device, first.train.threads, first.launch, gpus, cores, len(self.runs))
         tasks = [pool.Task(run.config.run_id, command(run.overrides)) for run in self.runs]

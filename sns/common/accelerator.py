@@ -86,13 +86,20 @@ class Accelerator:
         `generators`: those of the device that `work` draws from, beside the default one. They
         advance with every execution. RuntimeError where `captures` is false.
         """
+        with _no_garbage_collection():
+            return self._capture(work, stream, generators)
+
+    def _capture(
+        self, work: Callable[[], None], stream: Any, generators: Sequence[torch.Generator]
+    ) -> Callable[[], None]:
         raise RuntimeError(f"{self.device} cannot capture a graph")
 
     def free_bytes(self) -> int | None:
         """Memory that tensors may still use; None if unknown, and on the CPU."""
         return None
 
-    def empty_cache(self) -> None:
+    @classmethod
+    def empty_cache(cls) -> None:
         """Returns memory to the device that torch holds without using it."""
 
     def reset_peak(self) -> None:
@@ -169,7 +176,8 @@ class _Card(Accelerator):
             return None
         return free + held
 
-    def empty_cache(self) -> None:
+    @classmethod
+    def empty_cache(cls) -> None:
         torch.accelerator.empty_cache()
 
     def reset_peak(self) -> None:
@@ -216,20 +224,20 @@ class _Cuda(_Card):
     def join(self, stream: torch.cuda.Stream) -> None:
         torch.cuda.current_stream(self.device).wait_stream(stream)
 
-    def capture(
+    def _capture(
         self, work: Callable[[], None], stream: torch.cuda.Stream, generators: Sequence[torch.Generator]
     ) -> Callable[[], None]:
         graph = torch.cuda.CUDAGraph()
         for generator in generators:
             graph.register_generator_state(generator)
         # thread_local: another thread of this process may use the device meanwhile
-        with no_garbage_collection(), torch.cuda.graph(graph, stream=stream, capture_error_mode="thread_local"):
+        with torch.cuda.graph(graph, stream=stream, capture_error_mode="thread_local"):
             work()
         return graph.replay
 
 
 @contextmanager
-def no_garbage_collection() -> Iterator[None]:
+def _no_garbage_collection() -> Iterator[None]:
     """Collects garbage once, and not inside: a tensor freed in a capture would spoil the graph."""
     enabled = gc.isenabled()
     gc.collect()
@@ -260,6 +268,12 @@ def here() -> type[Accelerator]:
     if _stand_in is not None:
         return _stand_in
     return {"cpu": Accelerator, "cuda": _Cuda}.get(_Card.kind(), _Card)
+
+
+def visible(kind: str) -> int:
+    """How many accelerators of this type the process may use."""
+    found = here()
+    return found.count() if found.kind() == kind else 0
 
 
 @contextmanager

@@ -30,6 +30,21 @@ def autocast(name: str, device: torch.device) -> AbstractContextManager[object]:
 
 
 @contextmanager
+def fastest_kernels() -> Iterator[None]:
+    """Inside, cuDNN times its kernels once for each new shape and takes the fastest.
+
+    Only training repeats one shape often enough to gain. A user who asks for deterministic kernels
+    gets no search.
+    """
+    before = torch.backends.cudnn.benchmark
+    torch.backends.cudnn.benchmark = not torch.backends.cudnn.deterministic
+    try:
+        yield
+    finally:
+        torch.backends.cudnn.benchmark = before
+
+
+@contextmanager
 def full_precision(device: torch.device) -> Iterator[None]:
     """Inside, matrix products on `device` are true fp32, whatever the training precision."""
     if device.type == "cpu":

@@ -9,11 +9,12 @@ import torch
 from torch import Tensor, nn
 from torch.nn.utils.rnn import pad_sequence
 
+from sns.common import accelerator
 from sns.common.precision import full_precision
 from sns.config.schema import later, require
 from sns.linalg.power_iteration import PaddedStack, group_by_rows, power_iteration, random_unit_vectors
 from sns.linalg.weights import as_matrix, memory_order, paper_order, weight_parameters
-from sns.method.base import Method, register
+from sns.method.base import Method, Risk, Sums, register
 
 
 @dataclass
@@ -35,9 +36,10 @@ class SpectralOptions:
 class Spectral(Method):
     """Adds lambda * sigma * u v^T to the gradient of every weight (Algorithm 1, corrected).
 
-    u and v are unit vectors, treated as constants; v is stored from step to step. On a GPU the
-    matrices are processed in a few padded stacks, because kernel launches dominate the time; on a
-    CPU one by one, because copies dominate it.
+    u and v are unit vectors, treated as constants; v is stored from step to step. On a CUDA GPU the
+    small matrices are processed in a few padded stacks, because kernel launches dominate the time,
+    and the iteration runs beside the passes on a stream of its own, since it needs the weights
+    only. On a CPU they are processed one by one, because copies dominate the time.
     """
 
     Config = SpectralOptions
@@ -46,7 +48,10 @@ class Spectral(Method):
         super().__init__(options, model, generator)
         self.factor: float = options.factor * options.scale
         self.weights = weight_parameters(model)
-        self._arrange(generator, stacked=self.weights[0].device.type == "cuda")
+        self.device = accelerator.of(self.weights[0].device)
+        self.stream = self.device.stream()
+        self.found: list[tuple[Tensor, Tensor]] = []  # (sigma, u) of each group, from backward to regularize
+        self._arrange(generator, stacked=self.device.captures)
 
     def _arrange(self, generator: torch.Generator, stacked: bool) -> None:
         like = self.weights[0].detach()
@@ -60,20 +65,35 @@ class Spectral(Method):
         groups = [pad_sequence([starts[i] for i in group], batch_first=True) for group in self.groups]
         self.v = [v.to(like) for v in groups]  # one (L, n_max) tensor a group
 
+    def backward(self, risk: Risk, x: Tensor, share: float) -> Sums:
+        """The gradient of the risk. With streams the first pass also starts the iteration."""
+        if self.stream is not None and not self.found:
+            with self.device.beside(self.stream):
+                self.found = self._iterate()
+        return super().backward(risk, x, share)
+
     @torch.no_grad()
     def regularize(self) -> Tensor:
         """Returns lambda / 2 * sum of sigma^2, (), with sigma from the power iteration."""
-        squares = []
+        self.device.join(self.stream)
+        found, self.found = self.found or self._iterate(), []
+        for group, (sigma, u), v in zip(self.groups, found, self.v, strict=True):
+            self._add(group, self.factor * sigma.unsqueeze(-1) * u, v)
+        penalty: Tensor = 0.5 * self.factor * torch.stack([sigma.square().sum() for sigma, _ in found]).sum()
+        return penalty
+
+    @torch.no_grad()
+    def _iterate(self) -> list[tuple[Tensor, Tensor]]:
+        """(sigma, u) of each group after the iterations of this update; moves `v`."""
+        found = []
         with full_precision(self.weights[0].device):
             for group, stack, v in zip(self.groups, self.stacks, self.v, strict=True):
                 matrices = [as_matrix(self.weights[i]) for i in group]
                 stacked = matrices[0].unsqueeze(0) if stack is None else stack.fill(matrices)
                 sigma, u, new = power_iteration(stacked, v, self.options.n_iterations)
                 v.copy_(new)
-                self._add(group, self.factor * sigma.unsqueeze(-1) * u, v)
-                squares.append(sigma.square().sum())
-        penalty: Tensor = 0.5 * self.factor * torch.stack(squares).sum()
-        return penalty
+                found.append((sigma, u))
+        return found
 
     def _add(self, group: list[int], scaled: Tensor, v: Tensor) -> None:
         for place, i in enumerate(group):

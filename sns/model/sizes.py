@@ -5,6 +5,8 @@ import copy
 import torch
 from torch import Tensor, nn
 
+from sns.common.accelerator import forked_rng
+
 
 def input_sizes(model: nn.Module, image_shape: tuple[int, ...]) -> dict[str, tuple[int, int]]:
     """Name of each Conv2d to the (H, W) of its input, for images of `image_shape` (C, H, W).
@@ -23,7 +25,6 @@ def input_sizes(model: nn.Module, image_shape: tuple[int, ...]) -> dict[str, tup
 
         if isinstance(module, nn.Conv2d):
             module.register_forward_pre_hook(record)
-    streams = [first.device] if first.device.type == "cuda" else []
-    with torch.random.fork_rng(streams), torch.no_grad():
+    with forked_rng([first.device]), torch.no_grad():
         duplicate(torch.zeros(1, *image_shape, device=first.device, dtype=first.dtype))
     return sizes

@@ -7,7 +7,7 @@ import torch
 import yaml
 
 from sns.common.files import clear_leftovers, write_text
-from sns.common.precision import training_precision
+from sns.common.precision import fastest_kernels, training_precision
 from sns.config.schema import Config, to_dict
 from sns.record import store
 from sns.record.lock import RunLock
@@ -98,10 +98,15 @@ def _train(sizes: PassSizes, command: str, stop: StopSignal, lock: RunLock | Non
 
 
 def advance(session: Session) -> None:
-    """One update: the host sets learning rates and draws the batch, the device does the rest."""
+    """One update: the host sets learning rates and draws the batch, the device does the rest.
+
+    The host waits only if it is more than two updates ahead.
+    """
     for optimizer in session.task.optimizers:
         optimizer.set_rate(learning_rate(session.step, session.total, optimizer.options))
     session.rate = session.task.optimizers[0].rate
     session.task.draw()
-    session.execute()
+    with fastest_kernels():
+        session.execute()
+    session.ahead.mark()
     session.step += 1
