@@ -17,6 +17,8 @@ DRY ?=
 TIME ?=
 DEVICE ?= cpu
 ROWS ?=
+SECONDS ?=
+OUT ?=
 LAUNCHER ?= basic
 WATCH ?=
 IMAGES ?=
@@ -42,7 +44,7 @@ help: ## this list
 	@grep -E '^[a-z0-9-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 20
 	@echo
 	@echo "Options: RESULTS=folder SEEDS=3 EPOCHS=300 EXPERIMENT=table1 ARGS='any Hydra overrides'"
-	@echo "         DRY=1 TIME=1 LAUNCHER=local|slurm BUDGET=9m (reproduce-table1) WATCH=1 (status) DEVICE=cuda ROWS=1,5 (bench)"
+	@echo "         DRY=1 TIME=1 LAUNCHER=local|slurm BUDGET=9m (reproduce-table1) WATCH=1 (status) DEVICE=cuda ROWS=1,5 SECONDS=540 OUT=file (bench)"
 
 setup: $(STAMP) ## virtual environment with pinned versions in .venv
 
@@ -124,10 +126,11 @@ report: $(STAMP) ## one self-contained page from the records in RESULTS
 errata: $(STAMP) ## the paper's errata in numbers, docs/reproduction.md
 	$(PYTHON) scripts/errata.py $(RESULTS)
 
-bench: $(STAMP) ## speed against other implementations and lower bounds, bench/README.md; DEVICE=cuda ROWS=1,5
+bench: $(STAMP) ## speed against other implementations and lower bounds, bench/README.md; DEVICE=cuda ROWS=1,5 OUT=FILE
 	@$(BIN)/uv pip install --quiet --python $(PYTHON) --no-deps -r bench/requirements.txt || \
 		echo "the packages of bench/requirements.txt could not be installed: their rows will say so" >&2
-	$(PYTHON) bench/run.py --device $(DEVICE) $(if $(ROWS),--rows $(ROWS)) $(ARGS)
+	$(PYTHON) bench/run.py --device $(DEVICE) $(if $(ROWS),--rows $(ROWS)) $(if $(SECONDS),--seconds $(SECONDS)) \
+		$(if $(OUT),--out $(OUT)) $(ARGS)
 
 verify-results: $(STAMP) ## check the records, and that tables, figures, claims and report follow from them
 	$(PYTHON) scripts/verify.py $(RESULTS)

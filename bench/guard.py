@@ -1,18 +1,21 @@
 """Cases that fail alone, with an empty device for each."""
 
 import gc
+import time
 from collections.abc import Callable, Iterator
 from functools import partial
 
-import torch
-
 from bench.cells import NETWORKS, Plan
 from bench.line import Line
+from sns.common import accelerator
 from sns.common.errors import UserError
 
 
 def guarded(plan: Plan, row: int, what: str, case: Callable[[], Iterator[Line]]) -> Iterator[Line]:
-    """The lines of `case`; if it fails here, one line that says so, and the row continues."""
+    """The lines of `case`. One line that says so if it fails or if the row's time is over."""
+    if time.monotonic() > plan.ends:
+        yield Line(row, what, "", note="left out: the time of the row is over")
+        return
     release(plan)
     try:
         yield from case()
@@ -30,8 +33,9 @@ def each_cell(plan: Plan, row: int, what: str, case: Callable[[Plan, str, str], 
 
 def release(plan: Plan) -> None:
     """Frees the memory of earlier cases, so that the peak is that of the next one."""
-    if plan.device.type == "cuda":
+    there = accelerator.of(plan.device)
+    if not there.host:
         gc.collect()
-        torch.cuda.synchronize(plan.device)
-        torch.cuda.empty_cache()
-        torch.cuda.reset_peak_memory_stats(plan.device)
+        there.synchronize()
+        there.empty_cache()
+        there.reset_peak()
