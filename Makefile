@@ -38,7 +38,7 @@ TABLE1 := $(or $(EXPERIMENT),table1)
 WHERE := $(RESULTS) $(if $(EXPERIMENT),--experiment $(EXPERIMENT))
 
 .PHONY: help setup lint test test-gpu test-browser test-slurm soak demo pocket sensitivity reproduce-table1 status table1 scores
-.PHONY: figures claims report errata bench verify-results verify-retrain sync watch dashboard clean
+.PHONY: figures claims report errata bench gpu-check verify-results verify-retrain sync watch dashboard clean
 
 help: ## this list
 	@grep -E '^[a-z0-9-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 20
@@ -125,6 +125,9 @@ report: $(STAMP) ## one self-contained page from the records in RESULTS
 
 errata: $(STAMP) ## the paper's errata in numbers, docs/reproduction.md
 	$(PYTHON) scripts/errata.py $(RESULTS)
+
+gpu-check: $(STAMP) ## a new GPU machine in three minutes: smoke run, step times, hours of the table, options; OUT=file, docs/gpu.md
+	$(PYTHON) scripts/gpu_check.py $(if $(OUT),--out $(OUT)) $(ARGS)
 
 bench: $(STAMP) ## speed against other implementations and lower bounds, bench/README.md; DEVICE=cuda ROWS=1,5 OUT=FILE
 	@$(BIN)/uv pip install --quiet --python $(PYTHON) --no-deps -r bench/requirements.txt || \

@@ -169,20 +169,20 @@ def of_bench(folder: Path, device: str) -> list[tuple[str, int, str, int, float]
 
 
 def _updates(file: Path, device: str) -> Iterator[tuple[str, int, str, int, float]]:
-    if file.suffix == ".jsonl":
-        for line in map(json.loads, file.read_text(encoding="utf-8").splitlines()):
-            if line.get("what") == "step" and line["device"] == device and line["method"] == "vanilla":
-                yield line["setting"], line["batch"], line["precision"], line["threads"], line["seconds"]
+    text = file.read_text(encoding="utf-8")
+    if file.suffix == ".jsonl":  # of gpu-check, the environment first
+        environment, *lines = map(json.loads, text.splitlines())
+    else:
+        tree = json.loads(text)
+        environment, lines = tree["environment"], [line for row in tree["rows"].values() for line in row["lines"]]
+    if environment["device"] != device:
         return
-    tree = json.loads(file.read_text(encoding="utf-8"))
-    if tree["environment"]["device"] != device:
-        return
-    for line in [line for row in tree["rows"].values() for line in row["lines"]]:
-        match, note = LINE.fullmatch(line["what"]), re.search("fp32|tf32|bf16", line["note"])
+    for line in lines:
+        match, note = LINE.fullmatch(line["what"]), re.search("fp32|tf32|bf16", line.get("note", ""))
         if match and note and line["ours"] and match[1] in NAMES:
             size, median = int(match[2]), line["ours"]["median"]
             seconds = size / median if line["unit"] == "images/s" else median
-            yield NAMES[match[1]], size, note[0], tree["environment"]["threads"], seconds
+            yield NAMES[match[1]], size, note[0], environment["threads"], seconds
 
 
 def of_steps(folder: Path, machine: Machine, config: Config) -> list[Sample]:

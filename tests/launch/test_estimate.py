@@ -37,7 +37,7 @@ def config(*overrides: str) -> Config:
 
 def test_a_network_is_counted_as_on_paper() -> None:
     counted = work.network(
-        config("setting=digits_vgg", "model.widths=[[4],[8]]", "model.dropout=[[0],[0]]", "model.hidden=6")
+        config("setting=digits_vgg", "model.widths=[[4],[8]]", "model.dropout=[[0.0],[0.0]]", "model.hidden=6")
     )
     by_hand = 2 * 64 * 4 * 9 * 1 + 2 * 16 * 8 * 9 * 4 + 2 * (8 * 2 * 2) * 6 + 2 * 6 * 10
     assert counted.image.flops == by_hand
