@@ -9,11 +9,9 @@ import argparse
 import json
 import os
 import re
-import signal
 import sys
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -28,6 +26,7 @@ from bench.analysis import analysis  # noqa: E402
 from bench.cells import Plan  # noqa: E402
 from bench.epochs import epoch  # noqa: E402
 from bench.gpu import gpu  # noqa: E402
+from bench.guard import Stop, stopped  # noqa: E402
 from bench.line import Line  # noqa: E402
 from bench.pipeline import pipeline  # noqa: E402
 from bench.render import printed, render  # noqa: E402
@@ -54,10 +53,6 @@ ROWS: dict[int, tuple[Row, float, float]] = {  # number: row, seconds on a CPU a
     9: (startup, 10, 30),
     7: (analysis, 20, 30),
 }
-
-
-class Stop(BaseException):
-    """Raised by a signal. No code on the way may take it for an error of its own."""
 
 
 def main(arguments: list[str]) -> int:
@@ -113,7 +108,7 @@ def _measure_all(plan: Plan, results: "Results", options: argparse.Namespace) ->
     left = [number for number in ROWS if number in options.rows and seconds[number] > 0]
     failed = False
     try:
-        with _stopped(options.seconds):
+        with stopped(options.seconds, "of --seconds"):
             while left:
                 here = plan.share(seconds[left[0]], sum(seconds[number] for number in left))
                 failed |= not _measure(left[0], here, results)
@@ -121,24 +116,6 @@ def _measure_all(plan: Plan, results: "Results", options: argparse.Namespace) ->
     except Stop as stop:
         return failed, left, str(stop)
     return failed, [], ""
-
-
-@contextmanager
-def _stopped(seconds: float) -> Iterator[None]:
-    """Inside, Stop is raised after `seconds`, by Ctrl-C and by SIGTERM."""
-
-    def stop(number: int, frame: object) -> None:
-        over = number == signal.SIGALRM
-        raise Stop(f"the {seconds:g} s of --seconds are over" if over else f"{signal.Signals(number).name} came")
-
-    before = {number: signal.signal(number, stop) for number in (signal.SIGALRM, signal.SIGINT, signal.SIGTERM)}
-    signal.setitimer(signal.ITIMER_REAL, seconds)
-    try:
-        yield
-    finally:
-        signal.setitimer(signal.ITIMER_REAL, 0)
-        for number, handler in before.items():
-            signal.signal(number, handler)
 
 
 def _measure(number: int, plan: Plan, results: "Results") -> bool:
