@@ -179,7 +179,7 @@ class MeasureConfig:
 class LaunchConfig:
     """How the runs of a sweep are spread over processes and devices. No result depends on it."""
 
-    per_gpu: int = free(1)  # runs that share one GPU at a time (hydra/launcher=local)
+    per_gpu: int = free(1)  # runs at a time on one GPU (hydra/launcher=local); without MPS 2 give less than 1.3 times 1
     gpus_per_run: int = free(1)  # GPUs of one machine that share the batch of one run; for more machines: torchrun
     processes: int | None = free(None)  # runs at a time on CPUs (hydra/launcher=local); None: one a core
     retries: int = free(2)  # further attempts at a run that is killed or ends with an error, before it counts as failed

@@ -118,9 +118,9 @@ def operator_norm(
     operator = Convolution(weight, input_size, _pair(stride), _pair(padding), _pair(dilation), groups)
     sizes = math.prod(operator.input_shape), math.prod(operator.output_shape)
     if groups == 1 and _disjoint_patches(operator):
-        return float(torch.linalg.svdvals(weight.flatten(1))[0])
+        return float(torch.linalg.svdvals(weight.flatten(1).cpu())[0])  # a GPU takes longer
     if min(sizes) <= DENSE:
-        return float(torch.linalg.svdvals(_dense(operator))[0])
+        return float(torch.linalg.svdvals(_dense(operator).cpu())[0])
     if not bool(weight.any()):
         return 0.0
     return _lanczos(operator, sizes[0] <= sizes[1], tolerance, iterations, generator)

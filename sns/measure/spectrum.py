@@ -62,21 +62,32 @@ def _smaller_gram(matrix: Tensor) -> Tensor:
     return matrix @ matrix.mT if matrix.shape[0] <= matrix.shape[1] else matrix.mT @ matrix
 
 
-def layer_table(model: nn.Module, input_shape: tuple[int, ...]) -> list[dict[str, Any]]:
+def singular_values(model: nn.Module) -> dict[str, Tensor]:
+    """Every singular value of every weight matrix, descending, float64, on the host.
+
+    On any device the host computes them: a GPU takes longer for a float64 SVD than a CPU core.
+    """
+    return {n: torch.linalg.svdvals(matrix.to("cpu", torch.float64)) for n, matrix in weight_matrices(model).items()}
+
+
+def layer_table(model: nn.Module, input_shape: tuple[int, ...], spectra: dict[str, Tensor]) -> list[dict[str, Any]]:
     """One row a weight matrix, with the columns of layers.csv.
 
-    `input_shape`: (C, H, W) of the images. sigma and frobenius are those of the reshaped matrix.
-    operator_norm is that of the layer at its input size in this model, with its zero padding and
-    stride. operator_norm_circular is for stride 1 and circular padding; None for linear layers,
-    groups and dilation. ValueError for a convolution that is not zero-padded by whole numbers.
+    `input_shape`: (C, H, W) of the images. `spectra`: the model's `singular_values`. sigma and
+    frobenius are those of the reshaped matrix. operator_norm is that of the layer at its input size
+    in this model, with its zero padding and stride. operator_norm_circular is for stride 1 and
+    circular padding; None for linear layers, groups and dilation. ValueError for a convolution that
+    is not zero-padded by whole numbers.
     """
     sizes = input_sizes(model, input_shape)
-    return [_row(name, module, sizes.get(name.removesuffix(".weight"))) for name, module in _weighted(model).items()]
+    return [
+        _row(name, module, sizes.get(name.removesuffix(".weight")), spectra[name][0].item())
+        for name, module in _weighted(model).items()
+    ]
 
 
-def _row(name: str, module: nn.Conv2d | nn.Linear, size: tuple[int, int] | None) -> dict[str, Any]:
+def _row(name: str, module: nn.Conv2d | nn.Linear, size: tuple[int, int] | None, sigma: float) -> dict[str, Any]:
     matrix = module.weight.detach().double().flatten(1)
-    sigma = torch.linalg.svdvals(matrix)[0].item()
     row: dict[str, Any] = {
         "layer": name,
         "kind": "linear",
@@ -112,10 +123,10 @@ def _pair(value: tuple[int, ...]) -> tuple[int, int]:
     return value[0], value[1]
 
 
-def spectra_table(model: nn.Module) -> list[dict[str, Any]]:
-    """Every singular value of every weight matrix, descending: the rows of spectra.csv."""
+def spectra_table(spectra: dict[str, Tensor]) -> list[dict[str, Any]]:
+    """The rows of spectra.csv, from the model's `singular_values`."""
     return [
         {"layer": name, "index": index, "singular_value": value}
-        for name, matrix in weight_matrices(model).items()
-        for index, value in enumerate(torch.linalg.svdvals(matrix.double()).tolist())
+        for name, values in spectra.items()
+        for index, value in enumerate(values.tolist())
     ]
