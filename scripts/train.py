@@ -23,6 +23,7 @@ from omegaconf import DictConfig
 from omegaconf.errors import OmegaConfBaseException
 
 from sns.common.errors import UserError
+from sns.common.folders import command_words
 from sns.launch import several
 from sns.launch.attempt import Fault, attempt
 from sns.launch.budget import announce, leave
@@ -38,7 +39,7 @@ DEBUG = bool(os.environ.get("SNS_DEBUG") or os.environ.get("HYDRA_FULL_ERROR"))
 codes = [0]  # exit codes of the runs of this process
 
 
-@hydra.main(version_base="1.3", config_path="../configs", config_name="config")
+@hydra.main(version_base="1.3", config_path=str(CONFIGS), config_name="config")
 def train(tree: DictConfig) -> None:
     """One run. With -m, Hydra calls this for each run; an error of one never stops the others."""
     overrides = list(HydraConfig.get().overrides.task)
@@ -52,7 +53,7 @@ def train(tree: DictConfig) -> None:
                 codes.append(RESUMABLE if again else 1)
             return
         finished = store.is_finished(config.directory)
-        result = attempt(config, shlex.join(["python", "scripts/train.py", *overrides]), in_sweep)
+        result = attempt(config, shlex.join([*command_words("train"), *overrides]), in_sweep)
         if finished and not in_sweep and result.status != "failed":
             print(f"finished already: {config.directory}, {result.outcome}")
         if result.status == "failed":
