@@ -32,6 +32,8 @@ from bench.schedule import schedule  # noqa: E402
 from bench.spectra import spectra  # noqa: E402
 from bench.startup import startup  # noqa: E402
 from bench.steps import adversarial, distance, spectral  # noqa: E402
+from sns.common.command import reports_errors  # noqa: E402
+from sns.common.errors import UserError  # noqa: E402
 from sns.common.files import write_text  # noqa: E402
 from sns.record.environment import describe  # noqa: E402
 
@@ -51,7 +53,8 @@ ROWS: dict[int, tuple[Row, float, float]] = {  # number: row, seconds on a CPU a
 }
 
 
-def main(arguments: list[str]) -> int:
+@reports_errors
+def main(arguments: list[str] | None = None) -> int:
     """0 if every row was measured, else 1."""
     options = _options(arguments)
     if options.render:
@@ -59,8 +62,7 @@ def main(arguments: list[str]) -> int:
         return 0
     device = torch.device("cpu" if options.dry_cuda else options.device)
     if device.type == "cuda" and not torch.cuda.is_available():
-        print("error: no CUDA device is visible; omit DEVICE to measure on the CPU", file=sys.stderr)
-        return 1
+        raise UserError("no CUDA device is visible; omit DEVICE to measure on the CPU")
     if options.threads is not None:
         torch.set_num_threads(options.threads)
     as_cuda = options.dry_cuda or device.type == "cuda"
@@ -79,7 +81,7 @@ def main(arguments: list[str]) -> int:
     return int(failed)
 
 
-def _options(arguments: list[str]) -> argparse.Namespace:
+def _options(arguments: list[str] | None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(description="Paired measurements against peers and floors.")
     parser.add_argument("--device", default="cpu", help="cpu (default) or cuda")
     parser.add_argument("--rows", type=_rows, default=list(ROWS), help="such as 1,5; all unless given")
@@ -142,4 +144,4 @@ def _write(environment: dict[str, Any], measured: dict[str, Any], precision: str
 
 
 if __name__ == "__main__":
-    sys.exit(main(sys.argv[1:]))
+    sys.exit(main())
