@@ -22,6 +22,7 @@ from hydra.types import RunMode
 from omegaconf import DictConfig
 from omegaconf.errors import OmegaConfBaseException
 
+from sns.common.command import safe_streams
 from sns.common.errors import UserError
 from sns.common.folders import command_words
 from sns.launch import several
@@ -37,6 +38,7 @@ from sns.train.stop import RESUMABLE, Interrupted
 
 DEBUG = bool(os.environ.get("SNS_DEBUG") or os.environ.get("HYDRA_FULL_ERROR"))
 codes = [0]  # exit codes of the runs of this process
+PATIENCE = 10.0  # seconds that a run waits for a terminal or a pipe that takes no output
 
 
 @hydra.main(version_base="1.3", config_path=str(CONFIGS), config_name="config")
@@ -78,8 +80,12 @@ def reported(overrides: list[str]) -> Iterator[None]:
 def main() -> int:
     """The exit code of the command."""
     utils.run_and_report = lambda function: function()  # Hydra's own reports take more than ten lines
+    safe_streams(PATIENCE)
     try:
         train()
+    except KeyboardInterrupt:
+        print("stopped (SIGINT); the same command resumes", file=sys.stderr)
+        return RESUMABLE
     except (HydraException, OmegaConfBaseException) as error:
         if DEBUG:
             raise

@@ -67,7 +67,8 @@ class Weight:
             return as_matrix(tensor).unsqueeze(0)
         blocks: Tensor = tensor.unflatten(0, (self.blocks, -1))
         blocks = blocks.transpose(1, 2) if self.transposed else blocks
-        return blocks.flatten(2)
+        flat: Tensor = blocks.flatten(2)
+        return flat
 
     def matrix(self) -> Tensor:
         """The whole matrix (blocks * m, blocks * n), columns in the paper's order, detached."""
