@@ -81,7 +81,8 @@ class Weight:
         tensor = self.tensor
         if self.plain and tensor.dim() == 4 and not tensor.is_contiguous():
             out, channels, *kernel = tensor.shape
-            return matrices.view(out, *kernel, channels).permute(0, 3, 1, 2)
+            turned: Tensor = matrices.view(out, *kernel, channels).permute(0, 3, 1, 2)
+            return turned
         if self.transposed:
             matrices = matrices.unflatten(2, (-1, *tensor.shape[2:])).transpose(1, 2)
         return matrices.reshape(tensor.shape)
