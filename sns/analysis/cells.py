@@ -27,6 +27,7 @@ TITLES = {
     "vgg_pocket": "small VGGNet, CIFAR-10 at 16x16",
     "nin_pocket": "small NIN, CIFAR-100 at 16x16",
     "densenet_pocket": "small DenseNet, CIFAR-100 at 16x16",
+    "vgg_quarter": "VGGNet of a quarter of the width, CIFAR-10",
     "digits_vgg": "VGGNet, digits",
     "digits_nin": "NIN, digits",
     "digits_densenet": "DenseNet, digits",
