@@ -1,53 +1,20 @@
 """eager, compile and graph make the same update; channels_last changes only the memory layout."""
 
 import shutil
-from collections.abc import Callable
 
 import pytest
 import torch
-from conftest import TINY, compose_tree
-from torch import Tensor
+from updates import AUGMENT, METHODS, SPLIT, Make, small, state, trained
 
 from sns.common.errors import UserError
-from sns.config.schema import Config, TrainConfig
-from sns.train.configure import configure
+from sns.config.schema import TrainConfig
 from sns.train.device import choose_memory_format, choose_mode
 from sns.train.run import advance
 from sns.train.session import Session, start
 
-Make = Callable[..., Config]
-METHODS = ("vanilla", "decay", "adversarial", "spectral", "spectral_operator")
 DEVICES = ["cpu", pytest.param("cuda", marks=pytest.mark.gpu)]
-SPLIT = ("batch=large", "batch.size=32", "batch.ghost=8", "batch.micro=16")
-AUGMENT = ("data.crop_padding=1", "data.flip=true")
 HEAD = {"digits_vgg": ["model.head_dropout=0.0"], "digits_densenet": []}
 needs_compiler = pytest.mark.skipif(shutil.which("g++") is None, reason="no C++ compiler")
-
-
-def small(setting: str, *overrides: str) -> Config:
-    """A setting, trained on few images."""
-    general = [text for text in TINY if not text.startswith(("setting=", "model."))]
-    return configure(compose_tree(*general, f"setting={setting}", *overrides))
-
-
-def trained(config: Config, updates: int = 6) -> Session:
-    session = start(config)
-    session.task.model.train()
-    for _ in range(updates):
-        advance(session)
-    return session
-
-
-def state(session: Session) -> dict[str, Tensor]:
-    tensors = dict(session.task.model.state_dict()) | {
-        f"method {k}": v for k, v in session.task.method.state_dict().items()
-    }
-    tensors |= {f"momentum {i}": b for i, b in enumerate(session.task.optimizers[0].buffers)}
-    return tensors | {
-        "loss": session.task.running.sums["loss"],
-        "correct": session.task.running.sums["correct"],
-        "step": session.task.running.step,
-    }
 
 
 def assert_alike(a: Session, b: Session, rtol: float, atol: float) -> None:
