@@ -14,6 +14,7 @@ SEEDS ?= 1
 EPOCHS ?=
 ARGS ?=
 DRY ?=
+TIME ?=
 DEVICE ?= cpu
 ROWS ?=
 SECONDS ?=
@@ -37,13 +38,13 @@ TABLE1 := $(or $(EXPERIMENT),table1)
 WHERE := $(RESULTS) $(if $(EXPERIMENT),--experiment $(EXPERIMENT))
 
 .PHONY: help setup lint test test-gpu test-browser test-slurm soak demo pocket sensitivity reproduce-table1 status table1 scores
-.PHONY: figures claims report errata bench verify-results verify-retrain sync watch dashboard clean
+.PHONY: figures claims report errata bench gpu-check verify-results verify-retrain sync watch dashboard clean
 
 help: ## this list
 	@grep -E '^[a-z0-9-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 20
 	@echo
 	@echo "Options: RESULTS=folder SEEDS=3 EPOCHS=300 EXPERIMENT=table1 ARGS='any Hydra overrides'"
-	@echo "         DRY=1 LAUNCHER=local|slurm BUDGET=9m (reproduce-table1) WATCH=1 (status) DEVICE=cuda ROWS=1,5 SECONDS=540 OUT=file (bench)"
+	@echo "         DRY=1 TIME=1 LAUNCHER=local|slurm BUDGET=9m (reproduce-table1) WATCH=1 (status) DEVICE=cuda ROWS=1,5 SECONDS=540 OUT=file (bench)"
 
 setup: $(STAMP) ## virtual environment with pinned versions in .venv
 
@@ -98,7 +99,7 @@ sensitivity: $(STAMP) ## one choice at a time varied at pocket size: 66 runs of 
 
 reproduce-table1: $(STAMP) ## the paper's 32 cells, without finished runs; EXPERIMENT=table1_short BUDGET=9m DRY=1
 ifneq ($(DRY),)
-	$(PYTHON) scripts/plan.py experiment=$(TABLE1) $(OVERRIDES)
+	$(PYTHON) scripts/plan.py experiment=$(TABLE1) $(OVERRIDES) $(if $(TIME),--time)
 else
 	@$(PYTHON) scripts/train.py -m experiment=$(TABLE1) hydra/launcher=$(LAUNCHER) $(OVERRIDES); code=$$?; \
 		test $$code -eq 75 || $(PYTHON) scripts/table1.py $(RESULTS) --experiment $(TABLE1); exit $$code
@@ -124,6 +125,9 @@ report: $(STAMP) ## one self-contained page from the records in RESULTS
 
 errata: $(STAMP) ## the paper's errata in numbers, docs/reproduction.md
 	$(PYTHON) scripts/errata.py $(RESULTS)
+
+gpu-check: $(STAMP) ## a new GPU machine in three minutes: smoke run, step times, hours of the table, options; OUT=file, docs/gpu.md
+	$(PYTHON) scripts/gpu_check.py $(if $(OUT),--out $(OUT)) $(ARGS)
 
 bench: $(STAMP) ## speed against other implementations and lower bounds, bench/README.md; DEVICE=cuda ROWS=1,5 OUT=FILE
 	@$(BIN)/uv pip install --quiet --python $(PYTHON) --no-deps -r bench/requirements.txt || \

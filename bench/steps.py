@@ -107,10 +107,11 @@ def _textbook(plan: Plan, regime: str, whole: bool) -> Work:
 
 def distance(plan: Plan) -> Iterator[Line]:
     """Row 5: our vanilla step against the bare one, for each network."""
-    yield from each_cell(plan, 5, "distance to the floor", _distance)
+    yield from each_cell(plan, 5, "distance to the floor", floor_distance)
 
 
-def _distance(plan: Plan, setting: str, regime: str) -> Iterator[Line]:
+def floor_distance(plan: Plan, setting: str, regime: str) -> Iterator[Line]:
+    """Our vanilla step and the bare one, for one network and batch."""
     ours, bare = (cell(plan, setting, f"batch={regime}") for _ in range(2))
     works = {"ours": update(ours), "floor": floor(bare)}
     taken = paired(works, plan.device, plan.budget / len(NETWORKS) / len(plan.batches()), rounds=7)

@@ -10,6 +10,7 @@ import pandas as pd
 
 from sns.analysis.options import differences
 from sns.common.errors import RecordError
+from sns.common.folders import project_folder
 from sns.config.schema import REGIMES as REGIMES
 from sns.record.store import RESULT, Record, read_all, run_directories
 
@@ -30,7 +31,7 @@ TITLES = {
     "digits_nin": "NIN, digits",
     "digits_densenet": "DenseNet, digits",
 }
-PAPER = Path(__file__).resolve().parents[2] / "results" / "paper"
+PAPER = project_folder("results/paper")
 
 
 @dataclass(frozen=True)

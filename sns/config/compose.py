@@ -89,8 +89,9 @@ def checked(name: str, cls: type, values: Any) -> Any:
     prefix = f"{name}." if name else ""
     require(isinstance(values, dict), f"{name}={values!r} must be a mapping of options")
     names = [entry.name for entry in fields(cls)]
-    for field in values:
-        require(field in names, f"there is no {prefix}{field}{nearest(field, names)}; {name}.* has {', '.join(names)}")
+    wrong = next((str(field) for field in values if field not in names), None)
+    if wrong is not None:  # the nearest name is looked for here only: it takes a tenth of a sweep's expansion
+        raise ConfigError(f"there is no {prefix}{wrong}{nearest(wrong, names)}; {name}.* has {', '.join(names)}")
     key = name, cls, repr(values)
     if key not in _built:
         _built[key] = _build(prefix, cls, values)
@@ -125,11 +126,12 @@ def _require_keys(values: Mapping[str, Any], registered: Registered) -> None:
     """ConfigError for the first key of the tree that does not exist."""
     top = {entry.name for entry in fields(Config)}
     for section, inside in values.items():
-        require(section in top, unknown_key(section, registered))
+        if section not in top:
+            raise ConfigError(unknown_key(section, registered))
         if section in CHOICES and isinstance(inside, dict) and inside.get("name") in registered[section]:
             names = {entry.name for entry in fields(registered[section][inside["name"]])}
-            for key in inside:
-                require(key in names, unknown_key(f"{section}.{key}", registered, siblings=sorted(names)))
+            for key in [key for key in inside if key not in names]:
+                raise ConfigError(unknown_key(f"{section}.{key}", registered, siblings=sorted(names)))
 
 
 def unknown_key(key: str, registered: Registered, groups: Iterable[str] = (), siblings: Sequence[str] = ()) -> str:

@@ -4,15 +4,15 @@ only."""
 import itertools
 from collections.abc import Iterable
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import yaml
 
 from sns.analysis.options import options_of
+from sns.common.folders import project_folder
 from sns.record.store import Record
 
-EXPERIMENTS = Path(__file__).resolve().parents[3] / "configs" / "experiment"
+EXPERIMENTS = project_folder("configs") / "experiment"
 Runs = dict[int, Record]  # by seed
 Place = tuple[str, str, tuple[str, ...]]  # setting, regime, methods that are compared with each other
 
