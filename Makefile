@@ -64,9 +64,9 @@ lint: $(STAMP) ## ruff and mypy --strict
 test: $(STAMP) lint ## lint and every test
 	$(BIN)/pytest -n auto --dist worksteal $(ARGS)
 
-test-gpu: $(STAMP) ## the tests that need a CUDA device
+test-gpu: $(STAMP) ## the tests that need a CUDA device; those that compile for minutes: ARGS='-m compiled'
 	$(BIN)/python -c 'import torch, sys; sys.exit(not torch.cuda.is_available() and "error: no CUDA device here")'
-	$(BIN)/pytest -m gpu $(ARGS)
+	$(BIN)/pytest -m 'gpu and not compiled' $(ARGS)
 
 soak: $(STAMP) ## a small sweep whose processes are killed at random, compared bit by bit with an undisturbed one
 	OMP_NUM_THREADS=1 $(PYTHON) tests/soak.py $(ARGS)
