@@ -4,6 +4,7 @@ A mode of torch.overrides sees every call. One of torch.utils._python_dispatch w
 sympy and more, for ten seconds.
 """
 
+import copy
 import math
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -138,10 +139,14 @@ class UncountableError(Exception):
 
 def _once(key: str, make: Callable[[], Any]) -> Any:
     if key not in _counted:
+        threads = torch.get_num_threads()
+        torch.set_num_threads(1)  # two images: more threads would wait for each other on a busy machine
         try:
             _counted[key] = make()
         except Exception as error:  # of the user's code
             raise UncountableError(str(error)) from error
+        finally:
+            torch.set_num_threads(threads)
     return _counted[key]
 
 
@@ -156,10 +161,15 @@ def images(config: Config) -> tuple[int, int, int, int, int]:
 
 
 def build(config: Config) -> nn.Module:
-    """A network of the run's shape, on the CPU."""
+    """A new network of the run's shape, on the CPU."""
     *_, channels, side, classes = images(config)
-    with accelerator.forked_rng([]):
-        net: nn.Module = MODELS[config.model.name](config.model, channels, side, classes, None)
+
+    def make() -> nn.Module:
+        with accelerator.forked_rng([]):
+            net: nn.Module = MODELS[config.model.name](config.model, channels, side, classes, None)
+        return net
+
+    net: nn.Module = copy.deepcopy(_once(f"{config.model} {(channels, side, classes)} built", make))  # drawn once
     return net
 
 
