@@ -87,6 +87,7 @@ class Check:
                 "train.progress=none",
             ]
             words += [f"train.device={self.plan.device_name}", f"results={self.plan.folder}", "track=disabled"]
+            words += ["model.widths=[[4],[4],[4]]", "model.dropout=[[0.1],[0.1],[0.1]]"] if self.plan.tiny else []
             with suppress(Interrupted):
                 run(configured(*words, "train.stop_after=7"))
                 raise RuntimeError("the run was not stopped at train.stop_after=7")

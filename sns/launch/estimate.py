@@ -56,16 +56,10 @@ class Estimator:
             return self._by_updates(config, device) if time.monotonic() < self.end else None
         machine = self._machine(config, device)
         try:
-            samples, why = self._samples(config, machine, device, without)
-            return _scaled(config, machine, samples, why, self.rests_on)
-        except (
-            RuntimeError,
-            ValueError,
-            TypeError,
-            AttributeError,
-            KeyError,
-        ):  # a model or method that cannot be counted
+            work.update(config)
+        except work.UncountableError:
             return None
+        return _scaled(config, machine, *self._samples(config, machine, device, without), self.rests_on)
 
     def basis(self) -> str:
         """One line: what the estimates rest on, with the number of runs."""

@@ -16,7 +16,7 @@ from sns.common.errors import UserError
 from sns.config.old import renamed
 from sns.config.schema import Config
 from sns.launch import work
-from sns.launch.work import Work
+from sns.launch.work import UncountableError, Work
 from sns.record import store
 from sns.train.configure import configure
 
@@ -141,7 +141,7 @@ def _of_runs(runs: Sequence[Any], machine: Machine) -> Sample | None:
             counted = work.training(config), work.measuring(config, machine.host)
             ratios = [t / rates.seconds(w, precision) for t, w in zip(took, counted, strict=True)]
             _read[directory] = Sample("records", precision, *ratios)
-        except (OSError, ValueError, KeyError, TypeError, AttributeError, UserError, yaml.YAMLError):
+        except (OSError, ValueError, KeyError, TypeError, AttributeError, UserError, yaml.YAMLError, UncountableError):
             pass
     return _read[directory]
 

@@ -4,8 +4,9 @@ A mode of torch.overrides sees every call. One of torch.utils._python_dispatch w
 sympy and more, for ten seconds.
 """
 
+import copy
 import math
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -15,6 +16,7 @@ from torch.nn import functional as F
 from torch.overrides import TorchFunctionMode
 
 from sns import method
+from sns.common import accelerator
 from sns.common.seed import generator
 from sns.config.schema import Config
 from sns.measure.spectrum import weight_matrices
@@ -131,9 +133,20 @@ def _operations(name: str, inputs: list[Tensor], result: Tensor) -> float:
 _counted: dict[str, Any] = {}  # a network is counted once, also for many runs
 
 
-def _once(key: str, make: Any) -> Any:
+class UncountableError(Exception):
+    """A model or a method cannot be called as those of this package can."""
+
+
+def _once(key: str, make: Callable[[], Any]) -> Any:
     if key not in _counted:
-        _counted[key] = make()
+        threads = torch.get_num_threads()
+        torch.set_num_threads(1)  # two images: more threads would wait for each other on a busy machine
+        try:
+            _counted[key] = make()
+        except Exception as error:  # of the user's code
+            raise UncountableError(str(error)) from error
+        finally:
+            torch.set_num_threads(threads)
     return _counted[key]
 
 
@@ -148,20 +161,26 @@ def images(config: Config) -> tuple[int, int, int, int, int]:
 
 
 def build(config: Config) -> nn.Module:
-    """A network of the run's shape, on the CPU."""
+    """A new network of the run's shape, on the CPU."""
     *_, channels, side, classes = images(config)
-    net: nn.Module = MODELS[config.model.name](config.model, channels, side, classes, None)
+
+    def make() -> nn.Module:
+        with accelerator.forked_rng([]):
+            net: nn.Module = MODELS[config.model.name](config.model, channels, side, classes, None)
+        return net
+
+    net: nn.Module = copy.deepcopy(_once(f"{config.model} {(channels, side, classes)} built", make))  # drawn once
     return net
 
 
 def network(config: Config) -> Network:
-    """The network of a run, from one forward pass."""
+    """The network of a run, from one forward pass. UncountableError if it fails."""
     channels, side, classes = shape = images(config)[2:]
 
     def count() -> Network:
         net = build(config)
         x, y = torch.zeros(PROBE, channels, side, side), torch.zeros(PROBE, dtype=torch.int64)
-        with torch.random.fork_rng([]), torch.no_grad(), Counter() as counter:
+        with accelerator.forked_rng([]), torch.no_grad(), Counter() as counter:
             F.cross_entropy(net(x), y)
         sizes = tuple((len(m), m.shape[1]) for m in weight_matrices(net).values())
         parameters = sum(p.numel() for p in net.parameters())
@@ -182,7 +201,10 @@ class Problem:
 
 
 def problem(config: Config) -> Problem:
-    """The method of a run: how often it asks for the loss of a batch, and what else it does."""
+    """The method of a run: how often it asks for the loss of a batch, and what else it does.
+
+    UncountableError if it fails.
+    """
 
     def count() -> Problem:
         net = build(config)
