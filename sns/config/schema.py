@@ -3,11 +3,12 @@
 YAML files under configs/ hold the values. `sns.config.compose` turns a composed tree into these
 classes once; nothing changes them afterwards. A field made with `free` cannot change the result
 (paths, device, progress) and is not part of the run_id. A field made with `later` is part of it
-only if it differs from its default.
+only if it differs from its default. What becomes the name of a folder is checked by `folder_name`.
 """
 
 import hashlib
 import json
+import re
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, fields, is_dataclass
 from pathlib import Path
@@ -24,6 +25,11 @@ MODES = ("auto", "eager", "compile", "graph")
 MEMORY_FORMATS = ("auto", "contiguous", "channels_last")
 TRACKING = ("auto", "online", "offline", "disabled")
 GCN_VARIANTS = ("std", "l2", "none")
+LONGEST = 1_000_000  # epochs
+FOLDER_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.+-]{0,63}")
+RESERVED = ("paper", "runs", "wandb")  # folders of results/ that are no experiment
+# Files whose runs were named by the file: content (sns.data.identity) to that name.
+COMMITTED = {"caa2f119b5db2f16cc337d35889ed6ea": "cifar10.npz"}
 
 
 def free(default: Any) -> Any:
@@ -45,6 +51,19 @@ def require(condition: bool, message: str) -> None:
         raise ConfigError(message)
 
 
+def folder_name(key: str, name: str) -> None:
+    """Raises ConfigError unless `name`, the value of `key`, can be a folder's name anywhere."""
+    require(
+        FOLDER_NAME.fullmatch(name) is not None and not name.endswith("."),
+        f"{key}={_short(name)} cannot name a folder: use up to 64 letters without accents, digits, '_', '-', '+' and "
+        "'.', beginning with a letter or a digit and not ending with '.'",
+    )
+
+
+def _short(text: str) -> str:
+    return repr(text) if len(text) <= 40 else f"{text[:40]!r}... ({len(text)} characters)"
+
+
 @dataclass
 class DataConfig:
     """Which images, how many of them, their contrast normalization and augmentation."""
@@ -52,7 +71,8 @@ class DataConfig:
     name: str = MISSING  # of a reader in sns/data, such as digits or npz
     root: str = free("~/.cache/sns")  # the folder of archives
     download: bool = free(True)  # False: never use the network
-    path: str | None = field(default=None, metadata={"identity": "name"})  # the archive of name=npz
+    path: str | None = field(default=None, metadata={"identity": "source"})  # the file of name=npz
+    content: str | None = free(None)  # what `path` holds, as 32 hex digits; filled in where it can be read
     subset: int | None = None  # training images to use, balanced over classes; None: all
     test_subset: int | None = None  # likewise of the test set
     gcn: str = "std"  # std: subtract mean, divide by deviation; l2: to L2 norm 55; none: bytes / 255
@@ -71,6 +91,17 @@ class DataConfig:
         for key, meaning in unset.items():
             value = getattr(self, key)
             require(value is None or value > 0, f"data.{key}={value} must be positive, or null for {meaning}")
+
+    @property
+    def source(self) -> str | None:
+        """What identifies the images of `path`: their content.
+
+        The name of the file stands for it in records that state no content, and in those of the
+        files in COMMITTED.
+        """
+        if self.path is None or self.content is None:
+            return None if self.path is None else Path(self.path).name
+        return COMMITTED.get(self.content, self.content)
 
 
 @dataclass
@@ -118,6 +149,7 @@ class TrainConfig:
 
     def __post_init__(self) -> None:
         require(self.epochs > 0, f"train.epochs={self.epochs} must be positive")
+        require(self.epochs <= LONGEST, f"train.epochs={self.epochs:g} is too many: at most {LONGEST:,}")
         require(
             self.precision in PRECISIONS,
             f"train.precision={self.precision} is unknown; choose one of {', '.join(PRECISIONS)}",
@@ -186,6 +218,7 @@ class LaunchConfig:
     # 540s, 9m or 1.5h: the command saves and ends within this time of its start, and the same
     # command resumes it. None: no limit
     budget: str | None = free(None)
+    run: str | None = free(None)  # set by launchers: a YAML file with the composed run, in place of all other options
     # Cells to train first, in the words of the command line: 'setting=vgg_cifar10 method=decay'
     priority: list[str] = field(default_factory=list, metadata={"identity": False})
 
@@ -223,6 +256,10 @@ class ExperimentConfig:
 
     name: str = free("single")  # a folder under results/runs
 
+    def __post_init__(self) -> None:
+        folder_name("experiment.name", self.name)
+        require(self.name.lower() not in RESERVED, f"experiment.name={self.name} is reserved: choose another name")
+
 
 @dataclass
 class Config:
@@ -245,6 +282,10 @@ class Config:
     measure: MeasureConfig = field(default_factory=MeasureConfig)
     launch: LaunchConfig = field(default_factory=LaunchConfig, metadata={"identity": False})
     track: TrackConfig = field(default_factory=TrackConfig, metadata={"identity": False})
+
+    def __post_init__(self) -> None:
+        for key, name in (("setting", self.setting), ("method.name", getattr(self.method, "name", "none"))):
+            folder_name(key, name)
 
     @property
     def run_id(self) -> str:
@@ -273,8 +314,8 @@ def identity(node: Any) -> dict[str, Any]:
         value = getattr(node, entry.name)
         if is_dataclass(value):
             value = identity(value)
-        if rule == "name":
-            value = None if value is None else Path(value).name
+        if rule == "source":
+            value = node.source
         if rule and not (rule == "changed" and value == entry.default):
             tree[entry.name] = value
     return tree

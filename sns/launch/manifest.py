@@ -22,7 +22,11 @@ def read(folder: Path) -> dict[str, Any]:
         return {"launches": list(content["launches"]), "runs": dict(content["runs"])}
     except FileNotFoundError:
         return {"launches": [], "runs": {}}
-    except (OSError, ValueError, KeyError, TypeError) as error:
+    except OSError as error:
+        raise UserError(
+            f"{file} cannot be read ({error.strerror}): make it readable, or name another folder by results=..."
+        ) from None
+    except (ValueError, KeyError, TypeError) as error:
         raise UserError(
             f"{file} is damaged ({first_line(error)}): delete it; the next launch writes a new one"
         ) from None
