@@ -3,12 +3,11 @@
 YAML files under configs/ hold the values. `sns.config.compose` turns a composed tree into these
 classes once; nothing changes them afterwards. A field made with `free` cannot change the result
 (paths, device, progress) and is not part of the run_id. A field made with `later` is part of it
-only if it differs from its default. What becomes the name of a folder is checked by `folder_name`.
+only if it differs from its default.
 """
 
 import hashlib
 import json
-import re
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, fields, is_dataclass
 from pathlib import Path
@@ -17,7 +16,7 @@ from typing import Any
 from omegaconf import MISSING
 
 from sns.common.errors import ConfigError
-from sns.config import units
+from sns.config import names, units
 
 REGIMES = ("small", "large")
 PRECISIONS = ("fp32", "tf32", "bf16")
@@ -25,9 +24,6 @@ MODES = ("auto", "eager", "compile", "graph")
 MEMORY_FORMATS = ("auto", "contiguous", "channels_last")
 TRACKING = ("auto", "online", "offline", "disabled")
 GCN_VARIANTS = ("std", "l2", "none")
-LONGEST = 1_000_000  # epochs
-FOLDER_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.+-]{0,63}")
-RESERVED = ("paper", "runs", "wandb")  # folders of results/ that are no experiment
 # Files whose runs were named by the file: content (sns.data.identity) to that name.
 COMMITTED = {"caa2f119b5db2f16cc337d35889ed6ea": "cifar10.npz"}
 
@@ -49,19 +45,6 @@ def require(condition: bool, message: str) -> None:
     """Raises ConfigError(message) unless `condition` holds."""
     if not condition:
         raise ConfigError(message)
-
-
-def folder_name(key: str, name: str) -> None:
-    """Raises ConfigError unless `name`, the value of `key`, can be a folder's name anywhere."""
-    require(
-        FOLDER_NAME.fullmatch(name) is not None and not name.endswith("."),
-        f"{key}={_short(name)} cannot name a folder: use up to 64 letters without accents, digits, '_', '-', '+' and "
-        "'.', beginning with a letter or a digit and not ending with '.'",
-    )
-
-
-def _short(text: str) -> str:
-    return repr(text) if len(text) <= 40 else f"{text[:40]!r}... ({len(text)} characters)"
 
 
 @dataclass
@@ -94,14 +77,10 @@ class DataConfig:
 
     @property
     def source(self) -> str | None:
-        """What identifies the images of `path`: their content.
-
-        The name of the file stands for it in records that state no content, and in those of the
-        files in COMMITTED.
-        """
-        if self.path is None or self.content is None:
-            return None if self.path is None else Path(self.path).name
-        return COMMITTED.get(self.content, self.content)
+        """What identifies the images of `path`: their content, in COMMITTED and in records
+        without `content` the file's name."""
+        name = None if self.path is None else Path(self.path).name
+        return name if self.content is None else COMMITTED.get(self.content, self.content)
 
 
 @dataclass
@@ -149,7 +128,7 @@ class TrainConfig:
 
     def __post_init__(self) -> None:
         require(self.epochs > 0, f"train.epochs={self.epochs} must be positive")
-        require(self.epochs <= LONGEST, f"train.epochs={self.epochs:g} is too many: at most {LONGEST:,}")
+        require(self.epochs <= 1e6, f"train.epochs={self.epochs:g} is too many: at most 1,000,000")
         require(
             self.precision in PRECISIONS,
             f"train.precision={self.precision} is unknown; choose one of {', '.join(PRECISIONS)}",
@@ -257,8 +236,7 @@ class ExperimentConfig:
     name: str = free("single")  # a folder under results/runs
 
     def __post_init__(self) -> None:
-        folder_name("experiment.name", self.name)
-        require(self.name.lower() not in RESERVED, f"experiment.name={self.name} is reserved: choose another name")
+        names.require_folder("experiment.name", self.name, reserved=("paper", "runs", "wandb"))
 
 
 @dataclass
@@ -284,8 +262,8 @@ class Config:
     track: TrackConfig = field(default_factory=TrackConfig, metadata={"identity": False})
 
     def __post_init__(self) -> None:
-        for key, name in (("setting", self.setting), ("method.name", getattr(self.method, "name", "none"))):
-            folder_name(key, name)
+        names.require_folder("setting", self.setting)
+        names.require_folder("method.name", getattr(self.method, "name", "none"))
 
     @property
     def run_id(self) -> str:

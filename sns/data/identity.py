@@ -64,11 +64,11 @@ def require_same_images(config: Config, record: Record) -> None:
 
     Nothing is compared where the record has no fingerprint or the images are not here.
     """
-    data, environment = config.data, record.result.environment.get("data")
-    if data is None or data.name in OFFICIAL or not isinstance(environment, dict):
+    data, recorded = config.data, record.images
+    if data is None or data.name in OFFICIAL or recorded is None:
         return
-    recorded, content = environment.get("fingerprint"), (record.config.get("data") or {}).get("content")
-    if recorded is None or (content is not None and content == data.content):
+    content = (record.config.get("data") or {}).get("content")
+    if content is not None and content == data.content:
         return
     try:
         here = _fingerprint(data)
