@@ -176,7 +176,8 @@ def arrange(records: Iterable[Record], warnings: Iterable[str] = (), task: str |
             continue
         usable.append(record)
         variants = by_cell.setdefault((result.setting, result.method, result.regime), {})
-        variants.setdefault(result.variant, []).append(record)
+        # Two data sets are never averaged, even where an older record does not name its images.
+        variants.setdefault(f"{result.variant} {record.images or ''}", []).append(record)
     cells, unusable = [], tuple(notes)
     for key, variants in by_cell.items():
         chosen = max(variants, key=lambda name: (len(variants[name]), name))

@@ -3,6 +3,7 @@
 import copy
 import dataclasses
 import difflib
+import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import fields
 from typing import Any
@@ -34,6 +35,7 @@ SECTIONS: dict[str, type] = {  # sections with fixed fields
     "track": TrackConfig,
 }
 CHOICES = ("task", "data", "model", "method", "optim")  # sections whose fields depend on their `name`
+LARGEST = 2**53  # integers up to it are exact as float64 too
 OPTIONAL = ("data", "model")  # a task may define its own
 Registered = Mapping[str, Mapping[str, type]]  # for each of CHOICES: name -> dataclass of its options
 
@@ -103,13 +105,28 @@ _built: dict[tuple[str, type, str], Any] = {}  # a cache: most sections are equa
 
 def _build(prefix: str, cls: type, values: Any) -> Any:
     try:
-        return OmegaConf.to_object(OmegaConf.merge(OmegaConf.structured(cls), values))
+        merged = OmegaConf.merge(OmegaConf.structured(cls), values)
+        _require_numbers(prefix.removesuffix("."), OmegaConf.to_container(merged))
+        return OmegaConf.to_object(merged)
     except MissingMandatoryValue as error:
         raise ConfigError(
             f"{prefix}{_key(error)} has no value: set it on the command line or in its YAML file"
         ) from None
     except (ValidationError, ConfigKeyError, OmegaConfBaseException) as error:
         raise ConfigError(f"{prefix}{_key(error)} has a wrong value: {first_line(error)}") from None
+
+
+def _require_numbers(name: str, value: Any) -> None:
+    """ConfigError for infinity, NaN or an integer beyond 64 bits, at any depth of `value`."""
+    if isinstance(value, dict):
+        for key, inside in value.items():
+            _require_numbers(f"{name}.{key}".removeprefix("."), inside)
+    elif isinstance(value, list):
+        for inside in value:
+            _require_numbers(name, inside)
+    elif isinstance(value, int | float):
+        require(math.isfinite(value), f"{name}={value} must be a finite number")
+        require(abs(value) <= LARGEST, f"{name}={value:g} is too large: at most {LARGEST:g}")
 
 
 def _choose(group: str, values: Any, registered: Mapping[str, type]) -> type | None:

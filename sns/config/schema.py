@@ -16,7 +16,7 @@ from typing import Any
 from omegaconf import MISSING
 
 from sns.common.errors import ConfigError
-from sns.config import units
+from sns.config import names, units
 
 REGIMES = ("small", "large")
 PRECISIONS = ("fp32", "tf32", "bf16")
@@ -24,6 +24,8 @@ MODES = ("auto", "eager", "compile", "graph")
 MEMORY_FORMATS = ("auto", "contiguous", "channels_last")
 TRACKING = ("auto", "online", "offline", "disabled")
 GCN_VARIANTS = ("std", "l2", "none")
+# Files whose runs were named by the file: content (sns.data.identity) to that name.
+COMMITTED = {"caa2f119b5db2f16cc337d35889ed6ea": "cifar10.npz"}
 
 
 def free(default: Any) -> Any:
@@ -52,7 +54,8 @@ class DataConfig:
     name: str = MISSING  # of a reader in sns/data, such as digits or npz
     root: str = free("~/.cache/sns")  # the folder of archives
     download: bool = free(True)  # False: never use the network
-    path: str | None = field(default=None, metadata={"identity": "name"})  # the archive of name=npz
+    path: str | None = field(default=None, metadata={"identity": "source"})  # the file of name=npz
+    content: str | None = free(None)  # what `path` holds, as 32 hex digits; filled in where it can be read
     subset: int | None = None  # training images to use, balanced over classes; None: all
     test_subset: int | None = None  # likewise of the test set
     gcn: str = "std"  # std: subtract mean, divide by deviation; l2: to L2 norm 55; none: bytes / 255
@@ -71,6 +74,13 @@ class DataConfig:
         for key, meaning in unset.items():
             value = getattr(self, key)
             require(value is None or value > 0, f"data.{key}={value} must be positive, or null for {meaning}")
+
+    @property
+    def source(self) -> str | None:
+        """What identifies the images of `path`: their content, in COMMITTED and in records
+        without `content` the file's name."""
+        name = None if self.path is None else Path(self.path).name
+        return name if self.content is None else COMMITTED.get(self.content, self.content)
 
 
 @dataclass
@@ -118,6 +128,7 @@ class TrainConfig:
 
     def __post_init__(self) -> None:
         require(self.epochs > 0, f"train.epochs={self.epochs} must be positive")
+        require(self.epochs <= 1e6, f"train.epochs={self.epochs:g} is too many: at most 1,000,000")
         require(
             self.precision in PRECISIONS,
             f"train.precision={self.precision} is unknown; choose one of {', '.join(PRECISIONS)}",
@@ -186,6 +197,7 @@ class LaunchConfig:
     # 540s, 9m or 1.5h: the command saves and ends within this time of its start, and the same
     # command resumes it. None: no limit
     budget: str | None = free(None)
+    run: str | None = free(None)  # set by launchers: a YAML file with the composed run, in place of all other options
     # Cells to train first, in the words of the command line: 'setting=vgg_cifar10 method=decay'
     priority: list[str] = field(default_factory=list, metadata={"identity": False})
 
@@ -223,6 +235,9 @@ class ExperimentConfig:
 
     name: str = free("single")  # a folder under results/runs
 
+    def __post_init__(self) -> None:
+        names.require_folder("experiment.name", self.name, reserved=("paper", "runs", "wandb"))
+
 
 @dataclass
 class Config:
@@ -245,6 +260,10 @@ class Config:
     measure: MeasureConfig = field(default_factory=MeasureConfig)
     launch: LaunchConfig = field(default_factory=LaunchConfig, metadata={"identity": False})
     track: TrackConfig = field(default_factory=TrackConfig, metadata={"identity": False})
+
+    def __post_init__(self) -> None:
+        names.require_folder("setting", self.setting)
+        names.require_folder("method.name", getattr(self.method, "name", "none"))
 
     @property
     def run_id(self) -> str:
@@ -273,8 +292,8 @@ def identity(node: Any) -> dict[str, Any]:
         value = getattr(node, entry.name)
         if is_dataclass(value):
             value = identity(value)
-        if rule == "name":
-            value = None if value is None else Path(value).name
+        if rule == "source":
+            value = node.source
         if rule and not (rule == "changed" and value == entry.default):
             tree[entry.name] = value
     return tree

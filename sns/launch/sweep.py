@@ -8,15 +8,14 @@ import copy
 import pickle
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import dataclass
 
 from hydra import initialize_config_dir
 from hydra._internal.config_loader_impl import ConfigLoaderImpl
-from hydra._internal.config_repository import CachingConfigRepository, ConfigRepository
+from hydra._internal.config_repository import CachingConfigRepository, ConfigRepository, IConfigRepository
 from hydra._internal.core_plugins.basic_sweeper import BasicSweeper
 from hydra._internal.defaults_list import create_defaults_list
 from hydra.core.config_search_path import ConfigSearchPath
-from hydra.core.default_element import GroupDefault, InputDefault
+from hydra.core.default_element import ConfigDefault, GroupDefault, InputDefault
 from hydra.core.global_hydra import GlobalHydra
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.override_parser.types import Override
@@ -26,20 +25,11 @@ from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf, open_dict
 
 from sns.common.errors import UserError
-from sns.common.folders import project_folder
-from sns.config.schema import Config
+from sns.launch.handover import CONFIGS, SweepRun, composed
 from sns.launch.mistakes import explain
-from sns.train.configure import configure
 
-CONFIGS = project_folder("configs")
-
-
-@dataclass(frozen=True, eq=False)
-class SweepRun:
-    """One run of a sweep, and the command-line overrides that define it."""
-
-    overrides: tuple[str, ...]
-    config: Config
+__all__ = ["CONFIGS", "SweepRun", "dry_run", "expand"]
+ONCE = ("per_gpu", "gpus_per_run", "processes", "budget")  # options of the sweep as a whole, in section launch
 
 
 def expand(loader: ConfigLoaderImpl, master: DictConfig) -> tuple[list[SweepRun], list[str]]:
@@ -48,14 +38,79 @@ def expand(loader: ConfigLoaderImpl, master: DictConfig) -> tuple[list[SweepRun]
 
     `master` is the configuration that Hydra composes for `-m`, before any swept value is set. It
     holds the command line and the experiment's hydra.sweeper.params. Where both name a key, the
-    command line wins.
+    command line wins. A swept choice whose file has a `hydra` part (experiment=a,b) has a sweep of
+    its own, one after the other. UserError for options of the whole sweep that have several values.
     """
+    several = _sweeps(loader, master)
+    if several is None:
+        runs, errors = _expand_one(loader, master)
+    else:
+        runs, errors = [], []
+        for overrides in several:
+            try:
+                one = loader.load_configuration(master.hydra.job.config_name, overrides, RunMode.MULTIRUN)
+                more, wrong = expand(loader, one)
+            except HydraException as error:
+                more, wrong = [], [explain(error, CONFIGS)]
+            runs, errors = runs + more, errors + wrong
+    for key in ONCE:
+        values = dict.fromkeys(getattr(run.config.launch, key) for run in runs)
+        if len(values) > 1:
+            raise UserError(
+                f"launch.{key} has several values in this sweep ({', '.join(map(str, values))}): it holds for the "
+                "whole sweep; give it one"
+            )
+    return runs, list(dict.fromkeys(errors))
+
+
+def _words(loader: ConfigLoaderImpl, master: DictConfig) -> tuple[list[Override], list[Override]]:
+    """hydra.sweeper.params and the command line, parsed."""
     params = OmegaConf.to_container(master.hydra.sweeper.params or OmegaConf.create())
     typed = OmegaConf.to_container(master.hydra.overrides.task)  # not resolved: ${seed} differs between the runs
     assert isinstance(params, dict)
     assert isinstance(typed, list)
     parser = OverridesParser.create(config_loader=loader)
-    overrides = parser.parse_overrides([*(f"{key!s}={value}" for key, value in params.items()), *typed])
+    return parser.parse_overrides([f"{key!s}={value}" for key, value in params.items()]), parser.parse_overrides(typed)
+
+
+def _sweeps(loader: ConfigLoaderImpl, master: DictConfig) -> list[list[str]] | None:
+    """The command line of each sweep, where a swept choice changes the sweep itself; else None."""
+    hydra = [str(word) for word in master.hydra.overrides.hydra]
+    _, repository = loader._parse_overrides_and_create_caching_repo(master.hydra.job.config_name, hydra)
+    inside, typed = _words(loader, master)
+    words = [str(word.input_line) for word in typed]
+    for index, override in enumerate([*inside, *typed], -len(inside)):
+        group = override.key_or_group
+        if not override.is_sweep_override() or not repository.group_exists(group):
+            continue
+        choices = list(override.sweep_string_iterator())
+        if any(_has_hydra_part(repository, f"{group}/{choice}") for choice in choices):
+            if index < 0:
+                raise UserError(
+                    f"hydra.sweeper.params sweeps {group}, whose files change the sweep itself: name {group} on the "
+                    "command line"
+                )
+            key = override.get_key_element()
+            return [[*hydra, *words[:index], f"{key}={choice}", *words[index + 1 :]] for choice in choices]
+    return None
+
+
+def _has_hydra_part(repository: IConfigRepository, path: str) -> bool:
+    """Whether the YAML file, or one that it builds on, sets options of Hydra."""
+    found = repository.load_config(path)
+    if found is None:
+        return False
+    bases = [entry.path for entry in found.defaults_list or [] if isinstance(entry, ConfigDefault) and entry.path]
+    group = path.rpartition("/")[0]
+    paths = [base[1:] if base.startswith("/") else f"{group}/{base}" for base in bases if base != "_self_"]
+    return "hydra" in found.config or any(_has_hydra_part(repository, base) for base in paths)
+
+
+def _expand_one(loader: ConfigLoaderImpl, master: DictConfig) -> tuple[list[SweepRun], list[str]]:
+    """`expand` for one set of hydra.sweeper.params."""
+    inside, typed = _words(loader, master)
+    parser = OverridesParser.create(config_loader=loader)
+    overrides = [*inside, *typed]
     (combinations,) = BasicSweeper.split_arguments(overrides, None)
     composer = Composer(loader, master)
     runs: list[SweepRun] = []
@@ -63,7 +118,7 @@ def expand(loader: ConfigLoaderImpl, master: DictConfig) -> tuple[list[SweepRun]
     for combination in combinations:
         try:
             tree = composer.compose(parser.parse_overrides(combination))
-            runs.append(SweepRun(tuple(combination), configure(tree)))
+            runs.append(composed(tree, combination, master.hydra))
         except (UserError, HydraException) as error:
             errors.append((explain(error, CONFIGS), " ".join(combination)))
     return runs, _once(errors)
