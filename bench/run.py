@@ -34,7 +34,7 @@ from bench.schedule import schedule  # noqa: E402
 from bench.spectra import spectra  # noqa: E402
 from bench.startup import startup  # noqa: E402
 from bench.steps import adversarial, distance, spectral  # noqa: E402
-from sns.common.errors import UserError  # noqa: E402
+from sns.common.command import reports_errors  # noqa: E402
 from sns.common.files import write_text  # noqa: E402
 from sns.record.environment import describe  # noqa: E402
 from sns.train.device import choose_device  # noqa: E402
@@ -55,17 +55,14 @@ ROWS: dict[int, tuple[Row, float, float]] = {  # number: row, seconds on a CPU a
 }
 
 
-def main(arguments: list[str]) -> int:
+@reports_errors
+def main(arguments: list[str] | None = None) -> int:
     """0, or 1 if a row failed. Rows that are left out for lack of time are named."""
     options = _options(arguments)
     if options.render:
         README.write_text(render(RESULTS), encoding="utf-8")
         return 0
-    try:
-        device = choose_device(options.device)
-    except UserError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 1
+    device = choose_device(options.device)
     if options.threads is not None:
         torch.set_num_threads(options.threads)
     results = Results(describe(device), options)
@@ -81,7 +78,7 @@ def main(arguments: list[str]) -> int:
     return int(failed)
 
 
-def _options(arguments: list[str]) -> argparse.Namespace:
+def _options(arguments: list[str] | None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(description="Paired measurements against peers and floors.")
     parser.add_argument("--device", default="cpu", help="cpu (default), cuda or cuda:N")
     parser.add_argument("--rows", type=_rows, default=list(ROWS), help="such as 1,5; all unless given")
@@ -172,4 +169,4 @@ class Results:
 
 
 if __name__ == "__main__":
-    sys.exit(main(sys.argv[1:]))
+    sys.exit(main())

@@ -22,7 +22,9 @@ from hydra.types import RunMode
 from omegaconf import DictConfig
 from omegaconf.errors import OmegaConfBaseException
 
+from sns.common.command import safe_streams
 from sns.common.errors import UserError
+from sns.common.folders import command_words
 from sns.launch import several
 from sns.launch.attempt import Fault, attempt
 from sns.launch.budget import announce, leave
@@ -36,9 +38,10 @@ from sns.train.stop import RESUMABLE, Interrupted
 
 DEBUG = bool(os.environ.get("SNS_DEBUG") or os.environ.get("HYDRA_FULL_ERROR"))
 codes = [0]  # exit codes of the runs of this process
+PATIENCE = 10.0  # seconds that a run waits for a terminal or a pipe that takes no output
 
 
-@hydra.main(version_base="1.3", config_path="../configs", config_name="config")
+@hydra.main(version_base="1.3", config_path=str(CONFIGS), config_name="config")
 def train(tree: DictConfig) -> None:
     """One run. With -m, Hydra calls this for each run; an error of one never stops the others."""
     overrides = list(HydraConfig.get().overrides.task)
@@ -52,7 +55,7 @@ def train(tree: DictConfig) -> None:
                 codes.append(RESUMABLE if again else 1)
             return
         finished = store.is_finished(config.directory)
-        result = attempt(config, shlex.join(["python", "scripts/train.py", *overrides]), in_sweep)
+        result = attempt(config, shlex.join([*command_words("train"), *overrides]), in_sweep)
         if finished and not in_sweep and result.status != "failed":
             print(f"finished already: {config.directory}, {result.outcome}")
         if result.status == "failed":
@@ -77,8 +80,12 @@ def reported(overrides: list[str]) -> Iterator[None]:
 def main() -> int:
     """The exit code of the command."""
     utils.run_and_report = lambda function: function()  # Hydra's own reports take more than ten lines
+    safe_streams(PATIENCE)
     try:
         train()
+    except KeyboardInterrupt:
+        print("stopped (SIGINT); the same command resumes", file=sys.stderr)
+        return RESUMABLE
     except (HydraException, OmegaConfBaseException) as error:
         if DEBUG:
             raise

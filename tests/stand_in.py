@@ -194,6 +194,8 @@ class Recording(TorchDispatchMode):
             self.unjoined.append(stream)
 
     def join(self, stream: Stream) -> None:
+        if stream not in self.unjoined:
+            raise RuntimeError(f"{stream.name} takes no part in the capture")
         self.unjoined.remove(stream)
 
     def __torch_dispatch__(self, operation: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:

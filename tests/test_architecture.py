@@ -109,11 +109,6 @@ def test_no_method_is_named_outside_its_package(path: Path) -> None:
 
 
 ACCELERATOR = ROOT / "sns/common/accelerator.py"
-NOT_YET = {  # files that still ask torch.cuda; the list may only shrink
-    *(f"bench/{name}.py" for name in ("cells", "epochs", "guard", "modes", "pipeline", "run", "schedule", "timing")),
-    "bench/spectra.py",
-    "sns/launch/estimate.py",
-}
 CODE = sorted(path for folder in ("sns", "hydra_plugins", "scripts", "bench") for path in (ROOT / folder).rglob("*.py"))
 
 
@@ -133,11 +128,7 @@ def asks_cuda(source: str) -> list[str]:
 
 @pytest.mark.parametrize("path", CODE, ids=name_of)
 def test_one_file_knows_the_types_of_gpus(path: Path) -> None:
-    asks = asks_cuda(path.read_text())
-    if path == ACCELERATOR or name_of(path) in NOT_YET:
-        assert asks, f"take {name_of(path)} out of NOT_YET"
-    else:
-        assert asks == []
+    assert bool(asks_cuda(path.read_text())) == (path == ACCELERATOR)
 
 
 @pytest.mark.parametrize("path", FILES, ids=name_of)

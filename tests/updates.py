@@ -6,6 +6,7 @@ import torch
 from conftest import TINY, compose_tree
 from torch import Tensor
 
+from sns.common.precision import training_precision
 from sns.config.schema import Config
 from sns.train.configure import configure
 from sns.train.run import advance
@@ -26,8 +27,9 @@ def small(setting: str, *overrides: str) -> Config:
 def trained(config: Config, updates: int = 6) -> Session:
     session = start(config)
     session.task.model.train()
-    for _ in range(updates):
-        advance(session)
+    with training_precision(config.train.precision):  # cuDNN's default is TensorFloat-32
+        for _ in range(updates):
+            advance(session)
     return session
 
 

@@ -10,6 +10,7 @@ import pandas as pd
 
 from sns.analysis.options import differences
 from sns.common.errors import RecordError
+from sns.common.folders import project_folder
 from sns.config.schema import REGIMES as REGIMES
 from sns.record.store import RESULT, Record, read_all, run_directories
 
@@ -26,11 +27,12 @@ TITLES = {
     "vgg_pocket": "small VGGNet, CIFAR-10 at 16x16",
     "nin_pocket": "small NIN, CIFAR-100 at 16x16",
     "densenet_pocket": "small DenseNet, CIFAR-100 at 16x16",
+    "vgg_quarter": "VGGNet of a quarter of the width, CIFAR-10",
     "digits_vgg": "VGGNet, digits",
     "digits_nin": "NIN, digits",
     "digits_densenet": "DenseNet, digits",
 }
-PAPER = Path(__file__).resolve().parents[2] / "results" / "paper"
+PAPER = project_folder("results/paper")
 
 
 @dataclass(frozen=True)

@@ -131,6 +131,7 @@ def compare_histories(recorded: pd.DataFrame, again: pd.DataFrame) -> str:
     """A sentence on how far two histories differ; RecordError if the accuracies of the last
     evaluation differ by more than TOLERANCE."""
     first, second = (frame.drop(columns=SECONDS) for frame in (recorded, again))
+    second = second[[name for name in second.columns if name in first.columns]]  # what the record has
     if first.equals(second):
         return f"every digit of {len(first)} evaluations repeats"
     if len(first) != len(second):

@@ -103,7 +103,7 @@ class TrainConfig:
     """How long a run trains, at which precision and on which device."""
 
     epochs: float = MISSING  # one epoch is as many images as the training set holds
-    precision: str = "fp32"  # fp32 | tf32 | bf16
+    precision: str = "fp32"  # of training passes: fp32 | tf32 | bf16; in bf16 all else is fp32
     device: str = free("auto")  # auto | cpu | cuda | cuda:N
     mode: str = free("auto")  # eager | compile | graph; auto: graph (captured CUDA graph) on a GPU, eager on a CPU
     memory_format: str = free("auto")  # contiguous | channels_last; auto: channels_last in bf16, and in tf32 on a GPU

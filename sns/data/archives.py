@@ -91,14 +91,14 @@ def _diagnosis(kind: Any, root: Path, error: BaseException) -> str:
     """One sentence that names the file at fault."""
     from torchvision.datasets.utils import check_integrity
 
-    fix = f"delete {root / kind.base_folder} and run again with data.download=true"
+    fix = f"move {root / kind.base_folder} away and run again with data.download=true"
     for path, md5 in _files(kind, root):
         if not path.is_file():
             return f"{path} is missing from the data set; {fix}"
         try:
             intact = check_integrity(path, md5)
         except OSError as fault:
-            return f"{path} cannot be read ({first_line(fault)}); make it readable, or {fix}"
+            return f"{path} cannot be read ({first_line(fault)}); make it readable for this user"
         if not intact:
             return f"{path} is damaged (its checksum is not the official one); {fix}"
     return f"{root / kind.base_folder} cannot be read ({first_line(error)}); {fix}"
@@ -134,7 +134,7 @@ def _fetch(kind: Any, root: Path, download: bool) -> None:
 def _unpack(kind: Any, archive: Path, aside: Path) -> None:
     from torchvision.datasets.utils import check_integrity, extract_archive
 
-    fix = f"delete it and run again with data.download=true, or download it again from {kind.url}"
+    fix = f"move it away and run again with data.download=true, or download it again from {kind.url}"
     if not check_integrity(archive, kind.tgz_md5):
         raise DataError(f"{archive} is damaged (its checksum is not the official one); {fix}")
     try:

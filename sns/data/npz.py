@@ -37,6 +37,8 @@ def read(config: DataConfig) -> RawData:
             not_exact = content["not_exact"].size if "not_exact" in content.files else 0
     except MemoryError:
         raise DataError(f"{path} does not fit into memory; store fewer images or use a larger machine") from None
+    except PermissionError:
+        raise DataError(f"{path} cannot be read (Permission denied); make it readable for this user") from None
     except (zipfile.BadZipFile, zlib.error, ValueError, EOFError, OSError, RuntimeError, KeyError) as error:
         raise DataError(
             f"{path} cannot be read as .npz ({first_line(error)}); write it again with numpy.savez"

@@ -15,7 +15,7 @@ from sns.launch import manifest, order, slurm
 from sns.launch.attempt import write_down
 from sns.launch.budget import TimeBudget
 from sns.launch.sweep import SweepRun
-from sns.record import attempts, store
+from sns.record import attempts
 from sns.record.environment import describe
 from sns.record.state import RunState
 from sns.train.stop import RESUMABLE, Interrupted
@@ -118,7 +118,7 @@ def _failure(run: SweepRun, state: RunState) -> str:
     elif state.result is None:  # its record cannot be read; the reason names the file and the fix
         return f"error: {state.reason}"
     else:
-        todo = f"raise launch.retries or delete {run.config.directory / store.RESULT} to try it again"
+        todo = f"raise launch.retries to try it again: {run.config.directory}"
     return f"failed: {run.config.run_id}: {state.reason}; {todo}"
 
 

@@ -9,7 +9,6 @@ import pickle
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
 
 from hydra import initialize_config_dir
 from hydra._internal.config_loader_impl import ConfigLoaderImpl
@@ -27,11 +26,12 @@ from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf, open_dict
 
 from sns.common.errors import UserError
+from sns.common.folders import project_folder
 from sns.config.schema import Config
 from sns.launch.mistakes import explain
 from sns.train.configure import configure
 
-CONFIGS = Path(__file__).resolve().parents[2] / "configs"
+CONFIGS = project_folder("configs")
 
 
 @dataclass(frozen=True, eq=False)

@@ -76,7 +76,7 @@ def test_dead_weights_give_zero(model: nn.Module) -> None:
 
 
 def test_model_without_matrices_is_refused() -> None:
-    with pytest.raises(ValueError, match="no Conv2d or Linear"):
+    with pytest.raises(ValueError, match="no weight matrices"):
         sigma_and_frobenius(nn.Sequential(nn.ReLU()))
 
 
@@ -113,17 +113,25 @@ def test_circular_norm_takes_the_layers_input_size() -> None:
     assert layer_table(model, (1, 3, 3), singular_values(model))[0]["operator_norm_circular"] < 8.9
 
 
-@pytest.mark.parametrize("options", [{"padding_mode": "circular", "padding": 1}, {"padding": "same"}])
-def test_other_paddings_are_refused(options: dict[str, object]) -> None:
-    model = nn.Sequential(nn.Conv2d(1, 2, 3, **options))
-    with pytest.raises(ValueError, match="only zeros"):
-        layer_table(model, (1, 4, 4), singular_values(model))
+UNKNOWN = [
+    nn.Conv2d(1, 2, 3, padding_mode="circular", padding=1),
+    nn.Conv2d(1, 2, 4, padding="same"),  # one row more below than above
+]
+
+
+@pytest.mark.parametrize("layer", UNKNOWN)
+def test_a_norm_that_is_not_known_is_nan_and_a_warning_after_hours_of_training(layer: nn.Module) -> None:
+    model = nn.Sequential(layer)
+    with pytest.warns(UserWarning, match=r"the norm of 0\.weight as a map of images is left out"):
+        (row,) = layer_table(model, (1, 4, 4), singular_values(model))
+    assert math.isnan(row["operator_norm"])
+    assert row["sigma"] > 0
 
 
 def test_unused_convolution_is_named(model: nn.Module) -> None:
     model.spare = nn.Conv2d(1, 1, 1).double()
-    with pytest.raises(ValueError, match=r"spare\.weight takes no part"):
-        layer_table(model, (2, 8, 8), singular_values(model))
+    with pytest.warns(UserWarning, match=r"the norm of spare\.weight"):
+        assert len(layer_table(model, (2, 8, 8), singular_values(model))) == 4
 
 
 def test_spectra_list_every_singular_value_descending(model: nn.Module) -> None:

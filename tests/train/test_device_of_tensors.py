@@ -1,7 +1,8 @@
 """All that an update computes is on the GPU and waits for nothing, shown by tensors without data.
 
 A fake tensor has a shape and a device only. Operations on two devices raise, and so does reading a
-value. Fake tensors need no GPU; backward passes do, so the gradients are made by hand.
+value. Fake tensors need no GPU, only a torch that is built for CUDA; backward
+passes need one, so the gradients are made by hand.
 """
 
 from collections.abc import Callable, Iterator
@@ -23,6 +24,7 @@ from sns.model import MODELS
 from sns.task.running import Running
 from sns.train.configure import configure
 
+pytestmark = pytest.mark.skipif(not torch.backends.cuda.is_built(), reason="torch is built without CUDA")
 GPU = torch.device("cuda", 0)
 SETTINGS = {"vgg_cifar10": (32, 10), "nin_cifar100": (32, 100), "densenet40_cifar100": (32, 100)}
 SETTINGS |= {"densenet22_stl10": (96, 10)}  # side of an image, classes
