@@ -42,7 +42,8 @@ def test_states_and_time_left(tmp_path: Path) -> None:
 def test_a_run_of_unknown_time_is_listed_without_it(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path
 ) -> None:
-    monkeypatch.setattr(plan_script.Estimator, "seconds", lambda self, config: 50.0 if config.method.name == "decay" else None)
+    known = {"decay": 50.0}
+    monkeypatch.setattr(plan_script.Estimator, "seconds", lambda self, config: known.get(config.method.name))
     assert plan_script.main([*FAST, f"results={tmp_path}", "method=vanilla,decay"]) == 0
     printed = capsys.readouterr().out
     assert "unknown" in printed
