@@ -42,8 +42,9 @@ def test_states_and_time_left(tmp_path: Path) -> None:
 def test_a_run_of_unknown_time_is_listed_without_it(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path
 ) -> None:
-    monkeypatch.setattr(plan_script.Estimator, "seconds", lambda self, config: None if config.seed else 50.0)
-    assert plan_script.main([*FAST, f"results={tmp_path}", "seed=0,1"]) == 0
+    known = {"decay": 50.0}
+    monkeypatch.setattr(plan_script.Estimator, "seconds", lambda self, config: known.get(config.method.name))
+    assert plan_script.main([*FAST, f"results={tmp_path}", "method=vanilla,decay"]) == 0
     printed = capsys.readouterr().out
     assert "unknown" in printed
     assert "left: 2 runs, about 0:00:50 on this device one after the other; the time of 1 is unknown" in printed
