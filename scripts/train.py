@@ -98,6 +98,8 @@ def reported(overrides: list[str], again: bool) -> Iterator[None]:
         retry = isinstance(error, Fault) and error.again and not several.is_one_of_several()
         codes.append(RESUMABLE if retry else 1)
         print(f"error: {error} [{' '.join(overrides)}]", file=sys.stderr)
+        if isinstance(error, guest.WrongDirection):
+            sys.exit(1)  # the sweeper catches other errors, and goes on
         if again:
             raise guest.Reported(str(error)) from error
     except Interrupted as stop:

@@ -21,20 +21,24 @@ DIRECTIONS: tuple[tuple[str, Any], ...] = (
 )
 
 
+class WrongDirection(ConfigError):  # noqa: N818  a mistake that ends the whole sweep
+    """The sweeper looks for the worst score."""
+
+
 def is_guest(sweeper: DictConfig) -> bool:
     """Whether `sweeper`, of Hydra's configuration, is not this project's."""
     return not str(sweeper.get("_target_")).endswith(".SnsSweeper")
 
 
 def check_direction(sweeper: DictConfig, config: Config) -> None:
-    """ConfigError if the sweeper looks for the worst score of the task."""
+    """WrongDirection if the sweeper looks for the worst score of the task."""
     score = TASKS[config.task.name].score
     for key, maximizes in DIRECTIONS:
         value = OmegaConf.select(sweeper, key)
         value = getattr(value, "name", value)
         if value is not None and (value == maximizes) != score.high:
             wanted = maximizes if score.high else {"maximize": "minimize", True: False, False: True}[maximizes]
-            raise ConfigError(
+            raise WrongDirection(
                 f"hydra.sweeper.{key}={value}, but a {'high' if score.high else 'low'} {score.column} is good: set "
                 f"hydra.sweeper.{key}={str(wanted).lower()}"
             )
