@@ -1,7 +1,10 @@
 """Cells of the paper's Table 1 on random images, and the plainest programs that train them."""
 
+import math
+import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -11,8 +14,10 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from bench.timing import Work
-from sns.common.precision import autocast, training_precision
+from sns.common import accelerator
+from sns.common.precision import autocast, fastest_kernels, training_precision
 from sns.config.schema import Config
+from sns.train.capture import Replay
 from sns.train.configure import configure
 from sns.train.run import advance
 from sns.train.session import Session, start
@@ -38,14 +43,31 @@ class Plan:
 
     device: torch.device
     folder: Path  # for temporary data
-    cuda: bool = False  # the GPU's version of the suite; a dry run of it on a CPU device
-    tiny: bool = False  # the digits networks and a handful of images: for tests and dry runs
+    tiny: bool = False  # the digits networks and a handful of images: for tests
     budget: float = 60.0  # seconds for the row
+    ends: float = math.inf  # no case begins after this time.monotonic()
     precision: str | None = None  # None: as configured
+
+    @property
+    def gpu(self) -> bool:
+        """Whether to measure the GPU's version of the suite."""
+        return not accelerator.of(self.device).host
+
+    @property
+    def device_name(self) -> str:
+        """The device as `train.device` names it."""
+        index = self.device.index
+        return accelerator.of(self.device).kind() + ("" if index is None else f":{index}")
 
     def batches(self) -> list[str]:
         """The batch regimes to measure."""
-        return ["small", "large"] if self.cuda else ["small"]
+        return ["small", "large"] if self.gpu else ["small"]
+
+    def share(self, part: float, whole: float) -> "Plan":
+        """The plan of the next row, for `part` of the time that is left for `whole`."""
+        now = time.monotonic()
+        seconds = max(0.0, self.ends - now) * part / whole
+        return replace(self, budget=min(seconds, 1.0) if self.tiny else seconds, ends=now + seconds)
 
 
 def random_images(folder: Path, side: int, classes: int, train: int, test: int) -> Path:
@@ -73,7 +95,7 @@ def cell(plan: Plan, setting: str, *overrides: str, train: int = 0, test: int = 
         extra += ["data.subset=null", f"batch.size={32 if large else 8}", f"batch.ghost={16 if large else 'null'}"]
     images = random_images(plan.folder, side, classes, train, test)
     common = [f"setting={setting}", "data.name=npz", f"data.path={images}", f"results={plan.folder}/results"]
-    quiet = [f"train.device={plan.device}", "train.progress=none"]
+    quiet = [f"train.device={plan.device_name}", "train.progress=none"]
     session = start(configured(*common, *quiet, *extra, *overrides))
     session.task.model.train()
     return session
@@ -85,14 +107,19 @@ def configured(*overrides: str) -> Config:
         return configure(compose("config", overrides=list(overrides)))
 
 
-def update(session: Session) -> Work:
-    """One update of ours, in the run's precision."""
+def at_precision(session: Session, work: Work) -> Work:
+    """`work` in the session's precision, as all of a run is."""
 
-    def work() -> None:
+    def inside() -> None:
         with training_precision(session.config.train.precision):
-            advance(session)
+            work()
 
-    return work
+    return inside
+
+
+def update(session: Session) -> Work:
+    """One update of ours."""
+    return at_precision(session, partial(advance, session))
 
 
 def mean_loss(session: Session) -> Callable[[Tensor, Tensor], Tensor]:
@@ -125,30 +152,18 @@ def floor(session: Session, extra: Work = lambda: None) -> Work:
     In the session's mode, precision and pass size. `extra` runs before the optimizer.
     """
     x, y = batch_of(session)
-    loss, optimizer, config = mean_loss(session), sgd(session.task.model, session.config), session.config
+    loss, optimizer = mean_loss(session), sgd(session.task.model, session.config)
     parts = list(zip(x.split(session.task.sizes.train), y.split(session.task.sizes.train), strict=True))
 
+    @fastest_kernels()
     def work() -> None:
-        with training_precision(config.train.precision):
-            optimizer.zero_grad(set_to_none=True)
-            for part_x, part_y in parts:
-                (loss(part_x, part_y) * (len(part_y) / len(y))).backward()
-            extra()
-            optimizer.step()
+        optimizer.zero_grad(set_to_none=True)
+        for part_x, part_y in parts:
+            (loss(part_x, part_y) * (len(part_y) / len(y))).backward()
+        extra()
+        optimizer.step()
 
-    return captured(work, session.task.model) if session.mode == "graph" else work
-
-
-def captured(work: Work, model: nn.Module) -> Work:
-    """`work` as a CUDA graph."""
-    stream = torch.cuda.Stream()
-    stream.wait_stream(torch.cuda.current_stream())
-    with torch.cuda.stream(stream):
-        for _ in range(3):
-            work()
-    torch.cuda.current_stream().wait_stream(stream)
-    model.zero_grad(set_to_none=True)
-    graph = torch.cuda.CUDAGraph()
-    with torch.cuda.graph(graph):
-        work()
-    return graph.replay
+    if session.mode == "graph":
+        drop_gradients = partial(optimizer.zero_grad, set_to_none=True)
+        return at_precision(session, Replay(accelerator.of(x.device), work, drop_gradients, []))
+    return at_precision(session, work)

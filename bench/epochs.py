@@ -12,6 +12,7 @@ from bench.guard import each_cell
 from bench.line import Line, faster
 from bench.pipeline import loader, pictures
 from bench.timing import Work, paired
+from sns.common.precision import fastest_kernels
 from sns.train.session import Session
 
 
@@ -21,14 +22,14 @@ def epoch(plan: Plan) -> Iterator[Line]:
 
 
 def _epoch(plan: Plan, setting: str, regime: str) -> Iterator[Line]:
-    workers = min(8 if plan.cuda else 2, os.cpu_count() or 1)
-    steps = (30 if plan.cuda else 2) if regime == "small" else 2
+    workers = min(8 if plan.gpu else 2, os.cpu_count() or 1)
+    steps = (30 if plan.gpu else 2) if regime == "small" else 2
     plain = ["train.mode=eager", "train.precision=fp32", "train.memory_format=contiguous"]
     ours, peer = cell(plan, setting, f"batch={regime}"), cell(plan, setting, f"batch={regime}", *plain)
     works: dict[str, Work] = {"ours": _several(update(ours), steps), "peer": Script(plan, peer, steps, workers)}
     budget = plan.budget / len(NETWORKS) / len(plan.batches())
-    taken = paired(works, plan.device, budget, rounds=5, warm_up=2 if plan.device.type == "cuda" else 1)
-    target = {"small": 5.0, "large": 2.0}[regime] if plan.cuda else None
+    taken = paired(works, plan.device, budget, rounds=5, warm_up=2 if plan.gpu else 1)
+    target = {"small": 5.0, "large": 2.0}[regime] if plan.gpu else None
     how = f"ours {ours.mode} {ours.config.train.precision}, DataLoader with {workers} workers"
     name = f"{NETWORKS[setting][0]}{' (tiny)' if plan.tiny else ''}"
     what = f"{steps} updates, {name}, B = {ours.config.batch.size}"
@@ -70,6 +71,7 @@ class Script:
             x, y = next(self.batches)
         return x.to(self.device, non_blocking=True), y.to(self.device, non_blocking=True)
 
+    @fastest_kernels()
     def update(self, x: torch.Tensor, y: torch.Tensor) -> None:
         """One update; a large batch in the same passes as ours, else it would not fit."""
         self.optimizer.zero_grad()

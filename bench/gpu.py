@@ -34,4 +34,4 @@ def _at_other_precisions(plan: Plan, hours: CellHours, rates: Rates) -> Iterator
     base = plan.precision or configured("setting=vgg_cifar10").train.precision
     for precision in PRECISIONS:
         if precision != base:
-            yield from projection_at(precision, base, hours, rates)
+            yield from projection_at(plan, precision, base, hours, rates)

@@ -1,18 +1,45 @@
 """Cases that fail alone, with an empty device for each."""
 
 import gc
+import signal
+import time
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from functools import partial
-
-import torch
 
 from bench.cells import NETWORKS, Plan
 from bench.line import Line
+from sns.common import accelerator
 from sns.common.errors import UserError
 
 
+class Stop(BaseException):
+    """Raised by a signal. No code on the way may take it for an error of its own."""
+
+
+@contextmanager
+def stopped(seconds: float, of: str) -> Iterator[None]:
+    """Inside, Stop is raised after `seconds`, the time `of` something, by Ctrl-C and by SIGTERM."""
+
+    def stop(number: int, frame: object) -> None:
+        over = number == signal.SIGALRM
+        raise Stop(f"the {seconds:g} s {of} are over" if over else f"{signal.Signals(number).name} came")
+
+    before = {number: signal.signal(number, stop) for number in (signal.SIGALRM, signal.SIGINT, signal.SIGTERM)}
+    signal.setitimer(signal.ITIMER_REAL, seconds)
+    try:
+        yield
+    finally:
+        signal.setitimer(signal.ITIMER_REAL, 0)
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
 def guarded(plan: Plan, row: int, what: str, case: Callable[[], Iterator[Line]]) -> Iterator[Line]:
-    """The lines of `case`; if it fails here, one line that says so, and the row continues."""
+    """The lines of `case`. One line that says so if it fails or if the row's time is over."""
+    if time.monotonic() > plan.ends:
+        yield Line(row, what, "", note="left out: the time of the row is over")
+        return
     release(plan)
     try:
         yield from case()
@@ -30,8 +57,9 @@ def each_cell(plan: Plan, row: int, what: str, case: Callable[[Plan, str, str], 
 
 def release(plan: Plan) -> None:
     """Frees the memory of earlier cases, so that the peak is that of the next one."""
-    if plan.device.type == "cuda":
+    there = accelerator.of(plan.device)
+    if not there.host:
         gc.collect()
-        torch.cuda.synchronize(plan.device)
-        torch.cuda.empty_cache()
-        torch.cuda.reset_peak_memory_stats(plan.device)
+        there.synchronize()
+        there.empty_cache()
+        there.reset_peak()

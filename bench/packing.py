@@ -1,44 +1,53 @@
 """Row 10, several processes: runs that share one device.
 
+On a GPU without NVIDIA's MPS their kernels take turns: expect less than 1.3 times one run.
+
 The processes are started once and get commands line by line: "prepare SETTING", "run SECONDS".
 """
 
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from functools import partial
 from pathlib import Path
 from typing import IO
 
-import torch
-
 from bench.cells import NETWORKS, ROOT, Plan, cell, update
-from bench.guard import release
+from bench.guard import guarded, release
 from bench.line import FASTER, Line
 from bench.timing import Spread, Work, seconds, spread
+from sns.train.device import choose_device
 
 ROW = 10
 WORTH = 1.3  # times the throughput of one run, below which packing is not worth it
 
 
-def packing(plan: Plan) -> Iterator[Line]:
-    """Images a second of k processes together, small batch."""
+def packing(plan: Plan, settings: Sequence[str] = tuple(NETWORKS), most: int = 4) -> Iterator[Line]:
+    """Images a second of k processes together, small batch, up to `most` processes."""
     release(plan)
-    counts = (1, 2) if plan.tiny else (1, 2, 4, 8)
-    duration = max(0.2, min(3.0, plan.budget / 2 / len(NETWORKS) / len(counts)))
+    counts = [count for count in (1, 2, 4) if count <= (2 if plan.tiny else most)]
+    duration = max(0.2, min(3.0, plan.budget / 2 / len(settings) / len(counts)))
     workers = [_launch(plan) for _ in range(max(counts))]
     try:
-        for setting in NETWORKS:
-            for worker in workers:
-                _send(worker, f"prepare {setting}")
-            sizes = [int(_answer(worker)) for worker in workers]
-            totals = {count: _together(workers[:count], duration) for count in counts}
-            for count in counts:
-                yield _line(plan, setting, sizes[0], count, totals[count] / totals[1], totals[count])
+        for setting in settings:
+            case = partial(_setting, plan, workers, counts, duration, setting)
+            yield from guarded(plan, ROW, f"packing, {NETWORKS[setting][0]}", case)
     finally:
         for worker in workers:
             worker.kill()
             worker.wait()
+
+
+def _setting(
+    plan: Plan, workers: "list[subprocess.Popen[str]]", counts: Sequence[int], duration: float, setting: str
+) -> Iterator[Line]:
+    for worker in workers:
+        _send(worker, f"prepare {setting}")
+    sizes = [int(_answer(worker)) for worker in workers]
+    totals = {count: _together(workers[:count], duration) for count in counts}
+    for count in counts:
+        yield _line(plan, setting, sizes[0], count, totals[count] / totals[1], totals[count])
 
 
 def _line(plan: Plan, setting: str, size: int, count: int, gain: float, total: float) -> Line:
@@ -56,7 +65,7 @@ def _together(workers: "list[subprocess.Popen[str]]", duration: float) -> float:
 
 
 def _launch(plan: Plan) -> "subprocess.Popen[str]":
-    command = [sys.executable, "-m", "bench.packing", str(plan.device), str(plan.folder), str(int(plan.tiny))]
+    command = [sys.executable, "-m", "bench.packing", plan.device_name, str(plan.folder), str(int(plan.tiny))]
     return subprocess.Popen(command, cwd=ROOT, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
 
 
@@ -79,7 +88,7 @@ def _answer(worker: "subprocess.Popen[str]") -> str:
 
 def main(device: str, folder: str, tiny: str) -> None:
     """One of the processes."""
-    plan = Plan(torch.device(device), Path(folder), tiny=bool(int(tiny)))
+    plan = Plan(choose_device(device), Path(folder), tiny=bool(int(tiny)))
     for line in sys.stdin:
         word, argument = line.split()
         if word == "prepare":

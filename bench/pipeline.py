@@ -13,6 +13,7 @@ from torch.utils.data import DataLoader, Dataset
 from bench.cells import Plan
 from bench.line import Line, faster
 from bench.timing import Work, paired
+from sns.common import accelerator
 from sns.data.augment import crop_and_flip
 from sns.data.gcn import global_contrast_normalize
 from sns.data.order import BatchOrder
@@ -69,7 +70,7 @@ def loader(
     options: dict[str, Any] = {"num_workers": workers, "persistent_workers": workers > 0}
     if workers and sys.platform == "linux":  # others import everything again for each worker
         options["multiprocessing_context"] = "fork"
-    pinned = device.type == "cuda"
+    pinned = not accelerator.of(device).host
     return DataLoader(data, batch_size=size, shuffle=True, drop_last=True, pin_memory=pinned, **options)
 
 
@@ -77,7 +78,7 @@ def pipeline(plan: Plan) -> Iterator[Line]:
     """Row 3."""
     cores = os.cpu_count() or 1
     for name, (side, padding, flip, count) in SHAPES.items():
-        count = 128 if plan.tiny else count * (8 if plan.device.type == "cuda" else 1)
+        count = 128 if plan.tiny else count * (8 if plan.gpu else 1)
         images = pictures(count, side, 10)
         works: dict[str, Work] = {"ours": resident(images, padding, flip, plan.device)}
         labels = {}

@@ -2,11 +2,13 @@
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import partial
+from itertools import product
 
-from bench.cells import NETWORKS, Plan, cell, update
-from bench.guard import release
+from bench.cells import NETWORKS, Plan, at_precision, cell, update
+from bench.guard import each_cell, release
 from bench.line import Line
-from bench.modes import REGIMES, ROW, Rates
+from bench.modes import ROW, Rates
 from bench.timing import paired, seconds, spread
 from sns.config.schema import Config
 from sns.measure.evaluation import evaluate
@@ -32,23 +34,26 @@ def projection(plan: Plan, measured: CellHours) -> Iterator[Line]:
 
     The measurements at the end of a run are not included.
     """
-    for setting, (name, _, _, train, test) in NETWORKS.items():
-        for regime in REGIMES:
-            hours, note = _hours(plan, setting, regime, train, test)
-            measured[setting, regime] = hours
-            what = f"projection, {name}{' (tiny)' if plan.tiny else ''}, {regime} batch, four methods"
-            yield Line(ROW, what, "", "h", spread([hours.training + hours.evaluation]), note=note)
-    total = sum(hours.training + hours.evaluation for hours in measured.values())
-    note = "training and evaluations, without the measurements at the end"
-    yield _total("as configured", total, note)
+    yield from each_cell(plan, ROW, "projection", partial(_cell, measured))
+    if set(measured) == set(product(NETWORKS, plan.batches())):
+        total = sum(hours.training + hours.evaluation for hours in measured.values())
+        yield _total("as configured", total, "training and evaluations, without the measurements at the end")
 
 
-def projection_at(precision: str, configured: str, measured: CellHours, rates: Rates) -> Iterator[Line]:
+def _cell(measured: CellHours, plan: Plan, setting: str, regime: str) -> Iterator[Line]:
+    name, _, _, train, test = NETWORKS[setting]
+    hours, note = _hours(plan, setting, regime, train, test)
+    measured[setting, regime] = hours
+    what = f"projection, {name}{' (tiny)' if plan.tiny else ''}, {regime} batch, four methods"
+    yield Line(ROW, what, "", "h", spread([hours.training + hours.evaluation]), note=note)
+
+
+def projection_at(plan: Plan, precision: str, configured: str, measured: CellHours, rates: Rates) -> Iterator[Line]:
     """The sum at another precision, if every method speeds up as the vanilla step does.
 
     Evaluations keep their time. Nothing where a measurement is missing.
     """
-    cells = [(setting, regime) for setting in NETWORKS for regime in REGIMES]
+    cells = list(product(NETWORKS, plan.batches()))
     if all(place in measured and {(*place, precision), (*place, configured)} <= rates.keys() for place in cells):
         parts = [
             measured[place].training * rates[*place, configured] / rates[*place, precision] + measured[place].evaluation
@@ -99,12 +104,8 @@ def _evaluation(plan: Plan, setting: str, train: int, test: int) -> float:
     measure = session.config.measure
     batch = min(session.task.sizes.measure, len(x))
 
-    def both() -> None:
-        evaluate(session.task.model, x, y, batch, None)
-
-    def forward() -> None:
-        evaluate(session.task.model, x, y, batch, y.new_zeros(1))
-
+    works = (None, y.new_zeros(1))  # gradients of all images, of one image
+    both, forward = (at_precision(session, partial(evaluate, session.task.model, x, y, batch, w)) for w in works)
     both()
     forward()
     with_gradient, plain = (seconds(work, plan.device) / len(x) for work in (both, forward))

@@ -24,10 +24,10 @@ TITLES = {
 HEAD = """# Benchmarks
 
     make bench                # CPU, under 10 minutes on two cores
-    make bench DEVICE=cuda    # one GPU, under 8 minutes
+    make bench DEVICE=cuda    # one GPU, under 10 minutes
     make bench ROWS=1,5       # only these sections; the others stay
-    python bench/run.py --dry-cuda    # the GPU's version with tiny networks on a CPU, nothing written
-    python bench/run.py --render      # this page again, from bench/results/*.json
+    make bench SECONDS=240 OUT=bench.json   # ends after 240 s (540) and names the rows left out
+    python bench/run.py --render            # this page again, from bench/results/*.json
 
 Both sides of a comparison run in one process and alternate. Times are medians over the rounds. A
 ratio is taken within each round; brackets show its range over the rounds. Images are random bytes

@@ -10,14 +10,12 @@ from torch.utils._pytree import tree_leaves
 from torch.utils.flop_counter import FlopCounterMode
 
 from bench.cells import NETWORKS, Plan, batch_of, cell, mean_loss, update
-from bench.guard import guarded
+from bench.guard import each_cell
 from bench.line import Line
-from bench.modes import ROW
+from bench.modes import PRECISIONS, ROW
 from bench.timing import Spread, Work, paired, spread
 from sns.common.precision import training_precision
 from sns.train.session import Session
-
-PRECISIONS = ("fp32", "tf32", "bf16")
 
 
 class Traffic(TorchDispatchMode):
@@ -50,14 +48,14 @@ def work_of_a_step(session: Session, images: int) -> tuple[float, float]:
 
 def ceilings(plan: Plan) -> dict[str, Spread]:
     """FLOP/s of a large matrix product at each precision; bytes/s of a large copy."""
-    size = 256 if plan.tiny or plan.device.type == "cpu" else 8_192
+    size = 256 if plan.tiny else 8_192
     rates = {}
     for name in PRECISIONS:
         a = torch.randn(size, size, device=plan.device, dtype=torch.bfloat16 if name == "bf16" else torch.float32)
         with training_precision(name):
             taken = paired({"mm": _product(a)}, plan.device, 2.0, rounds=5)["mm"]
         rates[name] = spread([2 * size**3 / seconds for seconds in taken])
-    source = torch.empty(1 << (20 if plan.tiny or plan.device.type == "cpu" else 30), dtype=torch.uint8).to(plan.device)
+    source = torch.empty(1 << (20 if plan.tiny else 30), dtype=torch.uint8, device=plan.device)
     target = torch.empty_like(source)
     taken = paired({"copy": lambda: target.copy_(source)}, plan.device, 2.0, rounds=5)["copy"]
     rates["copy"] = spread([2 * len(source) / seconds for seconds in taken])
@@ -75,13 +73,10 @@ def roofline(plan: Plan) -> Iterator[Line]:
     for name in PRECISIONS:
         yield Line(ROW, f"ceiling: {name} matrix product", "", "FLOP/s", top[name])
     yield Line(ROW, "ceiling: copy, read and write", "", "B/s", top["copy"])
-    for setting in NETWORKS:
-        for regime in ("small", "large"):
-            what = f"roofline, {NETWORKS[setting][0]}, {regime} batch"
-            yield from guarded(plan, ROW, what, partial(_network, plan, setting, regime, top))
+    yield from each_cell(plan, ROW, "roofline", partial(_network, top))
 
 
-def _network(plan: Plan, setting: str, regime: str, top: dict[str, Spread]) -> Iterator[Line]:
+def _network(top: dict[str, Spread], plan: Plan, setting: str, regime: str) -> Iterator[Line]:
     session = cell(plan, setting, f"batch={regime}")
     operations, traffic = work_of_a_step(session, min(64, session.config.batch.size))
     taken = paired({"ours": update(session)}, plan.device, plan.budget / len(NETWORKS) / 2, rounds=5)["ours"]

@@ -3,14 +3,14 @@
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from bench.cells import NETWORKS, Plan, cell, configured, update
+from bench.cells import NETWORKS, Plan, at_precision, cell, configured, update
 from bench.guard import each_cell
 from bench.line import Line, share
 from bench.timing import Work, paired, seconds
 from sns.common.seed import generator
 from sns.config.schema import MeasureConfig
 from sns.measure.hessian import hessian_eigenvalue
-from sns.measure.spectrum import layer_table, spectra_table
+from sns.measure.spectrum import layer_table, singular_values, spectra_table
 from sns.train.session import Session
 
 LIMIT = 15.0  # percent
@@ -52,7 +52,7 @@ def _scaled(plan: Plan, setting: str, regime: str, train: int, test: int) -> Ses
     """A session on few images, so that an evaluation takes seconds, with probes in proportion."""
     batch = 64 if regime == "small" else 4_096
     few = 64 if train < 10_000 else 128  # a CPU needs a second for a few of STL-10's large images
-    count = few if plan.device.type == "cpu" else max(2_048, 2 * batch)
+    count = max(2_048, 2 * batch) if plan.gpu else few
     images = {"train": count, "test": round(count * test / train)}
     asked = configured(f"setting={setting}").measure
     shares = asked.gradient_samples / train, (asked.test_gradient_samples or test) / test
@@ -63,7 +63,7 @@ def _scaled(plan: Plan, setting: str, regime: str, train: int, test: int) -> Ses
 
 def _pace(plan: Plan, session: Session, budget: float) -> Pace:
     images, one = session.task.dataset, update(session)
-    works: dict[str, Work] = {"train": one, "evaluation": lambda: session.evaluate()}
+    works: dict[str, Work] = {"train": one, "evaluation": at_precision(session, session.evaluate)}
     taken = paired(works, plan.device, budget * 0.7, rounds=3)
     per_image = min(taken["train"]) / session.config.batch.size
     evaluation = min(taken["evaluation"]) / (len(images.train) + len(images.test))
@@ -74,9 +74,10 @@ def _pace(plan: Plan, session: Session, budget: float) -> Pace:
         hessian_eigenvalue(session.task.model, x, y, options, generator(0, "probe"))
 
     def spectra() -> None:
-        layer_table(session.task.model, tuple(images.train.x.shape[1:]))
-        spectra_table(session.task.model)
+        values = singular_values(session.task.model)
+        layer_table(session.task.model, tuple(images.train.x.shape[1:]), values)
+        spectra_table(values)
 
-    product_seconds = seconds(product, plan.device) / len(y)
-    spectra_seconds = seconds(spectra, plan.device) if plan.cuda or plan.tiny else 0.0
+    product_seconds = seconds(at_precision(session, product), plan.device) / len(y)
+    spectra_seconds = seconds(at_precision(session, spectra), plan.device) if plan.gpu or plan.tiny else 0.0
     return Pace(per_image, evaluation, product_seconds, spectra_seconds)

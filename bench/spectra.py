@@ -2,6 +2,7 @@
 
 import importlib.util
 from collections.abc import Iterator
+from dataclasses import replace
 
 import torch
 
@@ -49,7 +50,7 @@ def _hessian(plan: Plan) -> Line:
         from pyhessian import hessian
 
         small.task.model.eval()
-        peer = hessian(small.task.model, torch.nn.CrossEntropyLoss(), data=(x, y), cuda=plan.device.type == "cuda")
+        peer = hessian(small.task.model, torch.nn.CrossEntropyLoss(), data=(x, y), cuda=not x.is_cpu)
         (values["theirs"],), _ = peer.eigenvalues(maxIter=1_000, tol=TOLERANCE)
         small.task.model.train()
 
@@ -60,7 +61,7 @@ def _hessian(plan: Plan) -> Line:
 
 
 def _tiny(plan: Plan) -> Plan:
-    return Plan(plan.device, plan.folder, plan.cuda, tiny=True, budget=plan.budget)
+    return replace(plan, tiny=True)
 
 
 def _operator(plan: Plan, name: str, out: int, channels: int, side: int) -> Iterator[Line]:

@@ -3,12 +3,12 @@
 from collections.abc import Iterator
 from functools import partial
 
-from bench.cells import NETWORKS, Plan, batch_of, cell, floor, mean_loss, sgd, update
+from bench.cells import NETWORKS, Plan, at_precision, batch_of, cell, floor, mean_loss, sgd, update
 from bench.guard import each_cell, guarded
 from bench.line import Line, added, faster, times
 from bench.peers import fresh_iterations_penalty, normalize_spectrally, svd_penalty, three_passes
 from bench.timing import Work, paired
-from sns.common.precision import training_precision
+from sns.common.precision import fastest_kernels
 
 FACTOR = 0.01
 
@@ -35,8 +35,8 @@ def _penalty_alone(plan: Plan, regime: str) -> Iterator[Line]:
     }
     taken = paired(works, plan.device, plan.budget / 4, rounds=9)
     what = f"spectral penalty alone, {_name(plan, 'vgg_cifar10', ours.config.batch.size)}"
-    recipe, svd = (None, None) if plan.cuda else (10.0, 50.0)
-    note = "both op by op" if plan.cuda else ""
+    recipe, svd = (None, None) if plan.gpu else (10.0, 50.0)
+    note = "both op by op" if plan.gpu else ""
     yield faster(1, what, "five fresh iterations, autograd", taken["ours"], taken["recipe"], target=recipe, note=note)
     yield faster(1, what, "matrix_norm(W, 2), autograd", taken["ours"], taken["svd"], target=svd, note=note)
 
@@ -56,7 +56,7 @@ def _whole_step(plan: Plan, regime: str) -> Iterator[Line]:
     }
     taken = paired(works, plan.device, plan.budget / 2 / len(plan.batches()))
     what = f"step, {_name(plan, 'vgg_cifar10', plain.config.batch.size)}"
-    limit = (3.0 if regime == "small" else 1.0) if plan.cuda else 5.0
+    limit = (3.0 if regime == "small" else 1.0) if plan.gpu else 5.0
     mode = sessions["spectral"].mode
     yield added(
         1, f"spectral {what}", "vanilla step", taken["spectral"], taken["vanilla"], target=limit, note=f"ours, {mode}"
@@ -95,26 +95,27 @@ def _textbook(plan: Plan, regime: str, whole: bool) -> Work:
     loss, optimizer = mean_loss(peer), sgd(peer.task.model, peer.config)
     pieces = list(zip(x.split(peer.task.sizes.train), y.split(peer.task.sizes.train), strict=True))
 
+    @fastest_kernels()
     def work() -> None:
-        with training_precision(peer.config.train.precision):
-            optimizer.zero_grad(set_to_none=True)
-            for part_x, part_y in pieces:
-                three_passes(peer.task.model, loss, part_x, part_y, share=len(part_y) / len(y), whole=whole)
-            optimizer.step()
+        optimizer.zero_grad(set_to_none=True)
+        for part_x, part_y in pieces:
+            three_passes(peer.task.model, loss, part_x, part_y, share=len(part_y) / len(y), whole=whole)
+        optimizer.step()
 
-    return work
+    return at_precision(peer, work)
 
 
 def distance(plan: Plan) -> Iterator[Line]:
     """Row 5: our vanilla step against the bare one, for each network."""
-    yield from each_cell(plan, 5, "distance to the floor", _distance)
+    yield from each_cell(plan, 5, "distance to the floor", floor_distance)
 
 
-def _distance(plan: Plan, setting: str, regime: str) -> Iterator[Line]:
+def floor_distance(plan: Plan, setting: str, regime: str) -> Iterator[Line]:
+    """Our vanilla step and the bare one, for one network and batch."""
     ours, bare = (cell(plan, setting, f"batch={regime}") for _ in range(2))
     works = {"ours": update(ours), "floor": floor(bare)}
     taken = paired(works, plan.device, plan.budget / len(NETWORKS) / len(plan.batches()), rounds=7)
     what = f"vanilla step, {_name(plan, setting, ours.config.batch.size)}"
     note = f"{ours.mode}, {ours.config.train.precision}, passes of {ours.task.sizes.train}"
-    target = 1.05 if plan.cuda else 1.10
+    target = 1.05 if plan.gpu else 1.10
     yield times(5, what, "bare forward, backward, SGD", taken["ours"], taken["floor"], target=target, note=note)

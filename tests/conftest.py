@@ -1,14 +1,16 @@
 """Shared fixtures: the repository, composed configurations, a run that trains in a second."""
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
 from hydra import compose, initialize_config_dir
+from stand_in import StandIn, switch_on
 
+from sns.common import accelerator
 from sns.config.schema import Config
 from sns.train import stop as signals
 from sns.train.configure import configure
@@ -65,6 +67,14 @@ def tiny(tmp_path: Path) -> Callable[..., Config]:
         return configure(compose_tree(*TINY, f"results={tmp_path}", *overrides))
 
     return make
+
+
+@pytest.fixture
+def stand_in() -> Iterator[type[StandIn]]:
+    """Two stand-ins for GPUs instead of the real devices."""
+    switch_on()
+    yield StandIn
+    accelerator.use(None)
 
 
 @pytest.fixture

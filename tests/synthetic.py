@@ -6,6 +6,7 @@ curves with noise instead. The last row has the requested numbers in both cases.
 """
 
 import hashlib
+import zlib
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from functools import cache
@@ -237,3 +238,33 @@ def write_grid(
                     chosen = {} if effect is None else effect(setting, method, regime, seed)
                     write_run(folder, setting, method, regime, seed, epochs=epochs, **{**common, **chosen})
     return folder
+
+
+STUDY_DEFAULTS = {"batch": {"ghost": 104}, "method": {"n_iterations": 1, "scope": "all"}, "model": {"dropout": 0.0}}
+
+
+def write_study_run(
+    folder: Path, method: str, seed: int, accuracy: float, change: dict[str, Any] | None = None, **own: Any
+) -> Path:
+    """A run of a sensitivity study: of vgg_pocket at B=416, or elsewhere by `own`.
+
+    Its configuration is the default but for `change`.
+    """
+    change = change or {}
+    setting, regime = own.pop("setting", "vgg_pocket"), own.pop("regime", "large")
+    name = f"{setting}__{method}__{regime}__s{seed}__" + "_".join(f"{k}={v}" for k, v in change.items())
+    own = {
+        "run_id": name,
+        "variant": f"{zlib.crc32(name.replace(f's{seed}', '').encode()):08x}",
+        "batch_size": 416,
+        **own,
+    }
+    place = write_run(folder, setting, method, regime, seed, test_accuracy=accuracy, gap=own.pop("gap", 0.2), **own)
+    config = yaml.safe_load((place / "config.yaml").read_text())
+    for section, fields in STUDY_DEFAULTS.items():
+        config[section] |= fields
+    for key, value in change.items():
+        section, _, field = key.partition(".")
+        config[section][field] = value
+    (place / "config.yaml").write_text(yaml.safe_dump(config))
+    return place

@@ -10,6 +10,7 @@ import pandas as pd
 
 from sns.analysis.options import differences
 from sns.common.errors import RecordError
+from sns.common.folders import project_folder
 from sns.config.schema import REGIMES as REGIMES
 from sns.record.store import RESULT, Record, read_all, run_directories
 
@@ -26,11 +27,12 @@ TITLES = {
     "vgg_pocket": "small VGGNet, CIFAR-10 at 16x16",
     "nin_pocket": "small NIN, CIFAR-100 at 16x16",
     "densenet_pocket": "small DenseNet, CIFAR-100 at 16x16",
+    "vgg_quarter": "VGGNet of a quarter of the width, CIFAR-10",
     "digits_vgg": "VGGNet, digits",
     "digits_nin": "NIN, digits",
     "digits_densenet": "DenseNet, digits",
 }
-PAPER = Path(__file__).resolve().parents[2] / "results" / "paper"
+PAPER = project_folder("results/paper")
 
 
 @dataclass(frozen=True)
@@ -174,7 +176,8 @@ def arrange(records: Iterable[Record], warnings: Iterable[str] = (), task: str |
             continue
         usable.append(record)
         variants = by_cell.setdefault((result.setting, result.method, result.regime), {})
-        variants.setdefault(result.variant, []).append(record)
+        # Two data sets are never averaged, even where an older record does not name its images.
+        variants.setdefault(f"{result.variant} {record.images or ''}", []).append(record)
     cells, unusable = [], tuple(notes)
     for key, variants in by_cell.items():
         chosen = max(variants, key=lambda name: (len(variants[name]), name))

@@ -5,6 +5,7 @@ from pathlib import Path
 
 import torch
 
+from sns.common import accelerator
 from sns.common.errors import DataError
 
 GB = 1e9
@@ -55,10 +56,8 @@ def _groups_left(root: Path, place: str, limit_file: str, used_file: str) -> Ite
 
 def available_device_bytes(device: torch.device) -> int | None:
     """Memory that tensors on `device` may still use; None if unknown."""
-    if device.type != "cuda":
-        return available_host_bytes()
-    free, _ = torch.cuda.mem_get_info(device)
-    return free + torch.cuda.memory_reserved(device) - torch.cuda.memory_allocated(device)
+    there = accelerator.of(device)
+    return available_host_bytes() if there.host else there.free_bytes()
 
 
 def require_host(needed: int, what: str) -> None:

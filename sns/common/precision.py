@@ -17,16 +17,32 @@ def _switches(matmul: bool, convolution: bool) -> Iterator[None]:
 
 
 def training_precision(name: str) -> AbstractContextManager[None]:
-    """For a whole run: fp32 forbids TensorFloat-32 on CUDA, tf32 and bf16 allow it.
+    """For a whole run: tf32 allows TensorFloat-32 on CUDA, fp32 and bf16 forbid it.
 
-    cuDNN allows it by default.
+    cuDNN allows it by default. In bf16 what is outside autocast stays true fp32: the penalty, the
+    optimizer and every measurement.
     """
-    return _switches(name != "fp32", name != "fp32")
+    return _switches(name == "tf32", name == "tf32")
 
 
 def autocast(name: str, device: torch.device) -> AbstractContextManager[object]:
     """For a forward pass: bfloat16 if `name` is bf16, else no change."""
     return torch.autocast(device.type, torch.bfloat16) if name == "bf16" else nullcontext()
+
+
+@contextmanager
+def fastest_kernels() -> Iterator[None]:
+    """Inside, cuDNN times its kernels once for each new shape and takes the fastest.
+
+    Only training repeats one shape often enough to gain. A user who asks for deterministic kernels
+    gets no search.
+    """
+    before = torch.backends.cudnn.benchmark
+    torch.backends.cudnn.benchmark = not torch.backends.cudnn.deterministic
+    try:
+        yield
+    finally:
+        torch.backends.cudnn.benchmark = before
 
 
 @contextmanager

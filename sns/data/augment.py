@@ -4,6 +4,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from sns.common import accelerator
+
 
 def crop_and_flip(x: Tensor, padding: int, flip: bool, generator: torch.Generator) -> Tensor:
     """Images (B, C, H, W), each shifted at random with zeros at the borders, and flipped or not.
@@ -30,7 +32,7 @@ def window(x: Tensor, padding: int, top: Tensor, left: Tensor, mirrored: Tensor)
     Window i starts at row top[i] and column left[i], both (B,) int64 in 0..2*padding; its columns
     are reversed where mirrored[i], (B,) bool.
     """
-    if x.device.type == "cpu":
+    if accelerator.of(x.device).host:
         return _by_image(x, padding, top, left, mirrored)
     return _by_index(x, padding, top, left, mirrored)
 

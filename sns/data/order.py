@@ -5,6 +5,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from sns.common import accelerator
+
 
 class BatchOrder:
     """Batches of indices, cut from an endless sequence of random permutations of 0..n-1.
@@ -25,8 +27,7 @@ class BatchOrder:
     def _set(self, permutation: Tensor, position: int) -> None:
         self._permutation = permutation  # on the CPU, for state_dict
         # Copied once a permutation, not once a batch, and from pinned memory, to avoid a wait.
-        here = permutation.pin_memory() if self._device.type == "cuda" else permutation
-        self._on_device = here.to(self._device, non_blocking=True)
+        self._on_device = accelerator.of(self._device).pinned(permutation).to(self._device, non_blocking=True)
         self._position = position
 
     def fill(self, batch: Tensor) -> None:

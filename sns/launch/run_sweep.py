@@ -11,11 +11,13 @@ from pathlib import Path
 
 import torch
 
+from sns.common.errors import UserError
+from sns.data.identity import require_same_images
 from sns.launch import manifest, order, slurm
 from sns.launch.attempt import write_down
 from sns.launch.budget import TimeBudget
-from sns.launch.sweep import SweepRun
-from sns.record import attempts
+from sns.launch.handover import SweepRun
+from sns.record import attempts, store
 from sns.record.environment import describe
 from sns.record.state import RunState
 from sns.train.stop import RESUMABLE, Interrupted
@@ -32,6 +34,7 @@ class Sweep:
         limit."""
         self.runs = list({run.config.run_id: run for run in runs}.values())
         self.command, self.budget = command, budget
+        self.foreign: set[SweepRun] = set()  # finished on other images than those of the command
 
     def run(self, launch: Launch) -> int:
         """Launches what is to do, round after round.
@@ -42,18 +45,31 @@ class Sweep:
         if int(os.environ.get("WORLD_SIZE", "1")) > 1:
             return self._run_shared(launch)
         states = self._states(self.runs)
+        self._compare_images(states)
         todo = self._in_order([run for run, state in states.items() if state.retry], states)
         self._write_manifests()
         print(f"{_counts(states.values())}; launching {len(todo)}", flush=True)
-        stop = False
+        stop, idle = False, list[SweepRun]()
         while todo and not stop:
             begun = {run: _begun(run) for run in todo}
             stop = self._round(launch, todo)
             states |= self._states(todo)
+            idle += [run for run in todo if _begun(run) == begun[run] and states[run].retry]
             todo = [run for run in todo if _begun(run) > begun[run]]
             stop |= any(states[run].name == "stopped" for run in todo)
             todo = [run for run in todo if states[run].retry and not states[run].refused]
-        return self._report(states)
+        # A run that was launched and that no process began will not begin the next time either.
+        return self._report(states, [] if stop or self.budget is not None else idle)
+
+    def _compare_images(self, states: States) -> None:
+        """Reports each finished run that belongs to other images."""
+        for run, state in states.items():
+            try:
+                if state.result is not None:
+                    require_same_images(run.config, store.Record(run.config.directory, state.result))
+            except UserError as error:
+                self.foreign.add(run)
+                print(f"error: {error}", file=sys.stderr)
 
     def _states(self, runs: Sequence[SweepRun]) -> States:
         """The state of each run, written down in its directory where something follows from it."""
@@ -86,16 +102,19 @@ class Sweep:
         launch(self.runs)
         return self._report(self._states(self.runs)) if first else 0
 
-    def _report(self, states: States) -> int:
+    def _report(self, states: States, idle: Sequence[SweepRun] = ()) -> int:
+        if idle:
+            print(f"error: {len(idle)} launched runs did not start: the lines above say why", file=sys.stderr)
         for run, state in states.items():
             if state.name == "failed" and not state.refused:  # a refusal was reported when it was met
                 print(_failure(run, state), file=sys.stderr)
         if self.budget is not None:
             print("\n".join(self.budget.report({run.config.run_id: state for run, state in states.items()})))
         print(_counts(states.values()), flush=True)
-        if any(state.pending for state in states.values()):
+        if any(state.pending for run, state in states.items() if run not in idle):
             return RESUMABLE
-        return int(any(state.name == "failed" for state in states.values()))
+        failed = any(state.name == "failed" for state in states.values())
+        return int(bool(failed or idle or self.foreign))
 
     def _folders(self) -> list[Path]:
         return sorted({run.config.directory.parent for run in self.runs})

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.nn import grad
 
@@ -67,6 +67,33 @@ class Convolution:
         gradient: Tensor = grad.conv2d_weight(x, self.weight.shape, y, *geometry)
         return gradient
 
+    @classmethod
+    def of(cls, layer: nn.Module, weight: Tensor, size: tuple[int, ...]) -> "Convolution | None":
+        """The map of a layer with this weight and inputs of `size`, or its adjoint; both have the
+        same norm. A transposed convolution is an adjoint, one in 1 dimension has images of height
+        1. None for other layers and for a padding that is not zero on both sides alike.
+        """
+        if not isinstance(layer, nn.Conv1d | nn.Conv2d | nn.ConvTranspose1d | nn.ConvTranspose2d):
+            return None
+        spread = [d * (k - 1) for d, k in zip(layer.dilation, layer.kernel_size, strict=True)]
+        padding = layer.padding
+        if isinstance(padding, str):
+            padding = tuple(extent // 2 if padding == "same" else 0 for extent in spread)
+            if layer.padding == "same" and any(extent % 2 for extent in spread):
+                return None
+        if layer.padding_mode != "zeros":
+            return None
+        if isinstance(layer, nn.ConvTranspose1d | nn.ConvTranspose2d):
+            terms = zip(size, layer.stride, padding, spread, layer.output_padding, strict=True)
+            size = tuple((n - 1) * s - 2 * p + extent + o + 1 for n, s, p, extent, o in terms)
+        geometry = (size, layer.stride, padding, layer.dilation)
+        if weight.dim() == 3:
+            size, stride, padding, dilation = (
+                (first, *rest) for first, rest in zip((1, 1, 0, 1), geometry, strict=True)
+            )
+            return cls(weight.unsqueeze(2), size, stride, padding, dilation, layer.groups)  # type: ignore[arg-type]
+        return cls(weight, *geometry, layer.groups)  # type: ignore[arg-type]
+
     def power_iteration(self, v: Tensor, n_iterations: int = 1) -> tuple[Tensor, Tensor, Tensor]:
         """(sigma, u, v) after `n_iterations` of u <- Av / |Av|, v <- A^T u / |A^T u|, from v.
 
@@ -118,9 +145,9 @@ def operator_norm(
     operator = Convolution(weight, input_size, _pair(stride), _pair(padding), _pair(dilation), groups)
     sizes = math.prod(operator.input_shape), math.prod(operator.output_shape)
     if groups == 1 and _disjoint_patches(operator):
-        return float(torch.linalg.svdvals(weight.flatten(1))[0])
+        return float(torch.linalg.svdvals(weight.flatten(1).cpu())[0])  # a GPU takes longer
     if min(sizes) <= DENSE:
-        return float(torch.linalg.svdvals(_dense(operator))[0])
+        return float(torch.linalg.svdvals(_dense(operator).cpu())[0])
     if not bool(weight.any()):
         return 0.0
     return _lanczos(operator, sizes[0] <= sizes[1], tolerance, iterations, generator)

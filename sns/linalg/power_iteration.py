@@ -68,16 +68,17 @@ class PaddedStack:
         return self.stack
 
 
-def group_by_rows(shapes: Sequence[tuple[int, int]], waste: float = 2.0) -> list[list[int]]:
+def group_by_rows(shapes: Sequence[tuple[int, int]], waste: float = 2.0, largest: int = 1 << 18) -> list[list[int]]:
     """Indices of matrices to be stacked: equal row counts, and little padding.
 
-    A matrix is padded to at most `waste` times its own columns.
+    A matrix is padded to at most `waste` times its own columns. One of more than `largest` entries
+    stays alone: it loads a GPU by itself, and to copy it would cost more than a kernel launch.
     """
     groups: list[list[int]] = []
     for index in sorted(range(len(shapes)), key=lambda i: (shapes[i][0], -shapes[i][1])):
         rows, columns = shapes[index]
         widest = shapes[groups[-1][0]] if groups else (0, 0)
-        if groups and widest[0] == rows and widest[1] <= waste * columns:
+        if groups and widest[0] == rows and widest[1] <= waste * columns and rows * widest[1] <= largest:
             groups[-1].append(index)
         else:
             groups.append([index])

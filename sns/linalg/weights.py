@@ -1,15 +1,160 @@
-"""Weights as the matrices of section 3.2."""
+"""Every weight of a network as the matrix of section 3.2.
 
+| layer | matrix |
+|---|---|
+| linear | its weight (out, in) |
+| convolution in 1 to 3 dimensions | (out, in * kernel size) |
+| transposed convolution, (in, out, ...) | (out, in * kernel size), as in torch's spectral_norm |
+| a convolution in groups | block-diagonal, a block a group: its norm is the largest of a block's |
+| attention with packed projections | one each for q, k and v |
+| recurrent | one for each gate, of the inputs and of the hidden state |
+
+A weight that several layers share is one matrix. A parametrised weight is what the layer uses.
+"""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import torch
 from torch import Tensor, nn
+from torch.nn.modules.conv import _ConvNd, _ConvTransposeNd
+from torch.nn.utils import parametrize
+
+
+@dataclass(frozen=True, eq=False)
+class Weight:
+    """One weight matrix of a network."""
+
+    name: str  # the parameter's, such as features.0.weight; a part of it in brackets: attention.in_proj_weight[q]
+    module: nn.Module
+    attribute: str
+    part: tuple[int, int] = (0, 1)  # which of how many equal blocks of rows
+    blocks: int = 1
+    transposed: bool = False
+
+    @property
+    def tensor(self) -> Tensor:
+        """The weight in its own shape. It carries a graph if it is parametrised."""
+        whole: Tensor = getattr(self.module, self.attribute)
+        return self._own(whole)
+
+    def _own(self, whole: Tensor) -> Tensor:
+        place, count = self.part
+        rows = len(whole) // count
+        return whole if count == 1 else whole[place * rows : (place + 1) * rows]
+
+    @property
+    def parameter(self) -> nn.Parameter | None:
+        """The parameter that holds the weight, of which it may be a part; None if parametrised."""
+        return self.module._parameters.get(self.attribute)
+
+    @property
+    def sources(self) -> list[nn.Parameter]:
+        """The parameters that the weight depends on."""
+        if self.parameter is not None:
+            return [self.parameter]
+        return list(self.module.parametrizations[self.attribute].parameters())  # type: ignore[index, union-attr]
+
+    @property
+    def plain(self) -> bool:
+        """Whether `as_matrix` of the weight is the matrix."""
+        return self.blocks == 1 and not self.transposed
+
+    def matrices(self) -> Tensor:
+        """The blocks (blocks, m, n), detached; a view where the layout allows one."""
+        tensor = self.tensor.detach()
+        if self.plain:
+            return as_matrix(tensor).unsqueeze(0)
+        blocks: Tensor = tensor.unflatten(0, (self.blocks, -1))
+        blocks = blocks.transpose(1, 2) if self.transposed else blocks
+        flat: Tensor = blocks.flatten(2)
+        return flat
+
+    def matrix(self) -> Tensor:
+        """The whole matrix (blocks * m, blocks * n), columns in the paper's order, detached."""
+        if self.plain:
+            return self.tensor.detach().flatten(1)
+        whole: Tensor = torch.block_diag(*self.matrices())
+        return whole
+
+    def from_matrices(self, matrices: Tensor) -> Tensor:
+        """The inverse of `matrices` for any tensor (blocks, m, n): in the weight's own shape."""
+        tensor = self.tensor
+        if self.plain and tensor.dim() == 4 and not tensor.is_contiguous():
+            out, channels, *kernel = tensor.shape
+            turned: Tensor = matrices.view(out, *kernel, channels).permute(0, 3, 1, 2)
+            return turned
+        if self.transposed:
+            matrices = matrices.unflatten(2, (-1, *tensor.shape[2:])).transpose(1, 2)
+        return matrices.reshape(tensor.shape)
+
+    def add_outer(self, u: Tensor, v: Tensor) -> None:
+        """Adds the gradient u v^T of each block, u (blocks, m) and v (blocks, n), to `.grad`."""
+        parameter = self.parameter
+        if self.plain and parameter is not None and parameter.grad is not None:
+            as_matrix(self._own(parameter.grad)).addr_(u[0], v[0])
+        else:
+            self.add_gradient(self.from_matrices(u.unsqueeze(2) * v.unsqueeze(1)))
+
+    def add_gradient(self, gradient: Tensor) -> None:
+        """Adds a gradient with respect to the weight, in its shape, to its parameters' `.grad`."""
+        parameter = self.parameter
+        if parameter is None:
+            with torch.enable_grad():
+                self.tensor.backward(gradient)  # through the parametrisation
+        else:
+            if parameter.grad is None:  # it took no part in the loss
+                parameter.grad = torch.zeros_like(parameter)
+            self._own(parameter.grad).add_(gradient)
+
+
+def weights_of(model: nn.Module) -> list[Weight]:
+    """Every weight matrix of the table above, in the order of the modules, each once."""
+    found: dict[tuple[int, tuple[int, int]], Weight] = {}
+    for prefix, module in model.named_modules():
+        for weight in _of_module(f"{prefix}." if prefix else "", module):
+            found.setdefault((id(weight.sources[0]), weight.part), weight)
+    return list(found.values())
+
+
+def _of_module(prefix: str, module: nn.Module) -> Iterator[Weight]:
+    if isinstance(module, nn.Linear | _ConvNd):
+        if "weight" in module._parameters or parametrize.is_parametrized(module, "weight"):
+            groups = getattr(module, "groups", 1)
+            yield Weight(f"{prefix}weight", module, "weight", (0, 1), groups, isinstance(module, _ConvTransposeNd))
+    elif isinstance(module, nn.MultiheadAttention | nn.RNNBase | nn.RNNCellBase):
+        for attribute, parts in _packed(module).items():
+            for place, part in enumerate(parts):
+                label = f"[{part}]" if len(parts) > 1 else ""
+                yield Weight(f"{prefix}{attribute}{label}", module, attribute, (place, len(parts)))
+
+
+def _packed(module: nn.Module) -> dict[str, str]:
+    """The names of a module's weights, and a letter for each part of its rows."""
+    if isinstance(module, nn.MultiheadAttention):
+        separate = {f"{letter}_proj_weight": letter for letter in "qkv"}
+        return {"in_proj_weight": "qkv"} if module._qkv_same_embed_dim else separate
+    lstm, gru = isinstance(module, nn.LSTM | nn.LSTMCell), isinstance(module, nn.GRU | nn.GRUCell)
+    gates = "ifgo" if lstm else "rzn" if gru else "h"  # in torch's order of rows
+    names = [name for name, parameter in module._parameters.items() if parameter is not None and parameter.dim() > 1]
+    return {name: "h" if name.startswith("weight_hr") else gates for name in names}
 
 
 def weight_parameters(model: nn.Module) -> list[Tensor]:
-    """The weight matrices of section 3.1: every convolution and linear weight."""
-    return [module.weight for module in model.modules() if isinstance(module, (nn.Conv2d, nn.Linear))]
+    """The parameters that hold the weight matrices, each once; not those of parametrised ones."""
+    held = {id(p): p for p in (weight.parameter for weight in weights_of(model)) if p is not None}
+    return list(held.values())
+
+
+def left_out(model: nn.Module) -> list[str]:
+    """Names of the parameters with more than one dimension that are in none of `weights_of`, such
+    as embeddings."""
+    known = {id(source) for weight in weights_of(model) for source in weight.sources}
+    return [name for name, p in model.named_parameters() if p.dim() > 1 and id(p) not in known]
 
 
 def as_matrix(weight: Tensor) -> Tensor:
-    """(out, in, kh, kw) or (out, in) as the (out, in * kh * kw) matrix of section 3.2, a view.
+    """(out, in, ...) as the (out, in * kernel size) matrix of section 3.2, a view.
 
     A channels_last kernel is viewed as (out, kh * kw * in): the same matrix with its columns in
     another order, hence with the same singular values; see `paper_order`. RuntimeError if the

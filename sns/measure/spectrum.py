@@ -1,29 +1,22 @@
 """Singular values of the weight matrices (sections 3.2 and 4.4, Figure 4), in float64."""
 
+import math
+import warnings
 from collections import defaultdict
 from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.nn.modules.conv import _ConvNd
 
-from sns.linalg.conv_operator import circular_operator_norm, operator_norm
+from sns.linalg.conv_operator import Convolution, circular_operator_norm, operator_norm
+from sns.linalg.weights import Weight, weights_of
 from sns.model.sizes import input_sizes
 
 
 def weight_matrices(model: nn.Module) -> dict[str, Tensor]:
-    """Parameter name to matrix of every Conv2d and Linear weight, in the order of the modules.
-
-    A kernel (out, in, kh, kw) is reshaped to (out, in * kh * kw) as in section 3.2. Detached views.
-    """
-    return {name: module.weight.detach().flatten(1) for name, module in _weighted(model).items()}
-
-
-def _weighted(model: nn.Module) -> dict[str, nn.Conv2d | nn.Linear]:
-    return {
-        f"{name}.weight" if name else "weight": module
-        for name, module in model.named_modules()
-        if isinstance(module, nn.Conv2d | nn.Linear)
-    }
+    """Name to matrix of every weight, as in `sns.linalg.weights`, detached."""
+    return {weight.name: weight.matrix() for weight in weights_of(model)}
 
 
 def sigma_and_frobenius(model: nn.Module) -> dict[str, float]:
@@ -36,7 +29,7 @@ def sigma_and_frobenius(model: nn.Module) -> dict[str, float]:
     """
     matrices = list(weight_matrices(model).values())
     if not matrices:
-        raise ValueError("the model has no Conv2d or Linear weights")
+        raise ValueError("the model has no weight matrices")
     sigmas = torch.stack(_largest(matrices))
     square = torch.stack([matrix.square().sum(dtype=torch.float64) for matrix in matrices]).sum()
     values = torch.stack([sigmas.max(), sigmas.log().mean().exp(), square.sqrt()])
@@ -62,60 +55,67 @@ def _smaller_gram(matrix: Tensor) -> Tensor:
     return matrix @ matrix.mT if matrix.shape[0] <= matrix.shape[1] else matrix.mT @ matrix
 
 
-def layer_table(model: nn.Module, input_shape: tuple[int, ...]) -> list[dict[str, Any]]:
+def singular_values(model: nn.Module) -> dict[str, Tensor]:
+    """Every singular value of every weight matrix, descending, float64, on the host.
+
+    On any device the host computes them: a GPU takes longer for a float64 SVD than a CPU core.
+    """
+    return {n: torch.linalg.svdvals(matrix.to("cpu", torch.float64)) for n, matrix in weight_matrices(model).items()}
+
+
+def layer_table(model: nn.Module, input_shape: tuple[int, ...], spectra: dict[str, Tensor]) -> list[dict[str, Any]]:
     """One row a weight matrix, with the columns of layers.csv.
 
-    `input_shape`: (C, H, W) of the images. sigma and frobenius are those of the reshaped matrix.
-    operator_norm is that of the layer at its input size in this model, with its zero padding and
-    stride. operator_norm_circular is for stride 1 and circular padding; None for linear layers,
-    groups and dilation. ValueError for a convolution that is not zero-padded by whole numbers.
+    `input_shape`: (C, H, W) of the images. `spectra`: the model's `singular_values`. sigma and
+    frobenius are those of the matrix. operator_norm is that of the layer at its input size in this
+    model, with its zero padding and stride; NaN, with a warning, for a convolution in 3 dimensions,
+    with another padding, or that the forward pass does not use. operator_norm_circular is for
+    stride 1 and circular padding; None for all but plain Conv2d layers.
     """
     sizes = input_sizes(model, input_shape)
-    return [_row(name, module, sizes.get(name.removesuffix(".weight"))) for name, module in _weighted(model).items()]
+    rows = []
+    for weight in weights_of(model):
+        matrix, sigma = weight.matrix(), spectra[weight.name][0].item()
+        convolution = isinstance(weight.module, _ConvNd)
+        row: dict[str, Any] = {
+            "layer": weight.name,
+            "kind": "conv" if convolution else "linear",
+            "rows": matrix.shape[0],
+            "columns": matrix.shape[1],
+            "sigma": sigma,
+            "frobenius": torch.linalg.matrix_norm(matrix.double()).item(),
+            "operator_norm": sigma,
+            "operator_norm_circular": None,
+        }
+        rows.append(row | (_conv_norms(weight, sizes.get(weight.name.rpartition(".")[0])) if convolution else {}))
+    return rows
 
 
-def _row(name: str, module: nn.Conv2d | nn.Linear, size: tuple[int, int] | None) -> dict[str, Any]:
-    matrix = module.weight.detach().double().flatten(1)
-    sigma = torch.linalg.svdvals(matrix)[0].item()
-    row: dict[str, Any] = {
-        "layer": name,
-        "kind": "linear",
-        "rows": matrix.shape[0],
-        "columns": matrix.shape[1],
-        "sigma": sigma,
-        "frobenius": torch.linalg.matrix_norm(matrix).item(),
-        "operator_norm": sigma,
-        "operator_norm_circular": None,
-    }
-    if isinstance(module, nn.Linear):
-        return row
-    if size is None:
-        raise ValueError(f"{name} takes no part in the model's forward pass, so its input size is not known")
-    return row | {"kind": "conv"} | _conv_norms(name, module, size)
-
-
-def _conv_norms(name: str, module: nn.Conv2d, size: tuple[int, int]) -> dict[str, float | None]:
-    if module.padding_mode != "zeros" or isinstance(module.padding, str):
-        raise ValueError(
-            f"{name} has padding {module.padding!r} of mode {module.padding_mode}; only zeros are supported"
+def _conv_norms(weight: Weight, size: tuple[int, ...] | None) -> dict[str, float | None]:
+    layer, tensor = weight.module, weight.tensor.detach()
+    operator = None if size is None else Convolution.of(layer, tensor, size)
+    if operator is None:
+        warnings.warn(
+            f"the norm of {weight.name} as a map of images is left out: no known input or padding", stacklevel=3
         )
-    geometry = (size, _pair(module.stride), _pair(module.padding))
-    extra: dict[str, Any] = {"dilation": _pair(module.dilation), "groups": module.groups}
-    plain = module.groups == 1 and _pair(module.dilation) == (1, 1)
-    return {
-        "operator_norm": operator_norm(module.weight, *geometry, **extra),
-        "operator_norm_circular": circular_operator_norm(module.weight, size) if plain else None,
-    }
+        return {"operator_norm": math.nan}
+    norm = operator_norm(
+        operator.weight,
+        operator.input_size,
+        operator.stride,
+        operator.padding,
+        dilation=operator.dilation,
+        groups=operator.groups,
+    )
+    plain = isinstance(layer, nn.Conv2d) and operator.groups == 1 and operator.dilation == (1, 1)
+    circular = circular_operator_norm(tensor, operator.input_size) if plain else None
+    return {"operator_norm": norm, "operator_norm_circular": circular}
 
 
-def _pair(value: tuple[int, ...]) -> tuple[int, int]:
-    return value[0], value[1]
-
-
-def spectra_table(model: nn.Module) -> list[dict[str, Any]]:
-    """Every singular value of every weight matrix, descending: the rows of spectra.csv."""
+def spectra_table(spectra: dict[str, Tensor]) -> list[dict[str, Any]]:
+    """The rows of spectra.csv, from the model's `singular_values`."""
     return [
         {"layer": name, "index": index, "singular_value": value}
-        for name, matrix in weight_matrices(model).items()
-        for index, value in enumerate(torch.linalg.svdvals(matrix.double()).tolist())
+        for name, values in spectra.items()
+        for index, value in enumerate(values.tolist())
     ]

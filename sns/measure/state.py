@@ -6,6 +6,8 @@ from contextlib import contextmanager
 import torch
 from torch import nn
 
+from sns.common.accelerator import forked_rng
+
 
 @contextmanager
 def unchanged(model: nn.Module) -> Iterator[None]:
@@ -18,8 +20,7 @@ def unchanged(model: nn.Module) -> Iterator[None]:
     """
     training = [(module, module.training) for module in model.modules()]
     gradients = [(parameter, parameter.grad) for parameter in model.parameters()]
-    devices = {tensor.device for tensor in _tensors(model) if tensor.device.type == "cuda"}
-    with torch.random.fork_rng(devices=sorted(devices, key=str)):
+    with forked_rng({tensor.device for tensor in _tensors(model)}):
         try:
             model.eval()
             for parameter, _ in gradients:

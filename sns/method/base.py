@@ -1,5 +1,6 @@
 """The interface between a method and a task, and the registry of methods."""
 
+import warnings
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, ClassVar
@@ -8,12 +9,30 @@ import torch
 from torch import Tensor, nn
 
 from sns.common.registry import Registry
+from sns.config.schema import require
+from sns.linalg.weights import Weight, left_out, weights_of
 
 Sums = Mapping[str, Tensor]  # sums over the examples of a pass, (), on the device: the loss and a task's metrics
 Risk = Callable[[Tensor, float], Sums]  # a task's empirical risk of one pass, see `Method.backward`
 
 METHODS: Registry[type["Method"]] = Registry("method")
 register = METHODS.register  # a decorator: makes a Method known as `method.name=<name>`
+
+
+def trained_weights(name: str, model: nn.Module) -> list[Weight]:
+    """The weight matrices that method `name` acts on: all but frozen ones.
+
+    Warns, in one line, of the parameters that it leaves out. ConfigError where there are no
+    matrices.
+    """
+    weights = [weight for weight in weights_of(model) if any(source.requires_grad for source in weight.sources)]
+    require(bool(weights), f"method={name} needs weight matrices to train, and this network has none")
+    if names := left_out(model):
+        shown = ", ".join(names[:4]) + (f" and {len(names) - 4} more" if len(names) > 4 else "")
+        warnings.warn(
+            f"method={name} leaves out {shown}: neither convolution, linear, attention nor recurrent", stacklevel=2
+        )
+    return weights
 
 
 @dataclass

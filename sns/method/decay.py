@@ -6,8 +6,7 @@ import torch
 from torch import Tensor, nn
 
 from sns.config.schema import later, require
-from sns.linalg.weights import weight_parameters
-from sns.method.base import Method, register
+from sns.method.base import Method, register, trained_weights
 
 SCOPES = ("all", "weights")
 
@@ -36,13 +35,22 @@ class Decay(Method):
     def __init__(self, options: DecayOptions, model: nn.Module, generator: torch.Generator) -> None:
         super().__init__(options, model, generator)
         self.factor: float = options.factor * options.scale
-        self.parameters = list(model.parameters()) if options.scope == "all" else weight_parameters(model)
+        weights = trained_weights("decay", model) if options.scope == "weights" else []
+        held = (weight.parameter for weight in weights) if weights else model.parameters()
+        self.parameters = list(dict.fromkeys(p for p in held if p is not None and p.requires_grad))
+        self.parametrised = [weight for weight in weights if weight.parameter is None]
 
     @torch.no_grad()
     def regularize(self) -> Tensor:
         """lambda / 2 * sum of squares, ()."""
+        for parameter in self.parameters:
+            if parameter.grad is None:  # it took no part in the loss
+                parameter.grad = torch.zeros_like(parameter)
         values = [p.detach() for p in self.parameters]
         torch._foreach_add_([p.grad for p in self.parameters if p.grad is not None], values, alpha=self.factor)
+        for weight in self.parametrised:
+            values.append(weight.tensor.detach())
+            weight.add_gradient(self.factor * values[-1])
         norms = torch.stack(torch._foreach_norm(values))
         penalty: Tensor = 0.5 * self.factor * norms.square().sum()
         return penalty

@@ -5,20 +5,23 @@ of results/paper/departures.yaml). A_l is the layer as a map of images of its in
 padding and stride of training.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor, nn
+from torch.nn.modules.conv import _ConvNd
 
+from sns.common.errors import ConfigError
 from sns.common.precision import full_precision
 from sns.config.schema import require
 from sns.linalg.conv_operator import Convolution
 from sns.linalg.power_iteration import random_unit_vectors
-from sns.method.base import Method, Risk, Sums, register
+from sns.linalg.weights import Weight
+from sns.method.base import Method, Risk, Sums, register, trained_weights
 from sns.method.spectral import SpectralOptions
 from sns.model.sizes import input_sizes
 
-Size = tuple[int, int]
+Size = tuple[int, ...]
 
 
 @dataclass
@@ -45,10 +48,9 @@ class SpectralOperator(Method):
     def __init__(self, options: SpectralOperatorOptions, model: nn.Module, generator: torch.Generator) -> None:
         super().__init__(options, model, generator)
         self.factor: float = options.factor * options.scale
-        self.layers = {name: m for name, m in model.named_modules() if isinstance(m, nn.Conv2d | nn.Linear)}
-        for name, layer in self.layers.items():
-            plain = isinstance(layer, nn.Linear) or (layer.padding_mode == "zeros" and isinstance(layer.padding, tuple))
-            require(plain, f"method=spectral_operator supports zero padding by whole numbers only, not that of {name}")
+        self.weights = trained_weights(options.name, model)
+        for weight in self.weights:
+            _operator(weight)  # ConfigError at the start, not at the first update
         self.generator = generator
         self.v: list[Tensor] = []  # one a layer, in model order; none before the first pass
 
@@ -60,27 +62,27 @@ class SpectralOperator(Method):
         return super().backward(risk, x, share)
 
     def _begin(self, sizes: dict[str, Size]) -> None:
-        shapes = []
-        for name, layer in self.layers.items():
-            linear = isinstance(layer, nn.Linear)
-            require(linear or name in sizes, f"{name} takes no part in the forward pass: its norm is not defined")
-            shapes.append(_operator(layer, (1, 1) if linear else sizes[name]).input_shape)
+        operators = []
+        for weight in self.weights:
+            size = sizes.get(weight.name.rpartition(".")[0])
+            used = size is not None or not isinstance(weight.module, _ConvNd)
+            require(used, f"{weight.name} takes no part in the forward pass: its norm is not defined")
+            operators.append(_operator(weight, size))
+        shapes = [operator.input_shape for operator in operators]
         starts = random_unit_vectors([torch.Size(shape).numel() for shape in shapes], self.generator)
-        weights = [layer.weight.detach() for layer in self.layers.values()]
-        self.v = [v.view(shape).to(w) for v, shape, w in zip(starts, shapes, weights, strict=True)]
+        tensors = [operator.weight for operator in operators]
+        self.v = [v.view(shape).to(w) for v, shape, w in zip(starts, shapes, tensors, strict=True)]
 
     @torch.no_grad()
     def regularize(self) -> Tensor:
         """Returns lambda / 2 * sum of sigma^2, (), with sigma from the power iteration."""
         squares = []
         with full_precision(self.v[0].device):
-            for layer, v in zip(self.layers.values(), self.v, strict=True):
-                operator = _operator(layer, (v.shape[2], v.shape[3]))
+            for weight, v in zip(self.weights, self.v, strict=True):
+                operator = replace(_operator(weight), input_size=(v.shape[2], v.shape[3]))
                 sigma, u, new = operator.power_iteration(v, self.options.n_iterations)
                 v.copy_(new)
-                gradient = layer.weight.grad
-                assert gradient is not None
-                gradient.add_(operator.outer(self.factor * sigma * u, v).view_as(gradient))
+                weight.add_gradient(operator.outer(self.factor * sigma * u, v).view_as(weight.tensor))
                 squares.append(sigma.square())
         penalty: Tensor = 0.5 * self.factor * torch.stack(squares).sum()
         return penalty
@@ -91,15 +93,23 @@ class SpectralOperator(Method):
 
     def load_state_dict(self, state: dict[str, Tensor]) -> None:
         """Restores every v."""
-        weights = [layer.weight.detach() for layer in self.layers.values()]
+        weights = [weight.tensor.detach() for weight in self.weights]
         self.v = [state[f"v{i}"].to(w, copy=True) for i, w in enumerate(weights)] if state else []
 
 
-def _operator(layer: nn.Conv2d | nn.Linear, size: Size) -> Convolution:
-    """The layer without its bias as a map of images (1, I, H, W); it shares the weight's memory."""
-    weight = layer.weight.detach()
-    if isinstance(layer, nn.Linear):
-        return Convolution(weight[:, :, None, None], size, (1, 1), (0, 0))
-    assert isinstance(layer.padding, tuple)  # __init__ has checked it
-    stride, padding, dilation = ((p[0], p[1]) for p in (layer.stride, layer.padding, layer.dilation))
-    return Convolution(weight, size, stride, padding, dilation, layer.groups)
+def _operator(weight: Weight, size: Size | None = None) -> Convolution:
+    """The layer without its bias as a map of images; it shares the weight's memory.
+
+    `size`: of the layer's input; 1 in each dimension if None. ConfigError for a layer that is no
+    such map.
+    """
+    if not isinstance(weight.module, _ConvNd):
+        return Convolution(weight.matrix()[:, :, None, None], (1, 1), (1, 1), (0, 0))
+    tensor = weight.tensor.detach()
+    operator = Convolution.of(weight.module, tensor, size or (1,) * (tensor.dim() - 2))
+    if operator is None:
+        raise ConfigError(
+            f"method=spectral_operator cannot treat {weight.name}: convolutions must be in 1 or 2 dimensions with "
+            "zero padding, equal on both sides; use method=spectral"
+        )
+    return operator

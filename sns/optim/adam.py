@@ -7,6 +7,7 @@ from typing import Any
 import torch
 from torch import nn
 
+from sns.common import accelerator
 from sns.config.schema import require
 from sns.optim.base import OptimOptions, TorchOptimizer, register
 
@@ -42,7 +43,7 @@ class Adam(TorchOptimizer):
             lr=self.initial_rate(),
             betas=(options.betas[0], options.betas[1]),
             eps=options.eps,
-            capturable=self.parameters[0].device.type == "cuda",
+            capturable=accelerator.of(self.parameters[0].device).captures,
         )
 
     def make(self, **arguments: Any) -> torch.optim.Optimizer:

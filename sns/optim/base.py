@@ -9,6 +9,7 @@ import torch
 from omegaconf import MISSING
 from torch import Tensor, nn
 
+from sns.common import accelerator
 from sns.common.registry import Registry
 from sns.config.schema import require
 
@@ -85,7 +86,7 @@ class TorchOptimizer(Optimizer):
     def initial_rate(self) -> float | Tensor:
         """The rate to build `inner` with: on a GPU a tensor, so that a captured step follows it."""
         device = self.parameters[0].device
-        return torch.zeros((), device=device) if self.capturable and device.type == "cuda" else 0.0
+        return torch.zeros((), device=device) if self.capturable and accelerator.of(device).captures else 0.0
 
     def set_rate(self, rate: float) -> None:
         """Sets the rate of every parameter group."""

@@ -13,6 +13,7 @@ import torch
 from torch import Tensor, nn
 from torch.optim.sgd import sgd
 
+from sns.common import accelerator
 from sns.config.schema import later, require
 from sns.optim.base import Optimizer, OptimOptions, register
 
@@ -44,7 +45,7 @@ class NesterovSGD(Optimizer):
         super().__init__(parameters, options)
         self.buffers = [torch.zeros_like(p) for p in self.parameters]
         device = self.parameters[0].device
-        self._rate: float | Tensor = torch.zeros((), device=device) if device.type == "cuda" else 0.0
+        self._rate: float | Tensor = torch.zeros((), device=device) if accelerator.of(device).captures else 0.0
 
     def set_rate(self, rate: float) -> None:
         """Sets the rate from the next step on. A captured step reads it from a tensor."""

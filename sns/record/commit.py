@@ -27,7 +27,8 @@ def commit(root: Path | None = None) -> dict[str, Any]:
             return None
         return done.stdout.strip() if done.returncode == 0 else None
 
-    head = git("rev-parse", "HEAD")
+    ours = git("ls-files", "__init__.py")  # nothing for a package installed inside another project's checkout
+    head = git("rev-parse", "HEAD") if ours else None
     return {
         "commit": head,
         "dirty": None if head is None else bool(git("status", "--porcelain", "-uno", "--", ".")),

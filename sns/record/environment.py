@@ -9,6 +9,7 @@ from typing import Any
 
 import torch
 
+from sns.common import accelerator
 from sns.record.commit import commit
 
 PACKAGES = ("torch", "torchvision", "numpy", "hydra-core", "omegaconf", "pandas", "scipy")
@@ -16,24 +17,23 @@ PACKAGES = ("torch", "torchvision", "numpy", "hydra-core", "omegaconf", "pandas"
 
 def describe(device: torch.device) -> dict[str, Any]:
     """Versions, device, threads and the commit of the code, as plain values."""
-    cuda = device.type == "cuda"
+    there = accelerator.of(device)
     return {
         "python": platform.python_version(),
         "platform": f"{platform.system()} {platform.machine()}",
         "packages": {name: _version(name) for name in PACKAGES},
-        "device": torch.cuda.get_device_name(device) if cuda else _processor(),
-        "device_type": device.type,
+        "device": there.name() or _processor(),
+        "device_type": there.kind(),
         "threads": torch.get_num_threads(),
-        "cuda": torch.version.cuda if cuda else None,
-        "cudnn": torch.backends.cudnn.version() if cuda else None,
+        **there.versions(),
         **commit(),
     }
 
 
 def peak_memory(device: torch.device) -> dict[str, float | None]:
-    """`peak_bytes` of torch on a CUDA device, None on the CPU, and `peak_host_bytes`."""
-    allocated = float(torch.cuda.max_memory_allocated(device)) if device.type == "cuda" else None
-    return {"peak_bytes": allocated, "peak_host_bytes": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024.0}
+    """`peak_bytes` of torch on an accelerator, None on the CPU, and `peak_host_bytes`."""
+    host = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024.0
+    return {"peak_bytes": accelerator.of(device).peak_bytes(), "peak_host_bytes": host}
 
 
 def _version(name: str) -> str | None:

@@ -94,6 +94,12 @@ class Record:
     path: Path
     result: Result
 
+    @property
+    def images(self) -> str | None:
+        """The fingerprint of the data set; None for a task without images."""
+        data = self.result.environment.get("data")
+        return str(data.get("fingerprint")) if isinstance(data, dict) else None
+
     @cached_property
     def config(self) -> dict[str, Any]:
         """The resolved configuration; {} without config.yaml. RecordError if it is damaged."""

@@ -23,7 +23,7 @@ from sns.measure.evaluation import Evaluation, accuracy, evaluate, gradient_norm
 from sns.measure.hessian import hessian_split
 from sns.measure.lipschitz import lipschitz_summary
 from sns.measure.recalibration import recalibrated
-from sns.measure.spectrum import layer_table, sigma_and_frobenius, spectra_table
+from sns.measure.spectrum import layer_table, sigma_and_frobenius, singular_values, spectra_table
 from sns.method.base import Sums
 from sns.record.gap import gap_at_alpha
 from sns.record.schema import CLASSIFICATION, LAYERS, LAYERS_CSV, RECALIBRATED, SPECTRA, SPECTRA_CSV, Score
@@ -209,10 +209,10 @@ class Classification(Supervised):
         return quantiles(gradient_norms(self.model, split.x[probe], split.y[probe], self.sizes.measure))
 
     def _spectra(self, pieces: Pieces) -> dict[str, Any]:
-        images = self.dataset
-        layers = layer_table(self.model, tuple(images.train.x.shape[1:]))
+        images, spectra = self.dataset, singular_values(self.model)
+        layers = layer_table(self.model, tuple(images.train.x.shape[1:]), spectra)
         pieces.table(LAYERS_CSV, LAYERS, layers)
-        pieces.table(SPECTRA_CSV, SPECTRA, spectra_table(self.model))
+        pieces.table(SPECTRA_CSV, SPECTRA, spectra_table(spectra))
         chosen = probe_indices(len(images.test), self.setup.config.measure.jacobian_samples, self.setup.device)
         return lipschitz_summary(self.model, images.test.x[chosen], self.sizes.measure, layers)
 

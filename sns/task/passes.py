@@ -7,12 +7,13 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from sns.common import accelerator
 from sns.common.memory import GB, available_device_bytes
 from sns.config.schema import BatchConfig
 
 SHARE = 0.8  # of the free memory that a pass may fill
 BF16 = 0.6  # bytes saved under bf16 autocast, relative to fp32: activations halve, masks and some copies do not
-MEASURING = {"cpu": 1e9, "cuda": 16e9}  # bytes of an evaluation pass of default size: enough to load the device
+MEASURING = {True: 1e9, False: 16e9}  # by Accelerator.host: bytes of an evaluation pass that load the device
 MOST = 1_000  # images of such a pass
 PROBE = 2  # images of the counting pass; bytes grow in proportion to images
 
@@ -35,8 +36,7 @@ def saved_bytes(model: nn.Module, channels: int, side: int, classes: int, precis
         return tensor
 
     x = torch.zeros(PROBE, channels, side, side, device=device)
-    streams = [device] if device.type == "cuda" else []
-    with torch.random.fork_rng(streams), torch.autograd.graph.saved_tensors_hooks(count, lambda tensor: tensor):
+    with accelerator.forked_rng([device]), torch.autograd.graph.saved_tensors_hooks(count, lambda tensor: tensor):
         F.cross_entropy(shadow(x), torch.zeros(PROBE, dtype=torch.int64, device=device))
     return sum(size for _, size in seen.values()) / PROBE * (BF16 if precision == "bf16" else 1.0)
 
@@ -70,7 +70,7 @@ def choose_measuring(asked: int | None, per_image: float, device: torch.device) 
 
     These are `asked` images, or a default for the device, halved until they fit the free memory.
     """
-    first = max(1, min(MOST, int(MEASURING[device.type] / per_image))) if asked is None else asked
+    first = max(1, min(MOST, int(MEASURING[accelerator.of(device).host] / per_image))) if asked is None else asked
     free = available_device_bytes(device)
     size = first
     while free is not None and size > 1 and size * per_image > SHARE * free:

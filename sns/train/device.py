@@ -6,44 +6,45 @@ import shutil
 
 import torch
 
+from sns.common import accelerator
 from sns.common.errors import UserError
 from sns.config.schema import TrainConfig
 
 
 def choose_device(name: str, local: int | None = None) -> torch.device:
-    """The device called `name`; auto is CUDA if there is a GPU. UserError if it does not exist.
+    """The device called `name`, a GPU with its index. UserError if it does not exist.
 
-    A CUDA device has its index always: torch.cuda.set_device refuses one without.
-
-    `local`: number of this process on this machine, if several share the run; each uses its own
-    GPU.
+    auto is a GPU if there is one that can capture the update as a graph, else the CPU. `local`:
+    number of this process on this machine, if several share the run; each uses its own GPU.
     """
-    if name == "auto":
-        name = "cuda" if torch.cuda.is_available() else "cpu"
-    if name == "cuda":
-        name = f"cuda:{local or 0}"
+    here = accelerator.here()
     try:
-        device = torch.device(name)
+        device = torch.device((here.kind() if here.captures else "cpu") if name == "auto" else name)
     except RuntimeError:
         raise UserError(f"train.device={name} is unknown; choose auto, cpu, cuda or cuda:N") from None
-    if device.type not in ("cpu", "cuda"):
-        raise UserError(f"train.device={name} is not supported; choose auto, cpu, cuda or cuda:N")
-    if device.type == "cuda" and (device.index or 0) >= torch.cuda.device_count():
+    if device.type == "cpu":
+        return torch.device("cpu")
+    index, visible = (local or 0) if device.index is None else device.index, accelerator.visible(device.type)
+    if index >= visible:
         raise UserError(
-            f"train.device={name} asks for a GPU, but {torch.cuda.device_count()} are visible; use train.device=cpu"
+            f"train.device={name} asks for device {index} (from 0) of type {device.type}, but {visible} are visible; "
+            "use train.device=cpu or fewer processes"
         )
-    return device
+    return here.at(index)
 
 
 def choose_mode(config: TrainConfig, device: torch.device, processes: int = 1) -> str:
-    """eager | compile | graph; auto is graph on CUDA, else eager. UserError if it cannot run."""
+    """eager | compile | graph; auto is graph on a GPU that can capture one, else eager.
+
+    UserError if the mode cannot run.
+    """
     if config.mode == "auto":
-        return "graph" if device.type == "cuda" and processes == 1 else "eager"
+        return "graph" if accelerator.of(device).captures and processes == 1 else "eager"
     if config.mode == "graph" and processes > 1:
         raise UserError("train.mode=graph captures the update of one process; use train.mode=auto for several")
-    if config.mode == "graph" and device.type != "cuda":
-        raise UserError(f"train.mode=graph needs a GPU, this run is on {device}; use train.mode=auto")
-    if config.mode == "compile" and device.type == "cpu" and not _has_compiler():
+    if config.mode == "graph" and not accelerator.of(device).captures:
+        raise UserError(f"train.mode=graph needs a CUDA GPU, this run is on {device}; use train.mode=auto")
+    if config.mode == "compile" and accelerator.of(device).host and not _has_compiler():
         raise UserError("train.mode=compile needs a C++ compiler (g++, clang++ or $CXX); use train.mode=eager")
     return config.mode
 
@@ -56,7 +57,7 @@ def choose_memory_format(config: TrainConfig, device: torch.device) -> torch.mem
     """auto is channels_last where it is faster (bf16 anywhere, tf32 on a GPU), else contiguous."""
     wanted = config.memory_format
     if wanted == "auto":
-        gains = config.precision == "bf16" or (config.precision == "tf32" and device.type == "cuda")
+        gains = config.precision == "bf16" or (config.precision == "tf32" and not accelerator.of(device).host)
         wanted = "channels_last" if gains else "contiguous"
     return torch.channels_last if wanted == "channels_last" else torch.contiguous_format
 

@@ -4,11 +4,11 @@ import atexit
 import os
 from datetime import timedelta
 
-import torch
 import torch.distributed as dist
 
-from sns.common.errors import UserError
+from sns.common import accelerator
 from sns.common.ranks import ALONE, Ranks
+from sns.train.device import choose_device
 
 TIMEOUT = timedelta(hours=24)  # the others wait while the first rank measures; torchrun ends them if it dies
 
@@ -23,12 +23,8 @@ def join(device: str = "auto") -> Ranks:
         return ALONE
     ranks = Ranks(int(os.environ["RANK"]), world, int(os.environ.get("LOCAL_RANK", "0")))
     if not dist.is_initialized():
-        cuda = device != "cpu" and torch.cuda.is_available()
-        if cuda:
-            if ranks.local >= torch.cuda.device_count():
-                count = torch.cuda.device_count()
-                raise UserError(f"process {ranks.local} (from 0) of this machine finds {count} GPUs: start fewer")
-            torch.cuda.set_device(ranks.local)
-        dist.init_process_group("cpu:gloo,cuda:nccl" if cuda else "gloo", timeout=TIMEOUT)
+        there = accelerator.of(choose_device(device, ranks.local))
+        there.select()
+        dist.init_process_group(there.backend, timeout=TIMEOUT)
         atexit.register(dist.destroy_process_group)  # its threads must not outlive the interpreter
     return ranks

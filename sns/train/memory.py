@@ -6,6 +6,7 @@ from types import TracebackType
 
 import torch
 
+from sns.common import accelerator
 from sns.common.errors import UserError
 from sns.common.ranks import Ranks
 from sns.config.schema import BatchConfig, Config
@@ -96,5 +97,4 @@ def no_room(config: Config, fault: DoesNotFit) -> UserError:
 def release() -> None:
     """Frees the memory that the failed attempt still held."""
     gc.collect()
-    if torch.cuda.is_available():
-        torch.cuda.empty_cache()
+    accelerator.here().empty_cache()

@@ -7,8 +7,9 @@ import torch
 import yaml
 
 from sns.common.files import clear_leftovers, write_text
-from sns.common.precision import training_precision
+from sns.common.precision import fastest_kernels, training_precision
 from sns.config.schema import Config, to_dict
+from sns.data.identity import require_same_images
 from sns.record import store
 from sns.record.lock import RunLock
 from sns.record.schema import CONFIG, Result
@@ -36,11 +37,11 @@ def run(config: Config, command: str = "") -> Result:
     """
     ranks = join(config.train.device)
     if ranks.from_first(lambda: store.is_finished(config.directory)):
-        return ranks.from_first(lambda: store.read(config.directory).result)
+        return ranks.from_first(lambda: _finished(config))
     sizes = PassSizes(config, ranks)
     with stopping(config) as stop, disk_errors(config), alone_in(config.directory, ranks) as lock:
         if ranks.from_first(lambda: store.is_finished(config.directory)):  # meanwhile, by another process
-            return ranks.from_first(lambda: store.read(config.directory).result)
+            return ranks.from_first(lambda: _finished(config))
         while True:
             try:
                 with training_precision(config.train.precision):
@@ -48,6 +49,13 @@ def run(config: Config, command: str = "") -> Result:
             except torch.OutOfMemoryError as error:
                 sizes.reduce(error)  # UserError the second time
             release()
+
+
+def _finished(config: Config) -> Result:
+    """The record of the finished run; RecordError if it belongs to other images."""
+    record = store.read(config.directory)
+    require_same_images(config, record)
+    return record.result
 
 
 def _train(sizes: PassSizes, command: str, stop: StopSignal, lock: RunLock | None) -> Result:
@@ -98,10 +106,15 @@ def _train(sizes: PassSizes, command: str, stop: StopSignal, lock: RunLock | Non
 
 
 def advance(session: Session) -> None:
-    """One update: the host sets learning rates and draws the batch, the device does the rest."""
+    """One update: the host sets learning rates and draws the batch, the device does the rest.
+
+    The host waits only if it is more than two updates ahead.
+    """
     for optimizer in session.task.optimizers:
         optimizer.set_rate(learning_rate(session.step, session.total, optimizer.options))
     session.rate = session.task.optimizers[0].rate
     session.task.draw()
-    session.execute()
+    with fastest_kernels():
+        session.execute()
+    session.ahead.mark()
     session.step += 1

@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 
 from sns import task as tasks
+from sns.common import accelerator
 from sns.common.errors import UserError, first_line
 from sns.common.ranks import ALONE, Ranks
 from sns.common.seed import stream_seed
@@ -19,7 +20,7 @@ from sns.config.schema import Config
 from sns.record.schema import AFTER, BEFORE
 from sns.task import Setup, Task
 from sns.train import checkpoint
-from sns.train.capture import Replay
+from sns.train.capture import Replay, RunAhead
 from sns.train.device import choose_device, choose_memory_format, choose_mode, keep_freed_memory
 
 
@@ -34,6 +35,7 @@ class Session:
     ranks: Ranks
     mode: str  # eager | compile | graph
     memory_format: torch.memory_format
+    ahead: RunAhead
     execute: Callable[[], None]  # `task.update`, plain or captured
     notes: list[str] = field(default_factory=list)  # for the user, printed before the first update
     step: int = 0
@@ -61,8 +63,7 @@ class Session:
         """Adds the seconds spent inside, including the device's work, to `seconds[what]`."""
         began = time.perf_counter()
         yield
-        if self.device.type == "cuda":
-            torch.cuda.synchronize(self.device)
+        accelerator.of(self.device).synchronize()
         self.seconds[what] += time.perf_counter() - began
 
     def evaluate(self) -> dict[str, float]:
@@ -86,7 +87,7 @@ class Session:
 
     def save(self) -> None:
         """Writes the checkpoint. Called on every rank, since each has its own dropout stream."""
-        dropout = self.ranks.gather(_dropout_state(self.device))
+        dropout = self.ranks.gather(accelerator.of(self.device).rng_state())
         if not self.ranks.first:
             return
         sizes = self.task.sizes
@@ -135,7 +136,7 @@ class Session:
 
     def _take_dropout(self, saved: list[Tensor]) -> None:
         if len(saved) == self.ranks.world:
-            _set_dropout_state(self.device, saved[self.ranks.rank])
+            accelerator.of(self.device).set_rng_state(saved[self.ranks.rank])
         else:
             self.notes.append(f"{self.ranks.world} processes from here on, {len(saved)} before: other dropout masks")
 
@@ -148,10 +149,9 @@ def start(config: Config, directory: Path | None = None, ranks: Ranks = ALONE) -
     keep_freed_memory()
     if config.train.threads is not None:
         torch.set_num_threads(config.train.threads)
-    if device.type == "cuda":
-        torch.cuda.set_device(device)
-        torch.cuda.reset_peak_memory_stats(device)  # the peak of this run, not of earlier runs in this process
-        torch.backends.cudnn.benchmark = True  # shapes are static, so the fastest kernels are worth a search
+    there = accelerator.of(device)
+    there.select()
+    there.reset_peak()  # the peak of this run, not of earlier runs in this process
     torch.manual_seed(stream_seed(config.seed, "init"))  # for weights that a task leaves to torch
     task = tasks.build(Setup(config, device, ranks, memory_format))
     torch.manual_seed(stream_seed(config.seed, "dropout") + ranks.rank)  # dropout draws from torch's default generator
@@ -160,7 +160,7 @@ def start(config: Config, directory: Path | None = None, ranks: Ranks = ALONE) -
         mode = "eager"
         notes.append(f"optim={config.optim.name} cannot be captured as a CUDA graph: train.mode=eager")
     folder = config.directory if directory is None else directory
-    session = Session(config, folder, device, task, ranks, mode, memory_format, task.update, notes)
+    session = Session(config, folder, device, task, ranks, mode, memory_format, RunAhead(there), task.update, notes)
     session.restore()
     session.execute = _executor(session)
     session.seconds["setup"] += time.perf_counter() - began
@@ -176,22 +176,12 @@ def _executor(session: Session) -> Callable[[], None]:
     if session.mode == "compile":
         # The compiler's own random numbers would differ from the dropout masks of eager mode.
         task.compile(partial(torch.compile, dynamic=False, options={"fallback_random": True}))
-    if session.mode == "eager" or session.device.type != "cuda" or session.ranks.world > 1:
+    there = accelerator.of(session.device)
+    if session.mode == "eager" or not there.captures or session.ranks.world > 1:
         return task.update
 
     def drop_gradients() -> None:
         for optimizer in task.optimizers:
             optimizer.zero_grad()
 
-    return Replay(task.update, drop_gradients, list(task.generators))
-
-
-def _dropout_state(device: torch.device) -> Tensor:
-    return torch.cuda.get_rng_state(device) if device.type == "cuda" else torch.get_rng_state()
-
-
-def _set_dropout_state(device: torch.device, state: Tensor) -> None:
-    if device.type == "cuda":
-        torch.cuda.set_rng_state(state, device)
-    else:
-        torch.set_rng_state(state)
+    return Replay(there, task.update, drop_gradients, list(task.generators))

@@ -29,8 +29,8 @@ def test_unknown_is_not_refused(monkeypatch):
 
 def test_device_is_asked_and_named(monkeypatch):
     monkeypatch.setattr(torch.cuda, "mem_get_info", lambda device: (3_000_000_000, 80_000_000_000))
-    monkeypatch.setattr(torch.cuda, "memory_reserved", lambda device: 2_000_000_000)
-    monkeypatch.setattr(torch.cuda, "memory_allocated", lambda device: 1_000_000_000)
+    monkeypatch.setattr(torch.accelerator, "memory_reserved", lambda device: 2_000_000_000)
+    monkeypatch.setattr(torch.accelerator, "memory_allocated", lambda device: 1_000_000_000)
     device = torch.device("cuda:1")
     memory.require_device(4_000_000_000, device, "cifar10")  # 3 free and 1 reserved but unused
     with pytest.raises(DataError, match="needs 5 GB of memory of cuda:1 but 4 GB"):

@@ -9,7 +9,7 @@ from torch.testing import assert_close
 
 from sns.measure import lipschitz
 from sns.measure.lipschitz import jacobian_norms, lipschitz_summary
-from sns.measure.spectrum import layer_table
+from sns.measure.spectrum import layer_table, singular_values
 
 
 def reference(model: nn.Module, x: Tensor) -> Tensor:
@@ -34,7 +34,7 @@ def test_more_classes_than_pixels() -> None:
 
 
 def test_summary_holds_products_and_statistics(model: nn.Module, x: Tensor) -> None:
-    norms, layers = reference(model, x), layer_table(model, (2, 8, 8))
+    norms, layers = reference(model, x), layer_table(model, (2, 8, 8), singular_values(model))
     summary = lipschitz_summary(model, x, 5, layers)
     assert_close(summary["product_sigma"], math.prod(row["sigma"] for row in layers))
     assert_close(summary["product_operator_norm"], math.prod(row["operator_norm"] for row in layers))
@@ -55,7 +55,7 @@ def test_for_a_chain_the_operator_norms_bound_the_jacobian_and_the_reshaped_ones
     for parameter in model.parameters():
         parameter.data.fill_(1 / 9)
     x = torch.rand(5, 1, 8, 8, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
-    summary = lipschitz_summary(model, x, 5, layer_table(model, (1, 8, 8)))
+    summary = lipschitz_summary(model, x, 5, layer_table(model, (1, 8, 8), singular_values(model)))
     assert_close(summary["product_sigma"], 1 / 9)
     assert summary["product_sigma"] < summary["jacobian_norm_max"] <= summary["product_operator_norm"] * (1 + 1e-6)
 

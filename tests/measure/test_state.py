@@ -13,7 +13,7 @@ from sns.config.schema import MeasureConfig
 from sns.measure.evaluation import evaluate, gradient_norms, probe_indices
 from sns.measure.hessian import hessian_split
 from sns.measure.lipschitz import lipschitz_summary
-from sns.measure.spectrum import layer_table, sigma_and_frobenius, spectra_table, weight_matrices
+from sns.measure.spectrum import layer_table, sigma_and_frobenius, singular_values, weight_matrices
 from sns.measure.state import unchanged
 
 SHORT = MeasureConfig(hessian_samples=10, hessian_iterations=3, lanczos=True, batch_size=8)
@@ -23,8 +23,8 @@ MEASUREMENTS: dict[str, Callable[[nn.Module, Tensor, Tensor], object]] = {
     "hessian_split": lambda model, x, y: hessian_split(model, x, y, SHORT),
     "weight_matrices": lambda model, x, y: weight_matrices(model),
     "sigma_and_frobenius": lambda model, x, y: sigma_and_frobenius(model),
-    "layer_table": lambda model, x, y: layer_table(model, tuple(x.shape[1:])),
-    "spectra_table": lambda model, x, y: spectra_table(model),
+    "layer_table": lambda model, x, y: layer_table(model, tuple(x.shape[1:]), singular_values(model)),
+    "singular_values": lambda model, x, y: singular_values(model),
     "lipschitz_summary": lambda model, x, y: lipschitz_summary(model, x, 4, [{"sigma": 1.0, "operator_norm": 2.0}]),
 }
 

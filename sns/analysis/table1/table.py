@@ -147,6 +147,7 @@ def notes(results: Results, accuracy: str, judged: bool) -> list[str]:
         "diverged, failed or never exceeded alpha does not compete.",
         *(LEGEND if judged else ()),
     ]
+    precisions: dict[str, list[str]] = {}
     for setting in results.settings:
         runs = [record.result for cell in results.cells if cell.setting == setting for record in cell.records]
         epochs = sorted({run.epochs for run in runs})
@@ -154,11 +155,14 @@ def notes(results: Results, accuracy: str, judged: bool) -> list[str]:
             instead = f" (assumed for the paper: {PAPER_EPOCHS})" if setting in PAPER_SETTINGS else ""
             planned = ", ".join(f"{x:g}" for x in epochs)
             lines.append(f"{setting}: {planned} epochs{instead}; dose in e-folds: {_doses(results, setting)}.")
+        used = " and ".join(sorted({str(run.environment.get("precision", "unknown")) for run in runs}))
+        precisions.setdefault(used, []).append(setting)
         for note in sorted({str(text) for run in runs if (text := _data_note(run.environment)) is not None}):
             lines.append(f"{setting}: {note}.")
         for run in runs:
             if run.status != "ok":
                 lines.append(f"{run.run_id} {run.status}: {run.reason or 'no reason recorded'}")
+    lines += [f"Training precision of {', '.join(names)}: {used}." for used, names in precisions.items()]
     return [*lines, *(f"Left out: {warning}" for warning in results.warnings)]
 
 
