@@ -118,7 +118,7 @@ COMMANDS = [
     ["claims"],
     ["summary"],
     ["scores"],
-    ["figures", "figure5"],
+    ["figures", "figure2"],
     ["report"],
     ["publish"],
     ["verify"],

@@ -36,15 +36,13 @@ def test_links_within_one_results_folder_are_seen_wherever_they_stand(tmp_path: 
     for directory in everywhere:
         assert store.run_directories(directory.parent) == [directory]
         assert [line.state for line in status.lines(directory.parent)] == ["done"]
-        folder, results = load_experiment(
-            tmp_path / "results", directory.parent.name
-        )  # tables, figures, scores, report
+        # behind tables, figures, scores and the report
+        folder, results = load_experiment(tmp_path / "results", directory.parent.name)
         assert (folder, [record.path for record in results.records]) == (directory.parent, [directory])
     assert without_mirror(runs, tmp_path / "wandb") == everywhere
     assert EventFiles(runs, tmp_path / "events").update() == 3
     faults = list(record_faults(runs, configure))
-    assert len(faults) == 2  # two of the places are not those of the record's experiment
-    assert all("says it belongs to the experiment first" in fault for fault in faults)
+    assert all(any(str(directory) in fault for fault in faults) for directory in everywhere)
 
 
 def test_two_folders_that_link_to_each_other_end(tmp_path: Path) -> None:
