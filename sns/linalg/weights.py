@@ -72,7 +72,8 @@ class Weight:
         """The whole matrix (blocks * m, blocks * n), columns in the paper's order, detached."""
         if self.plain:
             return self.tensor.detach().flatten(1)
-        return torch.block_diag(*self.matrices())
+        whole: Tensor = torch.block_diag(*self.matrices())
+        return whole
 
     def from_matrices(self, matrices: Tensor) -> Tensor:
         """The inverse of `matrices` for any tensor (blocks, m, n): in the weight's own shape."""
