@@ -66,7 +66,7 @@ class Weight:
         if self.plain:
             return as_matrix(tensor).unsqueeze(0)
         blocks: Tensor = tensor.unflatten(0, (self.blocks, -1))
-        return torch.flatten(blocks.transpose(1, 2) if self.transposed else blocks, 2)
+        return torch.flatten(blocks.transpose(1, 2) if self.transposed else blocks, start_dim=2)
 
     def matrix(self) -> Tensor:
         """The whole matrix (blocks * m, blocks * n), columns in the paper's order, detached."""
