@@ -103,7 +103,7 @@ ifneq ($(DRY),)
 	$(PYTHON) scripts/plan.py experiment=$(TABLE1) $(OVERRIDES) $(if $(TIME),--time)
 else
 	@$(PYTHON) scripts/train.py -m experiment=$(TABLE1) hydra/launcher=$(LAUNCHER) $(OVERRIDES); code=$$?; \
-		test $$code -eq 75 || $(PYTHON) scripts/table1.py $(RESULTS) --experiment $(TABLE1); exit $$code
+		$(if $(BUDGET),test $$code -eq 75 ||) $(PYTHON) scripts/table1.py $(RESULTS) --experiment $(TABLE1) --or-empty; exit $$code
 endif
 
 status: $(STAMP) ## the state of every run of an experiment; WATCH=1 refreshes

@@ -48,7 +48,7 @@ def train(tree: DictConfig) -> float | None:
     multirun = here.mode == RunMode.MULTIRUN
     for_guest = multirun and guest.is_guest(here.sweeper)
     words = [str(word) for word in here.overrides.task]
-    with reported(words, again=for_guest):
+    with reported(words, again=for_guest, file=tree.get("launch", {}).get("run")):
         run = _run_of(tree, words, here)
         words[:] = run.overrides
         if for_guest:
@@ -61,7 +61,15 @@ def train(tree: DictConfig) -> float | None:
 def _run_of(tree: DictConfig, words: list[str], here: DictConfig) -> SweepRun:
     """The run that a launcher has composed, or the one that Hydra has composed here."""
     if tree.get("launch", {}).get("run") is None:
-        return handover.composed(tree, words, here)
+        run = handover.composed(tree, words, here)
+        swept = [str(key) for key in here.sweeper.get("params") or ()]
+        if swept and here.mode == RunMode.RUN and os.environ.get("RANK", "0") == "0":
+            print(
+                f"experiment.name={run.config.experiment.name} varies {', '.join(swept)}: this is one of its runs, "
+                f"{run.config.run_id}; add -m for all of them",
+                file=sys.stderr,
+            )
+        return run
     if len(words) > 1:
         raise UserError(f"{handover.KEY} takes the place of all other options: leave it out, or them")
     return handover.read(tree.launch.run)
@@ -89,15 +97,17 @@ def _train(run: SweepRun, in_sweep: bool) -> Result | None:
 
 
 @contextmanager
-def reported(overrides: list[str], again: bool) -> Iterator[None]:
-    """Prints an error of one run in one line and notes its exit code; ends the process after a
-    stop. `again`: raise the error too, for a sweeper that needs to know."""
+def reported(overrides: list[str], again: bool, file: str | None) -> Iterator[None]:
+    """Prints an error of one run in one line, once for all runs of a launch, and notes its exit
+    code; ends the process after a stop. `again`: raise the error too, for a sweeper that needs to
+    know. `file`: the value of launch.run."""
     try:
         yield
     except (UserError, Fault) as error:
         retry = isinstance(error, Fault) and error.again and not several.is_one_of_several()
         codes.append(RESUMABLE if retry else 1)
-        print(f"error: {error} [{' '.join(overrides)}]", file=sys.stderr)
+        if handover.first_to_say(file, str(error)):
+            print(f"error: {error} [{' '.join(overrides)}]", file=sys.stderr)
         if isinstance(error, guest.WrongDirection):
             sys.exit(1)  # the sweeper catches other errors, and goes on
         if again:

@@ -36,19 +36,22 @@ class SnsSweeper(BasicSweeper):
             for config in {run.config.directory.parent: run.config for run in runs}.values():
                 place.check(config)
             self.budget = self._time_budget(runs)
-            code = Sweep(runs, sys.argv, self.budget).run(self._launch)
+            code = Sweep(runs, sys.argv, self.budget, self._here()).run(self._launch) if runs else 0
         except UserError as fault:
             print(f"error: {fault}", file=sys.stderr)
             sys.exit(1)
         sys.exit(code or int(bool(errors)))
+
+    def _here(self) -> bool:
+        """Whether the launcher trains on this machine."""
+        return isinstance(self.launcher, BasicLauncher) or hasattr(self.launcher, "budget")
 
     def _time_budget(self, runs: Sequence[Any]) -> Any:
         from sns.launch.budget import TimeBudget
 
         if not runs or runs[0].config.launch.budget is None:
             return None
-        here = isinstance(self.launcher, BasicLauncher) or hasattr(self.launcher, "budget")
-        if not here or int(os.environ.get("WORLD_SIZE", "1")) > 1:
+        if not self._here() or int(os.environ.get("WORLD_SIZE", "1")) > 1:
             raise UserError(
                 "launch.budget is for runs that this command trains itself (hydra/launcher=basic or local): on Slurm "
                 "set hydra.launcher.timeout_min, under torchrun train.time_limit_minutes"

@@ -141,13 +141,18 @@ def load_results(folder: Path, task: str | None = "classification") -> Results:
 
 
 def load_experiment(
-    folder: Path, experiment: str | None = None, task: str | None = "classification"
+    folder: Path, experiment: str | None = None, task: str | None = "classification", may_be_empty: bool = False
 ) -> tuple[Path, Results]:
     """The folder that `experiment_folder` chooses, and its results of `task` (None: of any).
-    RecordError where it holds no usable record of it."""
-    folder = experiment_folder(folder, experiment)
+    RecordError where it holds no usable record of it, unless it `may_be_empty` or absent."""
+    try:
+        folder = experiment_folder(folder, experiment)
+    except RecordError:
+        if not may_be_empty or experiment is None or (folder.exists() and not folder.is_dir()):
+            raise
+        folder = folder / "runs" / experiment
     results = load_results(folder, task)
-    if not results.cells:
+    if not results.cells and not may_be_empty:
         count = len(results.warnings)
         if count:
             raise RecordError(

@@ -93,7 +93,7 @@ def _compute_pages(folder: Path, experiment: str, names: set[str], out: Path) ->
         cli.save(out, "scores", scores.FORMATS, scores.compute(load_experiment(folder, experiment, task=None)[1]))
     if not drawn and not names & {"table1.csv", "claims.csv", "summary.md", "report.html"}:
         return
-    results = load_experiment(folder, experiment)[1]
+    results = load_experiment(folder, experiment, may_be_empty="table1.csv" in names)[1]
     if "table1.csv" in names:
         cli.save(out, "table1", table1_text.FORMATS, table1.compute(results))
     if "claims.csv" in names:

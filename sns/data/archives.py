@@ -31,17 +31,11 @@ READ_ERRORS = (OSError, RuntimeError, EOFError, ValueError, KeyError, TypeError,
 def read(config: DataConfig) -> RawData:
     """The official training and test images, from files below `data.root`.
 
-    Missing files are unpacked from the official archive there, or downloaded if `data.download`.
-    STL-10 is read without its unlabelled images. DataError if files are missing, fail their
-    checksum, or do not fit into memory.
+    STL-10 is read without its unlabelled images. DataError as in `fetch`, and if files are missing
+    or fail their checksum.
     """
-    name, root = config.name, Path(config.root).expanduser()
-    kind = _kind(name)
+    name, (kind, root) = config.name, fetch(config)
     folder = root / kind.base_folder
-    if not folder.is_dir():
-        _fetch(kind, root, config.download)
-    # Twice the files' size: torchvision joins the pieces of a set into one array.
-    require_host(2 * sum(path.stat().st_size for path, _ in _files(kind, root) if path.is_file()), str(folder))
     try:
         splits = [kind(str(root), **{_split_key(name): value}) for value in _split_values(name)]
         train, test = (RawSplit(_pixels(name, split.data), _labels(split)) for split in splits)
@@ -50,6 +44,21 @@ def read(config: DataConfig) -> RawData:
     except READ_ERRORS as error:
         raise DataError(_diagnosis(kind, root, error)) from None
     return RawData(train, test, CLASSES[name], source=f"{name} in {root}")
+
+
+def fetch(config: DataConfig) -> tuple[Any, Path]:
+    """torchvision's class of the data set and the folder of its files.
+
+    Missing files are unpacked from the official archive there, or downloaded if `data.download`.
+    DataError if that fails, or if they do not fit into memory.
+    """
+    kind, root = _kind(config.name), Path(config.root).expanduser()
+    folder = root / kind.base_folder
+    if not folder.is_dir():
+        _fetch(kind, root, config.download)
+    # Twice the files' size: torchvision joins the pieces of a set into one array.
+    require_host(2 * sum(path.stat().st_size for path, _ in _files(kind, root) if path.is_file()), str(folder))
+    return kind, root
 
 
 def _kind(name: str) -> Any:
@@ -155,7 +164,8 @@ def _download(kind: Any, aside: Path, folder: Path) -> None:
             raise  # the disk's fault, which _fetch reports
         raise DataError(
             f"{folder} does not exist and {kind.url} could not be downloaded ({first_line(error)}); "
-            f"connect to the network, or put {kind.filename} into {folder.parent}"
+            f"connect to the network, or put {kind.filename} into {folder.parent} "
+            f"(curl -L -o {kind.filename} {kind.url})"
         ) from None
     _require_whole(kind, aside, kind.url)
 

@@ -4,6 +4,7 @@ Nothing that starts a process for a run lets it compose again: the launcher writ
 configuration to a file, and the process is told that file alone.
 """
 
+import hashlib
 import os
 import shlex
 import sys
@@ -22,6 +23,7 @@ from sns.common.files import write_text
 from sns.common.folders import command_words, project_folder
 from sns.config.schema import Config, to_dict
 from sns.data.identity import identified
+from sns.record.attempts import LAUNCHER
 from sns.train.configure import configure
 
 CONFIGS = project_folder("configs")
@@ -94,6 +96,23 @@ def read(file: str) -> SweepRun:
         raise UserError(
             f"{KEY}={file} is no run that a launcher wrote ({first_line(error)}): leave {KEY} out"
         ) from None
+
+
+def first_to_say(file: str | None, text: str) -> bool:
+    """Whether no other run of the same launch has printed `text`. `file`: the value of launch.run.
+
+    Each Slurm task has its own log, so there every run is the first.
+    """
+    if file is None or os.environ.get(LAUNCHER) == "slurm":
+        return True
+    mark = hashlib.blake2b(text.encode("utf-8", "replace"), digest_size=8).hexdigest()
+    try:
+        (Path(file).parent / f".said-{mark}").open("x").close()
+    except FileExistsError:
+        return False
+    except OSError:
+        return True
+    return True
 
 
 def command(word: str) -> tuple[str, ...]:

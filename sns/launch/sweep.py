@@ -6,6 +6,7 @@ This is the only place where a sweep is expanded. The sweeper (hydra_plugins), t
 
 import copy
 import pickle
+import sys
 from collections import Counter
 from collections.abc import Sequence
 
@@ -29,6 +30,7 @@ from sns.launch.handover import CONFIGS, SweepRun, composed
 from sns.launch.mistakes import explain
 
 __all__ = ["CONFIGS", "SweepRun", "dry_run", "expand"]
+MANY = 64  # runs that take some seconds to compose
 ONCE = ("per_gpu", "gpus_per_run", "processes", "budget")  # options of the sweep as a whole, in section launch
 
 
@@ -113,6 +115,8 @@ def _expand_one(loader: ConfigLoaderImpl, master: DictConfig) -> tuple[list[Swee
     overrides = [*inside, *typed]
     (combinations,) = BasicSweeper.split_arguments(overrides, None)
     composer = Composer(loader, master)
+    if len(combinations) >= MANY:
+        print(f"composing {len(combinations)} runs ...", file=sys.stderr, flush=True)
     runs: list[SweepRun] = []
     errors: list[tuple[str, str]] = []
     for combination in combinations:

@@ -19,14 +19,14 @@ def compute(results: Results, *, accuracy: str = "final", all_cells: bool = Fals
     """One row for each setting x regime x method, in the paper's order.
 
     `accuracy` is one of ACCURACIES. The settings are those with records; the paper's four are added
-    where one of them has records or `all_cells` is true. Accuracies and gaps are fractions, their
-    sd has n - 1 in the denominator, differences are measured - paper. `n` counts the completed
-    runs: only these are averaged. `sns.analysis.table1.reproduction` has the rule behind the
-    columns `*_verdict`. `attrs["notes"]` holds the notes below the table, `attrs["tally"]` counts
+    where one of them has records or none has, or if `all_cells`. Accuracies and gaps are fractions,
+    their sd has n - 1 in the denominator, differences are measured - paper. `n` counts the
+    completed runs: only these are averaged. `sns.analysis.table1.reproduction` has the rule behind
+    the columns `*_verdict`. `attrs["notes"]` holds the notes below the table, `attrs["tally"]` counts
     the verdicts on accuracy and on the gap.
     """
     settings = list(results.settings)
-    if all_cells or set(settings) & set(PAPER_SETTINGS):
+    if all_cells or not settings or set(settings) & set(PAPER_SETTINGS):
         settings = [*PAPER_SETTINGS, *(name for name in settings if name not in PAPER_SETTINGS)]
     paper = _paper()
     rows = []
