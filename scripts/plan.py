@@ -1,7 +1,7 @@
 """The dry run of `scripts/train.py -m`: its runs, their states, and an estimate of the time left on
 this device.
 
-python scripts/plan.py experiment=table1 seed=0,1,2 [--time]
+python scripts/plan.py experiment=table1 seed=0,1,2
 
 Estimates rest on counted operations and on speeds measured here before, if there are any. --time
 measures a few updates of each cell first, for a minute in all.

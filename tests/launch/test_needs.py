@@ -1,4 +1,4 @@
-"""What a sweep needs is checked once: a line for each cause, what can run runs, a table at the end."""
+"""What a sweep needs is checked once: a line a cause, what can run runs, a table at the end."""
 
 import subprocess
 import sys
