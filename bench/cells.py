@@ -15,7 +15,7 @@ from torch.nn import functional as F
 
 from bench.timing import Work
 from sns.common import accelerator
-from sns.common.precision import autocast, training_precision
+from sns.common.precision import autocast, fastest_kernels, training_precision
 from sns.config.schema import Config
 from sns.train.capture import Replay
 from sns.train.configure import configure
@@ -155,6 +155,7 @@ def floor(session: Session, extra: Work = lambda: None) -> Work:
     loss, optimizer = mean_loss(session), sgd(session.task.model, session.config)
     parts = list(zip(x.split(session.task.sizes.train), y.split(session.task.sizes.train), strict=True))
 
+    @fastest_kernels()
     def work() -> None:
         optimizer.zero_grad(set_to_none=True)
         for part_x, part_y in parts:

@@ -12,6 +12,7 @@ from bench.guard import each_cell
 from bench.line import Line, faster
 from bench.pipeline import loader, pictures
 from bench.timing import Work, paired
+from sns.common.precision import fastest_kernels
 from sns.train.session import Session
 
 
@@ -70,6 +71,7 @@ class Script:
             x, y = next(self.batches)
         return x.to(self.device, non_blocking=True), y.to(self.device, non_blocking=True)
 
+    @fastest_kernels()
     def update(self, x: torch.Tensor, y: torch.Tensor) -> None:
         """One update; a large batch in the same passes as ours, else it would not fit."""
         self.optimizer.zero_grad()

@@ -1,14 +1,38 @@
 """Cases that fail alone, with an empty device for each."""
 
 import gc
+import signal
 import time
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from functools import partial
 
 from bench.cells import NETWORKS, Plan
 from bench.line import Line
 from sns.common import accelerator
 from sns.common.errors import UserError
+
+
+class Stop(BaseException):
+    """Raised by a signal. No code on the way may take it for an error of its own."""
+
+
+@contextmanager
+def stopped(seconds: float, of: str) -> Iterator[None]:
+    """Inside, Stop is raised after `seconds`, the time `of` something, by Ctrl-C and by SIGTERM."""
+
+    def stop(number: int, frame: object) -> None:
+        over = number == signal.SIGALRM
+        raise Stop(f"the {seconds:g} s {of} are over" if over else f"{signal.Signals(number).name} came")
+
+    before = {number: signal.signal(number, stop) for number in (signal.SIGALRM, signal.SIGINT, signal.SIGTERM)}
+    signal.setitimer(signal.ITIMER_REAL, seconds)
+    try:
+        yield
+    finally:
+        signal.setitimer(signal.ITIMER_REAL, 0)
+        for number, handler in before.items():
+            signal.signal(number, handler)
 
 
 def guarded(plan: Plan, row: int, what: str, case: Callable[[], Iterator[Line]]) -> Iterator[Line]:

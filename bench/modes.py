@@ -41,14 +41,15 @@ def _compare(
     each = replace(plan, budget=plan.budget / len(NETWORKS) / len(regimes) / len(cases))
     for (label, override), setting, regime in product(cases, NETWORKS, regimes):
         what = f"{label}, {NETWORKS[setting][0]}, {regime} batch"
-        for line in guarded(plan, ROW, what, partial(_case, each, setting, regime, label, override)):
+        for line in guarded(plan, ROW, what, partial(step, each, setting, regime, label, override)):
             if rates is not None and line.ours is not None:
                 rates[setting, regime, label.split()[-1]] = line.ours.median
             yield line
 
 
-def _case(plan: Plan, setting: str, regime: str, label: str, override: str) -> Iterator[Line]:
-    session = cell(plan, setting, f"batch={regime}", override)
+def step(plan: Plan, setting: str, regime: str, label: str, *overrides: str) -> Iterator[Line]:
+    """Images a second of a vanilla update."""
+    session = cell(plan, setting, f"batch={regime}", *overrides)
     taken = paired({"ours": update(session)}, plan.device, plan.budget, rounds=5)["ours"]
     peak = (accelerator.of(plan.device).peak_bytes() or 0.0) / 1e9
     what = f"{label}, {NETWORKS[setting][0]}{' (tiny)' if plan.tiny else ''}, B = {session.config.batch.size}"

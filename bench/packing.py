@@ -23,14 +23,14 @@ ROW = 10
 WORTH = 1.3  # times the throughput of one run, below which packing is not worth it
 
 
-def packing(plan: Plan) -> Iterator[Line]:
-    """Images a second of k processes together, small batch."""
+def packing(plan: Plan, settings: Sequence[str] = tuple(NETWORKS), most: int = 4) -> Iterator[Line]:
+    """Images a second of k processes together, small batch, up to `most` processes."""
     release(plan)
-    counts = (1, 2) if plan.tiny else (1, 2, 4)
-    duration = max(0.2, min(3.0, plan.budget / 2 / len(NETWORKS) / len(counts)))
+    counts = [count for count in (1, 2, 4) if count <= (2 if plan.tiny else most)]
+    duration = max(0.2, min(3.0, plan.budget / 2 / len(settings) / len(counts)))
     workers = [_launch(plan) for _ in range(max(counts))]
     try:
-        for setting in NETWORKS:
+        for setting in settings:
             case = partial(_setting, plan, workers, counts, duration, setting)
             yield from guarded(plan, ROW, f"packing, {NETWORKS[setting][0]}", case)
     finally:

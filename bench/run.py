@@ -9,11 +9,9 @@ import argparse
 import json
 import os
 import re
-import signal
 import sys
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -28,6 +26,7 @@ from bench.analysis import analysis  # noqa: E402
 from bench.cells import Plan  # noqa: E402
 from bench.epochs import epoch  # noqa: E402
 from bench.gpu import gpu  # noqa: E402
+from bench.guard import Stop, stopped  # noqa: E402
 from bench.line import Line  # noqa: E402
 from bench.pipeline import pipeline  # noqa: E402
 from bench.render import printed, render  # noqa: E402
@@ -35,7 +34,7 @@ from bench.schedule import schedule  # noqa: E402
 from bench.spectra import spectra  # noqa: E402
 from bench.startup import startup  # noqa: E402
 from bench.steps import adversarial, distance, spectral  # noqa: E402
-from sns.common.errors import UserError  # noqa: E402
+from sns.common.command import reports_errors  # noqa: E402
 from sns.common.files import write_text  # noqa: E402
 from sns.record.environment import describe  # noqa: E402
 from sns.train.device import choose_device  # noqa: E402
@@ -56,21 +55,14 @@ ROWS: dict[int, tuple[Row, float, float]] = {  # number: row, seconds on a CPU a
 }
 
 
-class Stop(BaseException):
-    """Raised by a signal. No code on the way may take it for an error of its own."""
-
-
-def main(arguments: list[str]) -> int:
+@reports_errors
+def main(arguments: list[str] | None = None) -> int:
     """0, or 1 if a row failed. Rows that are left out for lack of time are named."""
     options = _options(arguments)
     if options.render:
         README.write_text(render(RESULTS), encoding="utf-8")
         return 0
-    try:
-        device = choose_device(options.device)
-    except UserError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 1
+    device = choose_device(options.device)
     if options.threads is not None:
         torch.set_num_threads(options.threads)
     results = Results(describe(device), options)
@@ -86,7 +78,7 @@ def main(arguments: list[str]) -> int:
     return int(failed)
 
 
-def _options(arguments: list[str]) -> argparse.Namespace:
+def _options(arguments: list[str] | None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(description="Paired measurements against peers and floors.")
     parser.add_argument("--device", default="cpu", help="cpu (default), cuda or cuda:N")
     parser.add_argument("--rows", type=_rows, default=list(ROWS), help="such as 1,5; all unless given")
@@ -113,7 +105,7 @@ def _measure_all(plan: Plan, results: "Results", options: argparse.Namespace) ->
     left = [number for number in ROWS if number in options.rows and seconds[number] > 0]
     failed = False
     try:
-        with _stopped(options.seconds):
+        with stopped(options.seconds, "of --seconds"):
             while left:
                 here = plan.share(seconds[left[0]], sum(seconds[number] for number in left))
                 failed |= not _measure(left[0], here, results)
@@ -121,24 +113,6 @@ def _measure_all(plan: Plan, results: "Results", options: argparse.Namespace) ->
     except Stop as stop:
         return failed, left, str(stop)
     return failed, [], ""
-
-
-@contextmanager
-def _stopped(seconds: float) -> Iterator[None]:
-    """Inside, Stop is raised after `seconds`, by Ctrl-C and by SIGTERM."""
-
-    def stop(number: int, frame: object) -> None:
-        over = number == signal.SIGALRM
-        raise Stop(f"the {seconds:g} s of --seconds are over" if over else f"{signal.Signals(number).name} came")
-
-    before = {number: signal.signal(number, stop) for number in (signal.SIGALRM, signal.SIGINT, signal.SIGTERM)}
-    signal.setitimer(signal.ITIMER_REAL, seconds)
-    try:
-        yield
-    finally:
-        signal.setitimer(signal.ITIMER_REAL, 0)
-        for number, handler in before.items():
-            signal.signal(number, handler)
 
 
 def _measure(number: int, plan: Plan, results: "Results") -> bool:
@@ -195,4 +169,4 @@ class Results:
 
 
 if __name__ == "__main__":
-    sys.exit(main(sys.argv[1:]))
+    sys.exit(main())

@@ -60,7 +60,7 @@ def paired(
         last = seconds(works[name], device)
         until += last
         for _ in range(warm_up - 1):
-            if time.perf_counter() > until:
+            if time.perf_counter() >= until:
                 break
             last = seconds(works[name], device)
             if last > SLOW:

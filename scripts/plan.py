@@ -2,6 +2,9 @@
 this device.
 
 python scripts/plan.py experiment=table1 seed=0,1,2
+
+Estimates rest on counted operations and on speeds measured here before, if there are any. --time
+measures a few updates of each cell first, for a minute in all.
 """
 
 import collections
@@ -11,7 +14,7 @@ from rich.console import Console
 from rich.table import Table
 
 from sns.common.command import reports_errors
-from sns.launch.estimate import run_seconds
+from sns.launch.estimate import Estimator, too_long
 from sns.launch.plan import planned, remaining
 from sns.launch.sweep import dry_run
 from sns.train.progress import clock
@@ -24,21 +27,35 @@ def main(overrides: list[str] | None = None) -> int:
     if {"-h", "--help"} & set(words):
         print(__doc__)
         return 0
-    sweep, errors = dry_run(words)
+    sweep, errors = dry_run([word for word in words if word != "--time"])
     for error in errors:
         print(f"error: {error}", file=sys.stderr)
     runs = planned([run.config for run in sweep])
-    print("timing a few updates on this device for runs without a finished sibling ...", file=sys.stderr)
-    left = remaining(runs, run_seconds)
+    estimator = Estimator(timing="--time" in words)
+    left = remaining(runs, estimator.seconds)
+    total = sum(seconds for seconds in left.values() if seconds is not None)
+    first = too_long(total, len(left), [run.config for run in sweep])
+    if first is not None:
+        print(first)
     table = Table("run", "state", "time (estimate where not finished)")
     for run in runs:
         seconds = left.get(run.config.run_id, run.seconds)
-        table.add_row(run.config.run_id, run.state.name, "" if seconds is None else clock(seconds))
+        unknown = "unknown" if run.config.run_id in left else ""
+        table.add_row(run.config.run_id, run.state.name, unknown if seconds is None else clock(seconds))
     Console(width=None if sys.stdout.isatty() else 120).print(table)
     counts = collections.Counter(run.state.name for run in runs)
     print(f"{len(runs)} runs: " + ", ".join(f"{count} {state}" for state, count in counts.items()))
-    print(f"left: {len(left)} runs, about {clock(sum(left.values()))} on this device one after the other")
+    print(_left(left, total))
+    if estimator.basis():
+        print(estimator.basis())
     return int(bool(errors))
+
+
+def _left(left: dict[str, float | None], total: float) -> str:
+    unknown = list(left.values()).count(None)
+    known = f", about {clock(total)} on this device one after the other" if unknown < len(left) or not left else ""
+    more = f"; the time of {unknown} is unknown: TIME=1 measures it" if unknown else ""
+    return f"left: {len(left)} runs{known}{more}"
 
 
 if __name__ == "__main__":

@@ -1,6 +1,7 @@
 """Table 1 from the records of a results folder, as Markdown, CSV and LaTeX.
 
-python scripts/table1.py [RESULTS] [--experiment NAME] [--accuracy best] [--all-cells] [--out DIR]
+python scripts/table1.py [RESULTS] [--experiment NAME] [--accuracy best] [--all-cells] [--or-empty]
+                         [--out DIR]
 """
 
 import sys
@@ -16,8 +17,9 @@ def main(arguments: list[str] | None = None) -> int:
     parser = cli.results_parser("Table 1 from records: Markdown, CSV and LaTeX.")
     parser.add_argument("--accuracy", choices=table.ACCURACIES, default="final", help="last or best evaluation")
     parser.add_argument("--all-cells", action="store_true", help="also list the paper's settings without runs")
+    parser.add_argument("--or-empty", action="store_true", help="write the table even if no run is finished")
     options = parser.parse_args(arguments)
-    _, results, out = cli.open_experiment(options)
+    _, results, out = cli.open_experiment(options, may_be_empty=options.or_empty)
     frame = table.compute(results, accuracy=options.accuracy, all_cells=options.all_cells)
     print(f"{text.to_plain(frame)}\n\n{cli.save(out, 'table1', text.FORMATS, frame)}")
     return 0

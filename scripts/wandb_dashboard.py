@@ -9,6 +9,7 @@ import importlib.util
 import sys
 from pathlib import Path
 
+from sns.common.command import Parser, reports_errors
 from sns.common.errors import UserError, first_line
 from sns.common.files import write_text
 from sns.config.schema import TrackConfig
@@ -17,24 +18,21 @@ from sns.track.sync import require_server
 LOCAL = "entity"  # in place of the team in files
 
 
+@reports_errors
 def main(arguments: list[str] | None = None) -> int:
-    """Saves both views, or writes them to --out: 0, or 1 with one line on stderr."""
-    parser = argparse.ArgumentParser(description="Build the shared Weights & Biases view of an experiment.")
+    """Saves both views, or writes them to --out."""
+    parser = Parser(description="Build the shared Weights & Biases view of an experiment.")
     parser.add_argument("--experiment", help="only the runs of this experiment, such as table1")
     parser.add_argument("--entity", help="team or user; default: the account's own")
     parser.add_argument("--project", default=TrackConfig().project, help="default %(default)s")
     parser.add_argument("--out", type=Path, help="write workspace.json and report.json here; save nothing")
     options = parser.parse_args(arguments)
-    try:
-        if importlib.util.find_spec("wandb_workspaces") is None:
-            raise UserError("wandb-workspaces is not installed; pip install -e '.[dashboard]'")
-        if options.out is None:
-            _save(options)
-        else:
-            _write(options)
-    except (UserError, OSError) as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 1
+    if importlib.util.find_spec("wandb_workspaces") is None:
+        raise UserError("wandb-workspaces is not installed; pip install -e '.[dashboard]'")
+    if options.out is None:
+        _save(options)
+    else:
+        _write(options)
     return 0
 
 

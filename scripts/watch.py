@@ -3,7 +3,6 @@
 python scripts/watch.py [RESULTS] [--experiment NAME] [--port 6006] [--every SECONDS]
 """
 
-import argparse
 import importlib.util
 import os
 import signal
@@ -13,14 +12,17 @@ import sys
 import tempfile
 import time
 import webbrowser
+from contextlib import suppress
 from pathlib import Path
 
+from sns.common.command import Parser, reports_errors
 from sns.common.errors import UserError
 
 
+@reports_errors
 def main(arguments: list[str] | None = None) -> int:
-    """0 when interrupted; 1 with one line on stderr."""
-    parser = argparse.ArgumentParser(description="Live curves of running experiments in TensorBoard.")
+    """0 when interrupted."""
+    parser = Parser(description="Live curves of running experiments in TensorBoard.")
     parser.add_argument("results", nargs="?", type=Path, default=Path("results"), help="results folder")
     parser.add_argument("--experiment", help="only this folder under RESULTS/runs")
     parser.add_argument("--port", type=int, default=6006)
@@ -28,18 +30,13 @@ def main(arguments: list[str] | None = None) -> int:
     options = parser.parse_args(arguments)
     runs = options.results / "runs" / (options.experiment or "")
     signal.signal(signal.SIGTERM, lambda number, frame: sys.exit(0))  # ends the server too
-    try:
-        if importlib.util.find_spec("tensorboard") is None:
-            raise UserError("tensorboard is not installed; pip install -e '.[dashboard]', or use make watch")
-        if not options.results.is_dir():
-            raise UserError(f"{options.results} does not exist; give the results folder that holds runs/")
-        _require_port(options.port)
+    if importlib.util.find_spec("tensorboard") is None:
+        raise UserError("tensorboard is not installed; pip install -e '.[dashboard]', or use make watch")
+    if not options.results.is_dir():
+        raise UserError(f"{options.results} does not exist; give the results folder that holds runs/")
+    _require_port(options.port)
+    with suppress(KeyboardInterrupt):
         serve(runs, options.port, options.every)
-    except KeyboardInterrupt:
-        return 0
-    except (UserError, OSError) as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 1
     return 0
 
 

@@ -9,6 +9,7 @@ conftest.py switches it on; `environment()` does so in a child process, by tests
 
 import gc
 import os
+import sys
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -30,7 +31,7 @@ WAITS = {Tensor.item, Tensor.tolist, Tensor.numpy, Tensor.cpu, Tensor.__bool__, 
 
 
 class Stream:
-    """A queue of work, and the memory that it used in the present capture since it was last joined."""
+    """A queue of work, and the memory that it used since it was last joined, in a capture."""
 
     def __init__(self, name: str) -> None:
         self.name = name
@@ -193,6 +194,8 @@ class Recording(TorchDispatchMode):
             self.unjoined.append(stream)
 
     def join(self, stream: Stream) -> None:
+        if stream not in self.unjoined:
+            raise RuntimeError(f"{stream.name} takes no part in the capture")
         self.unjoined.remove(stream)
 
     def __torch_dispatch__(self, operation: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
@@ -207,9 +210,8 @@ class Recording(TorchDispatchMode):
             if address not in self.own and address not in self.before:
                 self.before[address] = tensor, tensor.untyped_storage().clone()
         result = operation(*args, **kwargs)
-        outputs = [leaf for leaf in tree_leaves(result) if leaf is None or isinstance(leaf, Tensor)]
         known = {_address(tensor) for tensor in inputs}
-        made = [None if t is None or _address(t) in known else t for t in outputs]
+        made = [None if t is None or _address(t) in known else t for t in _tensors(result)]
         self.own |= {_address(tensor): tensor for tensor in made if tensor is not None}
         changed = _changed(operation, args, kwargs)
         self._check_order(known, changed | {_address(t) for t in made if t is not None})
@@ -249,7 +251,7 @@ class Recording(TorchDispatchMode):
         """Executes the operations, on the same tensors."""
         for operation, args, kwargs, made in self.operations:
             result = operation(*args, **kwargs)
-            for place, value in zip(made, [t for t in tree_leaves(result) if t is None or isinstance(t, Tensor)]):
+            for place, value in zip(made, _tensors(result), strict=True):
                 if place is not None:
                     place.copy_(value)
 
@@ -258,11 +260,15 @@ def _address(tensor: Tensor) -> int:
     return tensor.untyped_storage()._cdata
 
 
+def _tensors(result: Any) -> list[Tensor | None]:
+    return [leaf for leaf in tree_leaves(result) if leaf is None or isinstance(leaf, Tensor)]
+
+
 def _changed(operation: Any, args: Sequence[Any], kwargs: dict[str, Any]) -> set[int]:
     """Addresses of what an operation writes in place, by its schema."""
     arguments = operation._schema.arguments
     values = [kwargs.get(a.name, args[i] if i < len(args) else None) for i, a in enumerate(arguments)]
-    written = [v for a, v in zip(arguments, values) if a.alias_info is not None and a.alias_info.is_write]
+    written = [v for a, v in zip(arguments, values, strict=True) if a.alias_info is not None and a.alias_info.is_write]
     if operation is torch.ops.aten.native_batch_norm.default:  # its schema does not say so
         written += values[3:5]
     return {_address(leaf) for leaf in tree_leaves(written) if isinstance(leaf, Tensor)}
@@ -272,6 +278,8 @@ def switch_on() -> None:
     """From now on this process has stand-ins for GPUs, as many as CUDA_VISIBLE_DEVICES lists."""
     StandIn.reset()
     accelerator.use(StandIn if StandIn.count() else None)
+    # torch's own list of the devices on which it can keep an optimizer's state for a graph
+    sys.modules["torch.optim.adam"]._get_capturable_supported_devices = lambda *_, **__: ["cpu"]  # type: ignore[attr-defined]
 
 
 def environment() -> dict[str, str]:

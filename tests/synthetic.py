@@ -6,6 +6,7 @@ curves with noise instead. The last row has the requested numbers in both cases.
 """
 
 import hashlib
+import zlib
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from functools import cache
@@ -21,11 +22,21 @@ from sns.analysis.cells import METHODS, PAPER_SETTINGS, REGIMES, paper_table
 from sns.config.schema import BatchConfig, Config, DataConfig, ExperimentConfig, TrainConfig, to_dict
 from sns.optim.nesterov import NesterovOptions
 from sns.record.gap import gap_at_alpha
-from sns.record.schema import AFTER, BEFORE, CLASSIFICATION, LAYERS, MEASURED, SCHEMA_VERSION, SPECTRA, Result
+from sns.record.schema import (
+    AFTER,
+    BEFORE,
+    CLASSIFICATION,
+    LAYERS,
+    MEASURED,
+    RECALIBRATED,
+    SCHEMA_VERSION,
+    SPECTRA,
+    Result,
+)
 from sns.record.store import write_result
 from sns.task.classification import ClassificationOptions
 
-HISTORY = [column.name for column in (*BEFORE, *CLASSIFICATION, *AFTER)]
+HISTORY = [column.name for column in (*BEFORE, *CLASSIFICATION, RECALIBRATED, *AFTER)]
 DATA = {setting: setting.split("_")[1] for setting in PAPER_SETTINGS}
 SLOW = ("vgg_cifar10", "densenet22_stl10")  # trained at a tenth of the others' learning rates
 SHAPES = (("conv", 16, 27), ("conv", 32, 144), ("conv", 32, 288), ("conv", 64, 288), ("linear", 10, 64))
@@ -95,7 +106,7 @@ def history_frame(
     for part in ("train", "test"):
         frame[f"{part}_gradient_norm_rms"] = 1.5 * frame[f"{part}_gradient_norm"]
     frame["sigma_max"], frame["sigma_mean"], frame["frobenius"] = 3.0 + t, 2.0 + t / 2, 20.0 + t
-    frame["penalty"] = 0.0
+    frame["penalty"], frame[RECALIBRATED.name] = 0.0, test
     frame["train_seconds"], frame["measure_seconds"] = 10 * frame["epoch"], frame["epoch"] / 2
     return frame[HISTORY]
 
@@ -115,6 +126,8 @@ def _weights(sigma_max: float, skew: float) -> tuple[pd.DataFrame, pd.DataFrame]
 
 def _replace(frame: pd.DataFrame, columns: dict[str, Any]) -> pd.DataFrame:
     frame = frame.assign(**columns)
+    if RECALIBRATED.name not in columns:
+        frame[RECALIBRATED.name] = frame["test_accuracy"]
     if {"train_accuracy", "test_accuracy"} & columns.keys():
         frame["gap"] = frame["train_accuracy"] - frame["test_accuracy"]
     return frame
@@ -237,3 +250,33 @@ def write_grid(
                     chosen = {} if effect is None else effect(setting, method, regime, seed)
                     write_run(folder, setting, method, regime, seed, epochs=epochs, **{**common, **chosen})
     return folder
+
+
+STUDY_DEFAULTS = {"batch": {"ghost": 104}, "method": {"n_iterations": 1, "scope": "all"}, "model": {"dropout": 0.0}}
+
+
+def write_study_run(
+    folder: Path, method: str, seed: int, accuracy: float, change: dict[str, Any] | None = None, **own: Any
+) -> Path:
+    """A run of a sensitivity study: of vgg_pocket at B=416, or elsewhere by `own`.
+
+    Its configuration is the default but for `change`.
+    """
+    change = change or {}
+    setting, regime = own.pop("setting", "vgg_pocket"), own.pop("regime", "large")
+    name = f"{setting}__{method}__{regime}__s{seed}__" + "_".join(f"{k}={v}" for k, v in change.items())
+    own = {
+        "run_id": name,
+        "variant": f"{zlib.crc32(name.replace(f's{seed}', '').encode()):08x}",
+        "batch_size": 416,
+        **own,
+    }
+    place = write_run(folder, setting, method, regime, seed, test_accuracy=accuracy, gap=own.pop("gap", 0.2), **own)
+    config = yaml.safe_load((place / "config.yaml").read_text())
+    for section, fields in STUDY_DEFAULTS.items():
+        config[section] |= fields
+    for key, value in change.items():
+        section, _, field = key.partition(".")
+        config[section][field] = value
+    (place / "config.yaml").write_text(yaml.safe_dump(config))
+    return place

@@ -108,6 +108,29 @@ def test_no_method_is_named_outside_its_package(path: Path) -> None:
     assert method_names(path.read_text()) == set()
 
 
+ACCELERATOR = ROOT / "sns/common/accelerator.py"
+CODE = sorted(path for folder in ("sns", "hydra_plugins", "scripts", "bench") for path in (ROOT / folder).rglob("*.py"))
+
+
+def asks_cuda(source: str) -> list[str]:
+    """Uses of torch.cuda, and comparisons of a device's type with "cuda"."""
+    found = []
+    for node in ast.walk(ast.parse(source)):
+        if isinstance(node, ast.Attribute) and ast.unparse(node) == "torch.cuda":
+            found.append(f"line {node.lineno}: torch.cuda")
+        if isinstance(node, ast.Compare):
+            sides = [node.left, *node.comparators]
+            types = any(isinstance(side, ast.Attribute) and side.attr == "type" for side in sides)
+            if types and any(isinstance(side, ast.Constant) and side.value == "cuda" for side in sides):
+                found.append(f"line {node.lineno}: a device's type")
+    return found + ["imports torch.cuda" for name in imported(ast.parse(source)) if name.startswith("torch.cuda")]
+
+
+@pytest.mark.parametrize("path", CODE, ids=name_of)
+def test_one_file_knows_the_types_of_gpus(path: Path) -> None:
+    assert bool(asks_cuda(path.read_text())) == (path == ACCELERATOR)
+
+
 @pytest.mark.parametrize("path", FILES, ids=name_of)
 def test_functions_and_files_stay_short(path: Path) -> None:
     source = path.read_text()
@@ -121,6 +144,9 @@ def test_functions_and_files_stay_short(path: Path) -> None:
 def test_the_rules_catch_what_they_are_for() -> None:
     assert forbidden_imports("model", "from sns.method.base import Method") == ["sns.method.base.Method"]
     assert forbidden_imports("analysis", "def f():\n    from sns import train") == ["sns.train"]
+    assert len(asks_cuda("import torch\nif torch.cuda.is_available() or d.type != 'cuda': pass")) == 2
+    assert asks_cuda("from torch.cuda import Stream") == ["imports torch.cuda"]
+    assert asks_cuda("torch.backends.cuda.matmul; device == 'cuda'") == []
     assert method_names("if name == 'spectral': pass") == {"spectral"}
     assert method_names("def f():\n    'spectral'\n    # decay\n    return x.norm()") == set()
     assert method_names("weight_decay = 1") == {"decay"}

@@ -4,7 +4,7 @@ from typing import Any
 
 from omegaconf import OmegaConf
 
-from hydra_plugins.sns_launch.local import RunLauncher, command
+from hydra_plugins.sns_launch.local import RunLauncher, tasks
 
 
 class SlurmLauncher(RunLauncher):
@@ -18,16 +18,16 @@ class SlurmLauncher(RunLauncher):
         """Submits the array; Interrupted where it does not wait for its end."""
         from sns.config.compose import checked
         from sns.launch import slurm
-        from sns.launch.pool import Task
         from sns.train.stop import Interrupted
 
         first = self.runs[0].config
         options: slurm.Options = checked("hydra.launcher", slurm.Options, OmegaConf.to_container(self.options))
         options.gpus = max(options.gpus, first.launch.gpus_per_run if options.gpus else 0)
         folder = first.directory.parent
-        tasks = [Task(run.config.run_id, command(run.overrides)) for run in self.runs]
-        job = slurm.submit(folder, tasks, options)
-        print(f"Slurm array {job}: {len(tasks)} runs, {options.array_parallelism} at a time; output: {folder}/slurm")
+        job = slurm.submit(folder, lambda place: tasks(self.runs, place), options)
+        print(
+            f"Slurm array {job}: {len(self.runs)} runs, {options.array_parallelism} at a time; output: {folder}/slurm"
+        )
         print(
             f"Ctrl-C leaves the jobs running; python scripts/status.py --experiment {folder.name} --watch", flush=True
         )

@@ -21,6 +21,7 @@ class SnsSweeper(BasicSweeper):
 
     def sweep(self, arguments: list[str]) -> Any:
         """One sweep; `arguments`, the command line, stand in the configuration too."""
+        from sns.launch import place
         from sns.launch.run_sweep import Sweep  # imports torch: not when Hydra searches for plugins
         from sns.launch.sweep import expand
 
@@ -32,20 +33,25 @@ class SnsSweeper(BasicSweeper):
             runs, errors = expand(loader, self.config)
             for error in errors:
                 print(f"error: {error}", file=sys.stderr)
+            for config in {run.config.directory.parent: run.config for run in runs}.values():
+                place.check(config)
             self.budget = self._time_budget(runs)
-            code = Sweep(runs, sys.argv, self.budget).run(self._launch)
+            code = Sweep(runs, sys.argv, self.budget, self._here()).run(self._launch) if runs else 0
         except UserError as fault:
             print(f"error: {fault}", file=sys.stderr)
             sys.exit(1)
         sys.exit(code or int(bool(errors)))
+
+    def _here(self) -> bool:
+        """Whether the launcher trains on this machine."""
+        return isinstance(self.launcher, BasicLauncher) or hasattr(self.launcher, "budget")
 
     def _time_budget(self, runs: Sequence[Any]) -> Any:
         from sns.launch.budget import TimeBudget
 
         if not runs or runs[0].config.launch.budget is None:
             return None
-        here = isinstance(self.launcher, BasicLauncher) or hasattr(self.launcher, "budget")
-        if not here or int(os.environ.get("WORLD_SIZE", "1")) > 1:
+        if not self._here() or int(os.environ.get("WORLD_SIZE", "1")) > 1:
             raise UserError(
                 "launch.budget is for runs that this command trains itself (hydra/launcher=basic or local): on Slurm "
                 "set hydra.launcher.timeout_min, under torchrun train.time_limit_minutes"
@@ -53,6 +59,7 @@ class SnsSweeper(BasicSweeper):
         return TimeBudget([run.config for run in runs], runs[0].config.launch)
 
     def _launch(self, runs: Sequence[Any]) -> None:
+        from sns.launch import handover
         from sns.train.stop import Interrupted
 
         launcher: Any = self.launcher
@@ -61,9 +68,10 @@ class SnsSweeper(BasicSweeper):
         # Hydra's own launcher does not ask between two runs whether the next one may start.
         one_by_one = self.budget is not None and isinstance(launcher, BasicLauncher)
         try:
-            for index, part in enumerate([[run] for run in runs] if one_by_one else [runs]):
-                if not one_by_one or self.budget.admits(part[0].config.run_id, own_process=False):
-                    launcher.launch([list(run.overrides) for run in part], initial_job_idx=index)
+            with handover.folder(runs) as folder:
+                for index, part in enumerate([[run] for run in runs] if one_by_one else [runs]):
+                    if not one_by_one or self.budget.admits(part[0].config.run_id, own_process=False):
+                        launcher.launch([[handover.write(folder, run)] for run in part], initial_job_idx=index)
         except (UserError, Interrupted):
             raise
         except Exception as error:  # of a launcher that stops at one job's error: the records say what was done

@@ -27,6 +27,7 @@ TITLES = {
     "vgg_pocket": "small VGGNet, CIFAR-10 at 16x16",
     "nin_pocket": "small NIN, CIFAR-100 at 16x16",
     "densenet_pocket": "small DenseNet, CIFAR-100 at 16x16",
+    "vgg_quarter": "VGGNet of a quarter of the width, CIFAR-10",
     "digits_vgg": "VGGNet, digits",
     "digits_nin": "NIN, digits",
     "digits_densenet": "DenseNet, digits",
@@ -140,13 +141,18 @@ def load_results(folder: Path, task: str | None = "classification") -> Results:
 
 
 def load_experiment(
-    folder: Path, experiment: str | None = None, task: str | None = "classification"
+    folder: Path, experiment: str | None = None, task: str | None = "classification", may_be_empty: bool = False
 ) -> tuple[Path, Results]:
     """The folder that `experiment_folder` chooses, and its results of `task` (None: of any).
-    RecordError where it holds no usable record of it."""
-    folder = experiment_folder(folder, experiment)
+    RecordError where it holds no usable record of it, unless it `may_be_empty` or absent."""
+    try:
+        folder = experiment_folder(folder, experiment)
+    except RecordError:
+        if not may_be_empty or experiment is None or (folder.exists() and not folder.is_dir()):
+            raise
+        folder = folder / "runs" / experiment
     results = load_results(folder, task)
-    if not results.cells:
+    if not results.cells and not may_be_empty:
         count = len(results.warnings)
         if count:
             raise RecordError(
@@ -175,7 +181,8 @@ def arrange(records: Iterable[Record], warnings: Iterable[str] = (), task: str |
             continue
         usable.append(record)
         variants = by_cell.setdefault((result.setting, result.method, result.regime), {})
-        variants.setdefault(result.variant, []).append(record)
+        # Two data sets are never averaged, even where an older record does not name its images.
+        variants.setdefault(f"{result.variant} {record.images or ''}", []).append(record)
     cells, unusable = [], tuple(notes)
     for key, variants in by_cell.items():
         chosen = max(variants, key=lambda name: (len(variants[name]), name))

@@ -30,13 +30,15 @@ def results_parser(
     return parser
 
 
-def open_experiment(options: argparse.Namespace, task: str | None = "classification") -> tuple[Path, Results, Path]:
+def open_experiment(
+    options: argparse.Namespace, task: str | None = "classification", may_be_empty: bool = False
+) -> tuple[Path, Results, Path]:
     """The folder of the experiment that `options` choose, its results and the output folder.
 
     `task` selects the results of one task; None selects all. Prints the warnings of the results to
     stderr. RecordError as in `load_experiment`.
     """
-    folder, results = load_experiment(options.results, options.experiment, task)
+    folder, results = load_experiment(options.results, options.experiment, task, may_be_empty)
     out = output_folder(folder) if options.out is None else options.out
     for warning in results.warnings:
         print(f"warning: {warning}", file=sys.stderr)

@@ -10,7 +10,7 @@ from sns.record.store import Record
 
 def _free(cls: Any) -> set[str]:
     """The fields of a configuration dataclass that cannot change a result."""
-    return {entry.name for entry in fields(cls) if entry.metadata.get("identity", True) in (False, "name")}
+    return {entry.name for entry in fields(cls) if entry.metadata.get("identity", True) in (False, "source")}
 
 
 # What may differ between runs that are compared: whole sections or fields, then fields of sections.
@@ -39,6 +39,9 @@ def differences(variants: Sequence[Record]) -> list[str]:
     command line, such as "optim.name=adam"; "" if there is only one variant."""
     options = [options_of(record) for record in variants]
     names = sorted({name for each in options for name in each})
+    for each, record in zip(options, variants, strict=True):
+        each["images"] = record.images
+    names.append("images")
     differing = [name for name in names if len({repr(each.get(name)) for each in options}) > 1]
     # A choice by name changes many options: the name says it all.
     chosen = {name.partition(".")[0] for name in differing if name.endswith(".name")}

@@ -6,6 +6,7 @@ The functions import scipy.stats themselves: it takes longer to import than all 
 import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from scipy import special  # a fraction of the import time of scipy.stats
@@ -56,8 +57,8 @@ def prediction_half_width(summary: Summary, level: float = 0.95) -> float | None
     return float(special.stdtrit(n - 1, (1 + level) / 2)) * summary.sd * math.sqrt(1 + 1 / n)
 
 
-def paired(first: Mapping[int, float], second: Mapping[int, float], level: float = 0.95) -> Summary:
-    """Summary of first - second over the keys (seeds) that both have."""
+def paired(first: Mapping[Any, float], second: Mapping[Any, float], level: float = 0.95) -> Summary:
+    """Summary of first - second over the keys, such as seeds, that both have."""
     return summarise([first[key] - second[key] for key in sorted(first.keys() & second.keys())], level)
 
 

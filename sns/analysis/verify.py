@@ -37,6 +37,7 @@ def record_faults(runs: Path, configure: Callable[[dict[str, Any]], Config]) -> 
     `configure` turns a recorded configuration into a Config; it is the trainer's, which analysis
     does not import.
     """
+    images: dict[tuple[str, ...], str | None] = {}  # fingerprint of the first run of each variant
     for directory in store.run_directories(runs):
         if not store.is_finished(directory) and (directory / attempts.FILE).is_file():
             continue  # an unfinished run of this machine: it has no record yet
@@ -47,6 +48,9 @@ def record_faults(runs: Path, configure: Callable[[dict[str, Any]], Config]) -> 
         except UserError as error:
             yield str(error)
             continue
+        cell = record.result.experiment, record.result.setting, record.result.regime, record.result.variant
+        if images.setdefault(cell, record.images) != record.images:
+            yield f"{directory} was trained on other images than the runs that differ in the seed alone"
         names = {directory.name, record.result.run_id, config.run_id}
         if len(names) > 1:
             yield f"{directory} has several identities: {', '.join(sorted(names))}"
@@ -89,7 +93,7 @@ def _compute_pages(folder: Path, experiment: str, names: set[str], out: Path) ->
         cli.save(out, "scores", scores.FORMATS, scores.compute(load_experiment(folder, experiment, task=None)[1]))
     if not drawn and not names & {"table1.csv", "claims.csv", "summary.md", "report.html"}:
         return
-    results = load_experiment(folder, experiment)[1]
+    results = load_experiment(folder, experiment, may_be_empty="table1.csv" in names)[1]
     if "table1.csv" in names:
         cli.save(out, "table1", table1_text.FORMATS, table1.compute(results))
     if "claims.csv" in names:
@@ -131,6 +135,7 @@ def compare_histories(recorded: pd.DataFrame, again: pd.DataFrame) -> str:
     """A sentence on how far two histories differ; RecordError if the accuracies of the last
     evaluation differ by more than TOLERANCE."""
     first, second = (frame.drop(columns=SECONDS) for frame in (recorded, again))
+    second = second[[name for name in second.columns if name in first.columns]]  # what the record has
     if first.equals(second):
         return f"every digit of {len(first)} evaluations repeats"
     if len(first) != len(second):

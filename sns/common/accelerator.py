@@ -169,12 +169,11 @@ class _Card(Accelerator):
         return event  # type: ignore[no-any-return]
 
     def free_bytes(self) -> int | None:
-        try:
-            free, _ = torch.accelerator.get_memory_info(self.device)
-            held = torch.accelerator.memory_reserved(self.device) - torch.accelerator.memory_allocated(self.device)
-        except (RuntimeError, NotImplementedError):  # the allocator of this type of device does not count
+        ask = getattr(self._module, "mem_get_info", None)
+        if ask is None:  # this type of device does not count
             return None
-        return free + held
+        held = torch.accelerator.memory_reserved(self.device) - torch.accelerator.memory_allocated(self.device)
+        return int(ask(self.device)[0]) + held
 
     @classmethod
     def empty_cache(cls) -> None:
@@ -187,7 +186,7 @@ class _Card(Accelerator):
     def peak_bytes(self) -> float | None:
         try:
             return float(torch.accelerator.max_memory_allocated(self.device))
-        except (RuntimeError, NotImplementedError):
+        except RuntimeError:  # this type of device does not count
             return None
 
     def pinned(self, tensor: Tensor) -> Tensor:

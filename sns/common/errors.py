@@ -21,6 +21,20 @@ class FigureError(UserError):
     """A bug in the code of one figure: the other figures and the page do without it."""
 
 
+def file_error(error: OSError) -> str:
+    """What a file's error means for the user, in one sentence."""
+    if error.filename is None:
+        return f"{first_line(error)}: repeat the command"
+    fixes: dict[type[OSError], str] = {
+        PermissionError: "make it usable for this user",
+        FileNotFoundError: "check the path",
+        IsADirectoryError: "name a file",
+        NotADirectoryError: "a part of the path is a file: name another folder",
+    }
+    fix = fixes.get(type(error), "make room or name another folder")
+    return f"{error.filename} cannot be used ({error.strerror}): {fix}"
+
+
 def first_line(error: BaseException) -> str:
     """The first line of an error's message without a full stop; its type if there is no message."""
     lines = str(error).strip().splitlines()

@@ -17,11 +17,12 @@ def _switches(matmul: bool, convolution: bool) -> Iterator[None]:
 
 
 def training_precision(name: str) -> AbstractContextManager[None]:
-    """For a whole run: fp32 forbids TensorFloat-32 on CUDA, tf32 and bf16 allow it.
+    """For a whole run: tf32 allows TensorFloat-32 on CUDA, fp32 and bf16 forbid it.
 
-    cuDNN allows it by default.
+    cuDNN allows it by default. In bf16 what is outside autocast stays true fp32: the penalty, the
+    optimizer and every measurement.
     """
-    return _switches(name != "fp32", name != "fp32")
+    return _switches(name == "tf32", name == "tf32")
 
 
 def autocast(name: str, device: torch.device) -> AbstractContextManager[object]:

@@ -3,6 +3,7 @@
 import copy
 import dataclasses
 import difflib
+import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import fields
 from typing import Any
@@ -34,6 +35,7 @@ SECTIONS: dict[str, type] = {  # sections with fixed fields
     "track": TrackConfig,
 }
 CHOICES = ("task", "data", "model", "method", "optim")  # sections whose fields depend on their `name`
+LARGEST = 2**53  # integers up to it are exact as float64 too
 OPTIONAL = ("data", "model")  # a task may define its own
 Registered = Mapping[str, Mapping[str, type]]  # for each of CHOICES: name -> dataclass of its options
 
@@ -92,8 +94,9 @@ def checked(name: str, cls: type, values: Any) -> Any:
     prefix = f"{name}." if name else ""
     require(isinstance(values, dict), f"{name}={values!r} must be a mapping of options")
     names = [entry.name for entry in fields(cls)]
-    for field in values:
-        require(field in names, f"there is no {prefix}{field}{nearest(field, names)}; {name}.* has {', '.join(names)}")
+    wrong = next((str(field) for field in values if field not in names), None)
+    if wrong is not None:  # the nearest name is looked for here only: it takes a tenth of a sweep's expansion
+        raise ConfigError(f"there is no {prefix}{wrong}{nearest(wrong, names)}; {name}.* has {', '.join(names)}")
     key = name, cls, repr(values)
     if key not in _built:
         _built[key] = _build(prefix, cls, values)
@@ -105,13 +108,28 @@ _built: dict[tuple[str, type, str], Any] = {}  # a cache: most sections are equa
 
 def _build(prefix: str, cls: type, values: Any) -> Any:
     try:
-        return OmegaConf.to_object(OmegaConf.merge(OmegaConf.structured(cls), values))
+        merged = OmegaConf.merge(OmegaConf.structured(cls), values)
+        _require_numbers(prefix.removesuffix("."), OmegaConf.to_container(merged))
+        return OmegaConf.to_object(merged)
     except MissingMandatoryValue as error:
         raise ConfigError(
             f"{prefix}{_key(error)} has no value: set it on the command line or in its YAML file"
         ) from None
     except (ValidationError, ConfigKeyError, OmegaConfBaseException) as error:
         raise ConfigError(f"{prefix}{_key(error)} has a wrong value: {first_line(error)}") from None
+
+
+def _require_numbers(name: str, value: Any) -> None:
+    """ConfigError for infinity, NaN or an integer beyond 64 bits, at any depth of `value`."""
+    if isinstance(value, dict):
+        for key, inside in value.items():
+            _require_numbers(f"{name}.{key}".removeprefix("."), inside)
+    elif isinstance(value, list):
+        for inside in value:
+            _require_numbers(name, inside)
+    elif isinstance(value, int | float):
+        require(math.isfinite(value), f"{name}={value} must be a finite number")
+        require(abs(value) <= LARGEST, f"{name}={value:g} is too large: at most {LARGEST:g}")
 
 
 def _choose(group: str, values: Any, registered: Mapping[str, type]) -> type | None:
@@ -128,11 +146,12 @@ def _require_keys(values: Mapping[str, Any], registered: Registered) -> None:
     """ConfigError for the first key of the tree that does not exist."""
     top = {entry.name for entry in fields(Config)}
     for section, inside in values.items():
-        require(section in top, unknown_key(section, registered))
+        if section not in top:
+            raise ConfigError(unknown_key(section, registered))
         if section in CHOICES and isinstance(inside, dict) and inside.get("name") in registered[section]:
             names = {entry.name for entry in fields(registered[section][inside["name"]])}
-            for key in inside:
-                require(key in names, unknown_key(f"{section}.{key}", registered, siblings=sorted(names)))
+            for key in [key for key in inside if key not in names]:
+                raise ConfigError(unknown_key(f"{section}.{key}", registered, siblings=sorted(names)))
 
 
 def unknown_key(key: str, registered: Registered, groups: Iterable[str] = (), siblings: Sequence[str] = ()) -> str:

@@ -16,7 +16,7 @@ from typing import Any
 from omegaconf import MISSING
 
 from sns.common.errors import ConfigError
-from sns.config import units
+from sns.config import names, units
 
 REGIMES = ("small", "large")
 PRECISIONS = ("fp32", "tf32", "bf16")
@@ -24,6 +24,8 @@ MODES = ("auto", "eager", "compile", "graph")
 MEMORY_FORMATS = ("auto", "contiguous", "channels_last")
 TRACKING = ("auto", "online", "offline", "disabled")
 GCN_VARIANTS = ("std", "l2", "none")
+# Files whose runs were named by the file: content (sns.data.identity) to that name.
+COMMITTED = {"caa2f119b5db2f16cc337d35889ed6ea": "cifar10.npz"}
 
 
 def free(default: Any) -> Any:
@@ -52,7 +54,8 @@ class DataConfig:
     name: str = MISSING  # of a reader in sns/data, such as digits or npz
     root: str = free("~/.cache/sns")  # the folder of archives
     download: bool = free(True)  # False: never use the network
-    path: str | None = field(default=None, metadata={"identity": "name"})  # the archive of name=npz
+    path: str | None = field(default=None, metadata={"identity": "source"})  # the file of name=npz
+    content: str | None = free(None)  # what `path` holds, as 32 hex digits; filled in where it can be read
     subset: int | None = None  # training images to use, balanced over classes; None: all
     test_subset: int | None = None  # likewise of the test set
     gcn: str = "std"  # std: subtract mean, divide by deviation; l2: to L2 norm 55; none: bytes / 255
@@ -71,6 +74,13 @@ class DataConfig:
         for key, meaning in unset.items():
             value = getattr(self, key)
             require(value is None or value > 0, f"data.{key}={value} must be positive, or null for {meaning}")
+
+    @property
+    def source(self) -> str | None:
+        """What identifies the images of `path`: their content, in COMMITTED and in records
+        without `content` the file's name."""
+        name = None if self.path is None else Path(self.path).name
+        return name if self.content is None else COMMITTED.get(self.content, self.content)
 
 
 @dataclass
@@ -103,7 +113,7 @@ class TrainConfig:
     """How long a run trains, at which precision and on which device."""
 
     epochs: float = MISSING  # one epoch is as many images as the training set holds
-    precision: str = "fp32"  # fp32 | tf32 | bf16
+    precision: str = "fp32"  # of training passes: fp32 | tf32 | bf16; in bf16 all else is fp32
     device: str = free("auto")  # auto | cpu | cuda | cuda:N
     mode: str = free("auto")  # eager | compile | graph; auto: graph (captured CUDA graph) on a GPU, eager on a CPU
     memory_format: str = free("auto")  # contiguous | channels_last; auto: channels_last in bf16, and in tf32 on a GPU
@@ -118,6 +128,7 @@ class TrainConfig:
 
     def __post_init__(self) -> None:
         require(self.epochs > 0, f"train.epochs={self.epochs} must be positive")
+        require(self.epochs <= 1e6, f"train.epochs={self.epochs:g} is too many: at most 1,000,000")
         require(
             self.precision in PRECISIONS,
             f"train.precision={self.precision} is unknown; choose one of {', '.join(PRECISIONS)}",
@@ -179,13 +190,14 @@ class MeasureConfig:
 class LaunchConfig:
     """How the runs of a sweep are spread over processes and devices. No result depends on it."""
 
-    per_gpu: int = free(1)  # runs that share one GPU at a time (hydra/launcher=local)
+    per_gpu: int = free(1)  # runs at a time on one GPU (hydra/launcher=local); without MPS 2 give less than 1.3 times 1
     gpus_per_run: int = free(1)  # GPUs of one machine that share the batch of one run; for more machines: torchrun
     processes: int | None = free(None)  # runs at a time on CPUs (hydra/launcher=local); None: one a core
     retries: int = free(2)  # further attempts at a run that is killed or ends with an error, before it counts as failed
     # 540s, 9m or 1.5h: the command saves and ends within this time of its start, and the same
     # command resumes it. None: no limit
     budget: str | None = free(None)
+    run: str | None = free(None)  # set by launchers: a YAML file with the composed run, in place of all other options
     # Cells to train first, in the words of the command line: 'setting=vgg_cifar10 method=decay'
     priority: list[str] = field(default_factory=list, metadata={"identity": False})
 
@@ -223,6 +235,9 @@ class ExperimentConfig:
 
     name: str = free("single")  # a folder under results/runs
 
+    def __post_init__(self) -> None:
+        names.require_folder("experiment.name", self.name, reserved=("paper", "runs", "wandb"))
+
 
 @dataclass
 class Config:
@@ -245,6 +260,10 @@ class Config:
     measure: MeasureConfig = field(default_factory=MeasureConfig)
     launch: LaunchConfig = field(default_factory=LaunchConfig, metadata={"identity": False})
     track: TrackConfig = field(default_factory=TrackConfig, metadata={"identity": False})
+
+    def __post_init__(self) -> None:
+        names.require_folder("setting", self.setting)
+        names.require_folder("method.name", getattr(self.method, "name", "none"))
 
     @property
     def run_id(self) -> str:
@@ -273,8 +292,8 @@ def identity(node: Any) -> dict[str, Any]:
         value = getattr(node, entry.name)
         if is_dataclass(value):
             value = identity(value)
-        if rule == "name":
-            value = None if value is None else Path(value).name
+        if rule == "source":
+            value = node.source
         if rule and not (rule == "changed" and value == entry.default):
             tree[entry.name] = value
     return tree

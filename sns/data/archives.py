@@ -31,17 +31,11 @@ READ_ERRORS = (OSError, RuntimeError, EOFError, ValueError, KeyError, TypeError,
 def read(config: DataConfig) -> RawData:
     """The official training and test images, from files below `data.root`.
 
-    Missing files are unpacked from the official archive there, or downloaded if `data.download`.
-    STL-10 is read without its unlabelled images. DataError if files are missing, fail their
-    checksum, or do not fit into memory.
+    STL-10 is read without its unlabelled images. DataError as in `fetch`, and if files are missing
+    or fail their checksum.
     """
-    name, root = config.name, Path(config.root).expanduser()
-    kind = _kind(name)
+    name, (kind, root) = config.name, fetch(config)
     folder = root / kind.base_folder
-    if not folder.is_dir():
-        _fetch(kind, root, config.download)
-    # Twice the files' size: torchvision joins the pieces of a set into one array.
-    require_host(2 * sum(path.stat().st_size for path, _ in _files(kind, root) if path.is_file()), str(folder))
     try:
         splits = [kind(str(root), **{_split_key(name): value}) for value in _split_values(name)]
         train, test = (RawSplit(_pixels(name, split.data), _labels(split)) for split in splits)
@@ -50,6 +44,21 @@ def read(config: DataConfig) -> RawData:
     except READ_ERRORS as error:
         raise DataError(_diagnosis(kind, root, error)) from None
     return RawData(train, test, CLASSES[name], source=f"{name} in {root}")
+
+
+def fetch(config: DataConfig) -> tuple[Any, Path]:
+    """torchvision's class of the data set and the folder of its files.
+
+    Missing files are unpacked from the official archive there, or downloaded if `data.download`.
+    DataError if that fails, or if they do not fit into memory.
+    """
+    kind, root = _kind(config.name), Path(config.root).expanduser()
+    folder = root / kind.base_folder
+    if not folder.is_dir():
+        _fetch(kind, root, config.download)
+    # Twice the files' size: torchvision joins the pieces of a set into one array.
+    require_host(2 * sum(path.stat().st_size for path, _ in _files(kind, root) if path.is_file()), str(folder))
+    return kind, root
 
 
 def _kind(name: str) -> Any:
@@ -91,14 +100,14 @@ def _diagnosis(kind: Any, root: Path, error: BaseException) -> str:
     """One sentence that names the file at fault."""
     from torchvision.datasets.utils import check_integrity
 
-    fix = f"delete {root / kind.base_folder} and run again with data.download=true"
+    fix = f"move {root / kind.base_folder} away and run again with data.download=true"
     for path, md5 in _files(kind, root):
         if not path.is_file():
             return f"{path} is missing from the data set; {fix}"
         try:
             intact = check_integrity(path, md5)
         except OSError as fault:
-            return f"{path} cannot be read ({first_line(fault)}); make it readable, or {fix}"
+            return f"{path} cannot be read ({first_line(fault)}); make it readable for this user"
         if not intact:
             return f"{path} is damaged (its checksum is not the official one); {fix}"
     return f"{root / kind.base_folder} cannot be read ({first_line(error)}); {fix}"
@@ -134,7 +143,7 @@ def _fetch(kind: Any, root: Path, download: bool) -> None:
 def _unpack(kind: Any, archive: Path, aside: Path) -> None:
     from torchvision.datasets.utils import check_integrity, extract_archive
 
-    fix = f"delete it and run again with data.download=true, or download it again from {kind.url}"
+    fix = f"move it away and run again with data.download=true, or download it again from {kind.url}"
     if not check_integrity(archive, kind.tgz_md5):
         raise DataError(f"{archive} is damaged (its checksum is not the official one); {fix}")
     try:
@@ -155,7 +164,8 @@ def _download(kind: Any, aside: Path, folder: Path) -> None:
             raise  # the disk's fault, which _fetch reports
         raise DataError(
             f"{folder} does not exist and {kind.url} could not be downloaded ({first_line(error)}); "
-            f"connect to the network, or put {kind.filename} into {folder.parent}"
+            f"connect to the network, or put {kind.filename} into {folder.parent} "
+            f"(curl -L -o {kind.filename} {kind.url})"
         ) from None
     _require_whole(kind, aside, kind.url)
 

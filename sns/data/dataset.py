@@ -55,13 +55,8 @@ def load_dataset(config: DataConfig, device: torch.device) -> Dataset:
     Raises DataError for a missing or damaged archive, wrong arrays, a subset or held-out part
     larger than the set, a resolution that does not divide the images' size, or too little memory.
     """
-    raw = DATASETS[config.name](config)
-    source = raw.source or config.name
-    classes = check(raw, source)
-    if config.holdout is not None:
-        raw = _hold_out(raw, config.holdout, source)
-    train = _smaller(_choose(raw.train, config.subset, "subset", source), config.resolution, source)
-    test = _smaller(_choose(raw.test, config.test_subset, "test_subset", source), config.resolution, source)
+    raw, classes = _read(config)
+    train, test = raw.train, raw.test
     # float32 images, their bytes, and the float64 copies of one chunk during normalization
     require_device(5 * (train.x.size + test.x.size) + 200_000_000, device, f"the data set {config.name}")
     try:
@@ -71,6 +66,24 @@ def load_dataset(config: DataConfig, device: torch.device) -> Dataset:
             f"the data set {config.name} does not fit on {device}; keep fewer images with data.subset"
         ) from None
     return Dataset(config.name, first, second, classes, fingerprint(train, test), _note(raw, config))
+
+
+def fingerprint_of(config: DataConfig) -> str:
+    """The `fingerprint` that `load_dataset` gives; raises what it raises."""
+    raw, _ = _read(config)
+    return fingerprint(raw.train, raw.test)
+
+
+def _read(config: DataConfig) -> tuple[RawData, int]:
+    """The chosen images as bytes, and the number of classes."""
+    raw = DATASETS[config.name](config)
+    source = raw.source or config.name
+    classes = check(raw, source)
+    if config.holdout is not None:
+        raw = _hold_out(raw, config.holdout, source)
+    train = _smaller(_choose(raw.train, config.subset, "subset", source), config.resolution, source)
+    test = _smaller(_choose(raw.test, config.test_subset, "test_subset", source), config.resolution, source)
+    return replace(raw, train=train, test=test), classes
 
 
 def _choose(split: RawSplit, count: int | None, key: str, source: str) -> RawSplit:

@@ -1,112 +1,177 @@
-"""How long a run will take on this device, from a few real updates on random images: the order of
-magnitude, not a promise."""
+"""How long the runs of a sweep take on this device: counted operations over a measured speed.
 
+Without a measurement, a speed by the device's name. On an idle device within a factor of two, where
+there are measurements of the setting.
+"""
+
+import statistics
 import time
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections import Counter
+from collections.abc import Sequence
+from pathlib import Path
 
 import torch
+from torch import Tensor
 from torch.nn import functional as F
 
-from sns import method, model, optim
+from sns import method
 from sns import task as tasks
+from sns.common import accelerator
 from sns.common.precision import autocast, training_precision
 from sns.common.seed import generator
 from sns.config.schema import Config
-from sns.measure.evaluation import evaluate
+from sns.launch import throughput, work
+from sns.launch.plan import planned, remaining
+from sns.launch.throughput import ROOT, Machine, Sample
+from sns.method.base import Sums
+from sns.record.environment import describe
 from sns.task import Setup
 from sns.train.device import choose_device
+from sns.train.progress import clock
 
-# data set: training images, test images, channels, pixels a side, classes
-SIZES = {
-    "digits": (1_437, 360, 1, 8, 10),
-    "cifar10": (50_000, 10_000, 3, 32, 10),
-    "cifar100": (50_000, 10_000, 3, 32, 100),
-    "stl10": (5_000, 8_000, 3, 96, 10),
-}
-PASS = {"cpu": 4, "cuda": 1_024}  # images of a timed pass, at most: enough to load the device, and quick
+DAY = 86_400.0
+BENCH = ROOT / "bench" / "results"
+TIMING = 60.0  # seconds for all timings together
+IMAGES = {True: 4, False: 1_024}  # of a timed pass, at most, on a CPU and on another device
 
 
-@dataclass(frozen=True)
-class Cost:
-    """Seconds to train on one image, to evaluate one, and of an update without its images."""
+class Estimator:
+    """Seconds of a run on the device of its configuration, and what the estimate rests on."""
 
-    image: float
-    evaluation: float
-    update: float
+    def __init__(self, timing: bool = False, folder: Path = BENCH) -> None:
+        """`timing`: whether real updates may be timed, for a minute in all. `folder`: the results
+        of bench/."""
+        self.end = time.monotonic() + TIMING if timing else 0.0
+        self.folder, self.rests_on = folder, Counter[str]()
+        self.machines: dict[tuple[str, int | None], Machine] = {}
+        self.timed: dict[str, Sample] = {}
+
+    def seconds(self, config: Config, without: str = "") -> float | None:
+        """Seconds of training and measuring; None if unknown.
+
+        `without`: the variant whose records are not used.
+        """
+        device = choose_device(config.train.device)
+        if config.task.name != "classification":
+            return self._by_updates(config, device) if time.monotonic() < self.end else None
+        machine = self._machine(config, device)
+        try:
+            work.update(config)
+        except work.UncountableError:
+            return None
+        return _scaled(config, machine, *self._samples(config, machine, device, without), self.rests_on)
+
+    def basis(self) -> str:
+        """One line: what the estimates rest on, with the number of runs."""
+        parts = [f"{why} ({count} runs)" for why, count in self.rests_on.most_common()]
+        return "operations counted; speed from " + "; ".join(parts) if parts else ""
+
+    def _machine(self, config: Config, device: torch.device) -> Machine:
+        key = str(device), config.train.threads
+        if key not in self.machines:
+            threads = config.train.threads or torch.get_num_threads()
+            self.machines[key] = Machine(describe(device)["device"], accelerator.of(device).host, threads)
+        return self.machines[key]
+
+    def _samples(
+        self, config: Config, machine: Machine, device: torch.device, without: str
+    ) -> tuple[list[Sample], str]:
+        """The measurements nearest to a run, and where they come from."""
+        if time.monotonic() < self.end:
+            return [self._time(config, machine, device)], "updates timed now"
+        folders = [Path(config.results).expanduser(), ROOT / "results"]
+        own = throughput.of_records(folders, machine, config.setting, without)
+        if own:
+            return own, "records of the same setting on this machine"
+        steps = throughput.of_steps(self.folder, machine, config)
+        if steps:
+            return steps, "updates of the same network in bench/results on this machine"
+        others = throughput.of_records(folders, machine, None, without)
+        return (others, "records of other settings on this machine") if others else ([], machine.basis)
+
+    def _time(self, config: Config, machine: Machine, device: torch.device) -> Sample:
+        """The passes of a few random images, against what is expected of them."""
+        key = f"{config.model} {config.method} {config.train.precision} {work.images(config)[2:]} {device}"
+        if key not in self.timed:
+            count, precision = min(config.batch.size, IMAGES[machine.host]), config.train.precision
+            expected = machine.rates().seconds(
+                work.network(config).training(count, count) * work.problem(config).passes, precision
+            )
+            with training_precision(precision):
+                self.timed[key] = Sample("timed", precision, _pass(config, device, count) / expected)
+        return self.timed[key]
+
+    def _by_updates(self, config: Config, device: torch.device) -> float:
+        """The updates of a run of any other task, timed on its own data, without evaluations."""
+        task = tasks.build(Setup(config, device))
+
+        def update() -> None:
+            task.draw()
+            task.update()
+
+        self.rests_on["updates timed now"] += 1
+        return task.length.updates * _second_call(update, device)
 
 
-def run_seconds(config: Config) -> float:
-    """Estimated seconds of training and evaluating this run; npz data are taken to have CIFAR-10's
-    size."""
-    if config.task.name != "classification":
-        return _by_updates(config)
-    train, test, *_ = SIZES.get(config.data.name, SIZES["cifar10"])
-    train = min(train, config.data.subset or train)
-    test = min(test, config.data.test_subset or test)
-    device = choose_device(config.train.device)
-    cost = _cost(config, device, min(config.batch.size, PASS[device.type]))
-    epoch = cost.image * train + cost.update * train / config.batch.size
-    return config.train.epochs * (epoch + cost.evaluation * (train + test) / config.measure.every)
+def _scaled(config: Config, machine: Machine, samples: list[Sample], why: str, rests_on: Counter[str]) -> float:
+    """The expected seconds times the median ratio of the samples, those of the run's precision if
+    there are some."""
+    precision, rates = config.train.precision, machine.rates()
+    near = [s for s in samples if s.precision == precision] or samples
+    trained = statistics.median([s.training for s in near] or [1.0])
+    measured = statistics.median([s.measuring for s in near if s.measuring is not None] or [trained])
+    measuring = "tf32" if precision == "tf32" else "fp32"
+    rests_on[why] += 1
+    return trained * rates.seconds(work.training(config), precision) + measured * rates.seconds(
+        work.measuring(config, machine.host), measuring
+    )
 
 
-def _by_updates(config: Config) -> float:
-    """The updates of a run of any other task, timed on its own data; evaluations are left out."""
-    device = choose_device(config.train.device)
-    task = tasks.build(Setup(config, device))
+def _pass(config: Config, device: torch.device, count: int) -> float:
+    """Seconds of the method's passes over `count` random images."""
+    *_, channels, side, _ = work.images(config)
+    net = work.build(config).to(device)
+    chosen = method.build(config.method, net, generator(0, "power_iteration"))
+    chosen.prepare()
+    x, y = torch.randn(count, channels, side, side, device=device), torch.zeros(count, dtype=torch.int64, device=device)
 
-    def update() -> None:
-        task.draw()
-        task.update()
-
-    return task.length.updates * _seconds(update, device)
-
-
-_timed: dict[str, Cost] = {}  # both regimes of a cell often share a pass size
-
-
-def _cost(config: Config, device: torch.device, count: int) -> Cost:
-    images, precision = f"{config.data.name} {config.data.resolution}", config.train.precision
-    key = f"{images} {config.model} {config.method} {precision} {device} {count}"
-    if key not in _timed:
-        with training_precision(config.train.precision):
-            _timed[key] = _time(config, device, count)
-    return _timed[key]
-
-
-def _time(config: Config, device: torch.device, count: int) -> Cost:
-    """Times passes of `count` random images, then the penalty and the optimizer alone."""
-    *_, channels, side, classes = SIZES.get(config.data.name, SIZES["cifar10"])
-    side = config.data.resolution or side
-    net = model.build(config.model, channels, side, classes, None, generator(0, "init")).to(device)
-    problem = method.build(config.method, net, generator(0, "power_iteration"))
-    optimizer = optim.build(config.optim, net.parameters())
-    x = torch.randn(count, channels, side, side, device=device)
-    y = torch.randint(classes, (count,), device=device)
-
-    def risk(images: torch.Tensor, share: float) -> dict[str, torch.Tensor]:
+    def risk(images: Tensor, share: float) -> Sums:
         with autocast(config.train.precision, device):
             logits = net(images)
         (F.cross_entropy(logits.float(), y) * share).backward()
         return {}
 
-    def update() -> None:
-        problem.regularize()
-        optimizer.step()
-        optimizer.set_rate(config.optim.lr)
-
-    image = _seconds(lambda: problem.backward(risk, x, 1.0), device) / count
-    evaluation = _seconds(lambda: evaluate(net, x, y, count, None), device) / count
-    return Cost(image, evaluation, _seconds(update, device))
+    return _second_call(lambda: chosen.backward(risk, x, 1.0), device)
 
 
-def _seconds(work: Callable[[], object], device: torch.device) -> float:
-    """The second of two calls; the first warms up."""
-    seconds = 0.0
-    for _ in range(2):
-        began = time.perf_counter()
-        work()
-        if device.type == "cuda":
-            torch.cuda.synchronize(device)
-        seconds = time.perf_counter() - began
-    return seconds
+def _second_call(call: object, device: torch.device) -> float:
+    """Seconds of the second of two calls; the first warms up."""
+    assert callable(call)
+    call()
+    accelerator.of(device).synchronize()
+    began = time.perf_counter()
+    call()
+    accelerator.of(device).synchronize()
+    return time.perf_counter() - began
+
+
+def warning(configs: Sequence[Config]) -> str | None:
+    """One sentence if the unfinished runs of a sweep take more than a day on this device.
+
+    It says how long, and what smaller thing there is. None where they take less.
+    """
+    left = remaining(planned(configs), Estimator().seconds)
+    seconds = sum(value for value in left.values() if value is not None)
+    return too_long(seconds, len(left), configs)
+
+
+def too_long(seconds: float, runs: int, configs: Sequence[Config]) -> str | None:
+    """The sentence of `warning` for an estimate of `seconds`."""
+    if seconds <= DAY:
+        return None
+    smaller = ["`make pocket` (about two hours on two cores)"]
+    if any(config.train.epochs > 96 and config.experiment.name == "table1" for config in configs):
+        smaller.append("EXPERIMENT=table1_short (96 epochs instead of 300)")
+    if len({config.setting for config in configs}) > 1:
+        smaller.append(f"one setting (ARGS='setting={configs[0].setting}')")
+    return f"{runs} runs need about {clock(seconds)} on this device; smaller: {', '.join(smaller)}"

@@ -9,6 +9,7 @@ from typing import Any
 
 from sns.common.errors import UserError, first_line
 from sns.common.files import write_text
+from sns.record.faults import unreadable
 
 FILE = "manifest.json"
 
@@ -22,10 +23,10 @@ def read(folder: Path) -> dict[str, Any]:
         return {"launches": list(content["launches"]), "runs": dict(content["runs"])}
     except FileNotFoundError:
         return {"launches": [], "runs": {}}
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        raise UserError(
-            f"{file} is damaged ({first_line(error)}): delete it; the next launch writes a new one"
-        ) from None
+    except OSError as error:
+        raise unreadable(file, error) from None
+    except (ValueError, KeyError, TypeError) as error:
+        raise UserError(f"{file} is damaged ({first_line(error)}): move it; the next launch writes another") from None
 
 
 def add(folder: Path, runs: dict[str, list[str]], launch: dict[str, Any]) -> None:

@@ -31,8 +31,8 @@ def planned(configs: Sequence[Config]) -> list[PlannedRun]:
     ]
 
 
-def remaining(runs: Sequence[PlannedRun], estimate: Callable[[Config], float]) -> dict[str, float]:
-    """Seconds that each unfinished run will take, by run_id.
+def remaining(runs: Sequence[PlannedRun], estimate: Callable[[Config], float | None]) -> dict[str, float | None]:
+    """Seconds that each unfinished run will take, by run_id; None if unknown.
 
     The mean of its finished siblings (runs that differ in the seed alone), else `estimate`.
     """
@@ -40,12 +40,14 @@ def remaining(runs: Sequence[PlannedRun], estimate: Callable[[Config], float]) -
     for run in runs:
         if run.seconds is not None and run.state.name == "done":
             taken.setdefault(_kind(run.config), []).append(run.seconds)
-    left: dict[str, float] = {}
+    expected: dict[tuple[str, str, str], float | None] = {kind: sum(t) / len(t) for kind, t in taken.items()}
+    left: dict[str, float | None] = {}
     for run in runs:
         if run.state.retry or run.state.pending:
-            times = taken.get(_kind(run.config)) or [estimate(run.config)]
-            taken[_kind(run.config)] = times
-            left[run.config.run_id] = sum(times) / len(times)
+            kind = _kind(run.config)
+            if kind not in expected:
+                expected[kind] = estimate(run.config)
+            left[run.config.run_id] = expected[kind]
     return left
 
 

@@ -6,15 +6,18 @@ A run is judged by its own directory alone, never by what a launcher or a schedu
 import os
 import sys
 from collections import Counter
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Container, Iterable, Sequence
+from contextlib import suppress
 from pathlib import Path
 
 import torch
 
-from sns.launch import manifest, order, slurm
+from sns.common.errors import UserError
+from sns.data.identity import require_same_images
+from sns.launch import estimate, manifest, needs, order, slurm
 from sns.launch.attempt import write_down
-from sns.launch.budget import TimeBudget
-from sns.launch.sweep import SweepRun
+from sns.launch.budget import TimeBudget, end_in_time
+from sns.launch.handover import SweepRun
 from sns.record import attempts, store
 from sns.record.environment import describe
 from sns.record.state import RunState
@@ -27,11 +30,15 @@ States = dict[SweepRun, RunState]
 class Sweep:
     """The runs of one sweep, launched until another attempt would change nothing."""
 
-    def __init__(self, runs: Sequence[SweepRun], command: Sequence[str], budget: TimeBudget | None = None) -> None:
+    def __init__(
+        self, runs: Sequence[SweepRun], command: Sequence[str], budget: TimeBudget | None = None, here: bool = True
+    ) -> None:
         """`command`: the words of the command line. `budget`: the time for all runs, if there is a
-        limit."""
+        limit. `here`: whether the runs train on this machine, where their needs can be checked.
+        """
         self.runs = list({run.config.run_id: run for run in runs}.values())
-        self.command, self.budget = command, budget
+        self.command, self.budget, self.here = command, budget, here
+        self.foreign: set[SweepRun] = set()  # finished on other images than those of the command
 
     def run(self, launch: Launch) -> int:
         """Launches what is to do, round after round.
@@ -42,18 +49,50 @@ class Sweep:
         if int(os.environ.get("WORLD_SIZE", "1")) > 1:
             return self._run_shared(launch)
         states = self._states(self.runs)
+        self._compare_images(states)
         todo = self._in_order([run for run, state in states.items() if state.retry], states)
         self._write_manifests()
+        lacking = self._check_needs(todo) if self.here and todo else {}
+        todo = [run for run in todo if run not in lacking]
         print(f"{_counts(states.values())}; launching {len(todo)}", flush=True)
-        stop = False
+        stop, idle = False, list[SweepRun]()
         while todo and not stop:
             begun = {run: _begun(run) for run in todo}
             stop = self._round(launch, todo)
             states |= self._states(todo)
+            idle += [run for run in todo if _begun(run) == begun[run] and states[run].retry]
             todo = [run for run in todo if _begun(run) > begun[run]]
             stop |= any(states[run].name == "stopped" for run in todo)
             todo = [run for run in todo if states[run].retry and not states[run].refused]
-        return self._report(states)
+        # A run that was launched and that no process began will not begin the next time either.
+        return self._report(states, [] if stop or self.budget is not None else idle, lacking)
+
+    def _check_needs(self, todo: Sequence[SweepRun]) -> dict[SweepRun, str]:
+        """Prints how long the runs take, where that is long, and what is missing; the runs that
+        cannot start, with why."""
+        launch = todo[0].config.launch
+        with suppress(UserError):  # a device that is not here, which is reported below
+            long = estimate.warning([run.config for run in todo])
+            if long is not None:
+                print(long, flush=True)
+        with end_in_time(launch, lambda: f"launch.budget={launch.budget} is spent before the data sets are here"):
+            lacking = needs.missing(todo)
+        for line in needs.lines(lacking):
+            print(f"error: {line}", file=sys.stderr)
+        room = needs.disk([run.config for run in todo if run not in lacking])
+        if room is not None:
+            print(f"warning: {room}", file=sys.stderr)
+        return lacking
+
+    def _compare_images(self, states: States) -> None:
+        """Reports each finished run that belongs to other images."""
+        for run, state in states.items():
+            try:
+                if state.result is not None:
+                    require_same_images(run.config, store.Record(run.config.directory, state.result))
+            except UserError as error:
+                self.foreign.add(run)
+                print(f"error: {error}", file=sys.stderr)
 
     def _states(self, runs: Sequence[SweepRun]) -> States:
         """The state of each run, written down in its directory where something follows from it."""
@@ -86,16 +125,23 @@ class Sweep:
         launch(self.runs)
         return self._report(self._states(self.runs)) if first else 0
 
-    def _report(self, states: States) -> int:
+    def _report(self, states: States, idle: Sequence[SweepRun] = (), lacking: Container[SweepRun] = ()) -> int:
+        if idle:
+            print(f"error: {len(idle)} launched runs did not start: the lines above say why", file=sys.stderr)
         for run, state in states.items():
-            if state.name == "failed" and not state.refused:  # a refusal was reported when it was met
+            if state.name == "failed" and not state.refused:  # a refusal was reported when it was met, by one run
                 print(_failure(run, state), file=sys.stderr)
+        refused = Counter(state.reason for run, state in states.items() if state.refused and run not in lacking)
+        for reason, count in refused.items():
+            if count > 1:
+                print(f"error: {count} runs: {reason}", file=sys.stderr)
         if self.budget is not None:
             print("\n".join(self.budget.report({run.config.run_id: state for run, state in states.items()})))
         print(_counts(states.values()), flush=True)
-        if any(state.pending for state in states.values()):
+        if any(state.pending for run, state in states.items() if run not in idle and run not in lacking):
             return RESUMABLE
-        return int(any(state.name == "failed" for state in states.values()))
+        failed = any(state.name == "failed" for state in states.values())
+        return int(bool(failed or idle or lacking or self.foreign))
 
     def _folders(self) -> list[Path]:
         return sorted({run.config.directory.parent for run in self.runs})
@@ -118,7 +164,7 @@ def _failure(run: SweepRun, state: RunState) -> str:
     elif state.result is None:  # its record cannot be read; the reason names the file and the fix
         return f"error: {state.reason}"
     else:
-        todo = f"raise launch.retries or delete {run.config.directory / store.RESULT} to try it again"
+        todo = f"raise launch.retries to try it again: {run.config.directory}"
     return f"failed: {run.config.run_id}: {state.reason}; {todo}"
 
 

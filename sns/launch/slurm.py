@@ -83,13 +83,15 @@ def arguments(options: Options, count: int, folder: Path) -> list[str]:
     return [f"--{key}" if value is None else f"--{key}={value}" for key, value in chosen.items() if value != ""]
 
 
-def submit(folder: Path, tasks: Sequence[Task], options: Options) -> str:
-    """Submits the tasks as one array and returns the job's number. `folder` is the experiment's.
-    UserError with sbatch's own message where it refuses.
+def submit(folder: Path, make: Callable[[Path], Sequence[Task]], options: Options) -> str:
+    """Submits tasks as one array and returns the job's number. `folder` is the experiment's;
+    `make` gives the tasks, whose files stand in the folder of the launch. UserError with sbatch's
+    own message where it refuses.
     """
     place = folder / FOLDER / f"{time.strftime('%Y%m%d-%H%M%S')}-{secrets.token_hex(2)}"
     try:
         place.mkdir(parents=True)
+        tasks = make(place)
         (place / "tasks").write_text("".join(f"{task.name} {shlex.join(task.command)}\n" for task in tasks))
         (place / "job.sh").write_text(_script(place, options))
     except OSError as error:

@@ -6,15 +6,17 @@ This is the only place where a sweep is expanded. The sweeper (hydra_plugins), t
 
 import copy
 import pickle
+import sys
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import dataclass
 
 from hydra import initialize_config_dir
 from hydra._internal.config_loader_impl import ConfigLoaderImpl
-from hydra._internal.config_repository import ConfigRepository
+from hydra._internal.config_repository import CachingConfigRepository, ConfigRepository, IConfigRepository
 from hydra._internal.core_plugins.basic_sweeper import BasicSweeper
+from hydra._internal.defaults_list import create_defaults_list
 from hydra.core.config_search_path import ConfigSearchPath
+from hydra.core.default_element import ConfigDefault, GroupDefault, InputDefault
 from hydra.core.global_hydra import GlobalHydra
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.override_parser.types import Override
@@ -24,20 +26,12 @@ from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf, open_dict
 
 from sns.common.errors import UserError
-from sns.common.folders import project_folder
-from sns.config.schema import Config
+from sns.launch.handover import CONFIGS, SweepRun, composed
 from sns.launch.mistakes import explain
-from sns.train.configure import configure
 
-CONFIGS = project_folder("configs")
-
-
-@dataclass(frozen=True, eq=False)
-class SweepRun:
-    """One run of a sweep, and the command-line overrides that define it."""
-
-    overrides: tuple[str, ...]
-    config: Config
+__all__ = ["CONFIGS", "SweepRun", "dry_run", "expand"]
+MANY = 64  # runs that take some seconds to compose
+ONCE = ("per_gpu", "gpus_per_run", "processes", "budget")  # options of the sweep as a whole, in section launch
 
 
 def expand(loader: ConfigLoaderImpl, master: DictConfig) -> tuple[list[SweepRun], list[str]]:
@@ -46,22 +40,89 @@ def expand(loader: ConfigLoaderImpl, master: DictConfig) -> tuple[list[SweepRun]
 
     `master` is the configuration that Hydra composes for `-m`, before any swept value is set. It
     holds the command line and the experiment's hydra.sweeper.params. Where both name a key, the
-    command line wins.
+    command line wins. A swept choice whose file has a `hydra` part (experiment=a,b) has a sweep of
+    its own, one after the other. UserError for options of the whole sweep that have several values.
     """
+    several = _sweeps(loader, master)
+    if several is None:
+        runs, errors = _expand_one(loader, master)
+    else:
+        runs, errors = [], []
+        for overrides in several:
+            try:
+                one = loader.load_configuration(master.hydra.job.config_name, overrides, RunMode.MULTIRUN)
+                more, wrong = expand(loader, one)
+            except HydraException as error:
+                more, wrong = [], [explain(error, CONFIGS)]
+            runs, errors = runs + more, errors + wrong
+    for key in ONCE:
+        values = dict.fromkeys(getattr(run.config.launch, key) for run in runs)
+        if len(values) > 1:
+            raise UserError(
+                f"launch.{key} has several values in this sweep ({', '.join(map(str, values))}): it holds for the "
+                "whole sweep; give it one"
+            )
+    return runs, list(dict.fromkeys(errors))
+
+
+def _words(loader: ConfigLoaderImpl, master: DictConfig) -> tuple[list[Override], list[Override]]:
+    """hydra.sweeper.params and the command line, parsed."""
     params = OmegaConf.to_container(master.hydra.sweeper.params or OmegaConf.create())
     typed = OmegaConf.to_container(master.hydra.overrides.task)  # not resolved: ${seed} differs between the runs
     assert isinstance(params, dict)
     assert isinstance(typed, list)
     parser = OverridesParser.create(config_loader=loader)
-    overrides = parser.parse_overrides([*(f"{key!s}={value}" for key, value in params.items()), *typed])
+    return parser.parse_overrides([f"{key!s}={value}" for key, value in params.items()]), parser.parse_overrides(typed)
+
+
+def _sweeps(loader: ConfigLoaderImpl, master: DictConfig) -> list[list[str]] | None:
+    """The command line of each sweep, where a swept choice changes the sweep itself; else None."""
+    hydra = [str(word) for word in master.hydra.overrides.hydra]
+    _, repository = loader._parse_overrides_and_create_caching_repo(master.hydra.job.config_name, hydra)
+    inside, typed = _words(loader, master)
+    words = [str(word.input_line) for word in typed]
+    for index, override in enumerate([*inside, *typed], -len(inside)):
+        group = override.key_or_group
+        if not override.is_sweep_override() or not repository.group_exists(group):
+            continue
+        choices = list(override.sweep_string_iterator())
+        if any(_has_hydra_part(repository, f"{group}/{choice}") for choice in choices):
+            if index < 0:
+                raise UserError(
+                    f"hydra.sweeper.params sweeps {group}, whose files change the sweep itself: name {group} on the "
+                    "command line"
+                )
+            key = override.get_key_element()
+            return [[*hydra, *words[:index], f"{key}={choice}", *words[index + 1 :]] for choice in choices]
+    return None
+
+
+def _has_hydra_part(repository: IConfigRepository, path: str) -> bool:
+    """Whether the YAML file, or one that it builds on, sets options of Hydra."""
+    found = repository.load_config(path)
+    if found is None:
+        return False
+    bases = [entry.path for entry in found.defaults_list or [] if isinstance(entry, ConfigDefault) and entry.path]
+    group = path.rpartition("/")[0]
+    paths = [base[1:] if base.startswith("/") else f"{group}/{base}" for base in bases if base != "_self_"]
+    return "hydra" in found.config or any(_has_hydra_part(repository, base) for base in paths)
+
+
+def _expand_one(loader: ConfigLoaderImpl, master: DictConfig) -> tuple[list[SweepRun], list[str]]:
+    """`expand` for one set of hydra.sweeper.params."""
+    inside, typed = _words(loader, master)
+    parser = OverridesParser.create(config_loader=loader)
+    overrides = [*inside, *typed]
     (combinations,) = BasicSweeper.split_arguments(overrides, None)
     composer = Composer(loader, master)
+    if len(combinations) >= MANY:
+        print(f"composing {len(combinations)} runs ...", file=sys.stderr, flush=True)
     runs: list[SweepRun] = []
     errors: list[tuple[str, str]] = []
     for combination in combinations:
         try:
             tree = composer.compose(parser.parse_overrides(combination))
-            runs.append(SweepRun(tuple(combination), configure(tree)))
+            runs.append(composed(tree, combination, master.hydra))
         except (UserError, HydraException) as error:
             errors.append((explain(error, CONFIGS), " ".join(combination)))
     return runs, _once(errors)
@@ -89,8 +150,9 @@ def dry_run(overrides: Sequence[str]) -> tuple[list[SweepRun], list[str]]:
 
 
 class ReadOnce(ConfigRepository):
-    """Hydra's YAML files, each read and parsed once. Hydra copies its repository for every run that
-    it composes, and writes to the trees that it reads."""
+    """The YAML files of runs, each read and parsed once, without what they choose for Hydra itself.
+    Hydra copies its repository for every run that it composes, and writes to the trees that it
+    reads."""
 
     def __init__(self, search_path: ConfigSearchPath) -> None:
         super().__init__(search_path)
@@ -102,9 +164,16 @@ class ReadOnce(ConfigRepository):
     def load_config(self, config_path: str) -> ConfigResult | None:
         """A copy of one file's content, None where there is no such file."""
         if config_path not in self.read:
-            self.read[config_path] = pickle.dumps(super().load_config(config_path))
+            loaded = super().load_config(config_path)
+            if loaded is not None:
+                loaded.defaults_list = [d for d in loaded.defaults_list or [] if not _chooses_for_hydra(d)]
+            self.read[config_path] = pickle.dumps(loaded)
         content: ConfigResult | None = pickle.loads(self.read[config_path])
         return content
+
+
+def _chooses_for_hydra(default: InputDefault) -> bool:
+    return isinstance(default, GroupDefault) and str(default.group).lstrip("/").startswith("hydra/")
 
 
 class Composer:
@@ -113,7 +182,8 @@ class Composer:
 
     Hydra chooses the files first (setting=..., method=...) and sets single values afterwards
     (seed=...). Reading and merging the files takes nearly all of the time; many runs of a sweep
-    choose the same. Trees are stored pickled, which copies them seven times faster than deepcopy.
+    choose the same. Hydra's own section, half of the files, is composed in `master` only. Trees are
+    stored pickled, which copies them seven times faster than deepcopy.
     """
 
     def __init__(self, loader: ConfigLoaderImpl, master: DictConfig) -> None:
@@ -128,13 +198,26 @@ class Composer:
         values = [override for override in overrides if self._sets_a_value(override)]
         files = tuple(str(override.input_line) for override in overrides if not self._sets_a_value(override))
         if files not in self.trees:
-            tree = self.loader.load_sweep_config(self.master, list(files))
+            chosen = [override for override in overrides if not self._sets_a_value(override)]
+            tree = self._merge(chosen) if self.may_share else self.loader.load_sweep_config(self.master, list(files))
             with open_dict(tree):
-                del tree["hydra"]
+                tree.pop("hydra", None)
             self.trees[files] = pickle.dumps(tree)
         copied: DictConfig = pickle.loads(self.trees[files])
         ConfigLoaderImpl._apply_overrides_to_config(values, copied)
         return copied
+
+    def _merge(self, overrides: Sequence[Override]) -> DictConfig:
+        """The files that `overrides` choose, merged as `load_sweep_config` does."""
+        repo = CachingConfigRepository(self.loader.repository)
+        own = [override for override in overrides if not override.is_hydra_override()]
+        name = self.master.hydra.job.config_name
+        chosen = create_defaults_list(repo, name, own, prepend_hydra=False, skip_missing=False)
+        tree = self.loader._compose_config_from_defaults_list(chosen.defaults, repo)
+        OmegaConf.set_struct(tree, True)
+        ConfigLoaderImpl._apply_overrides_to_config(chosen.config_overrides, tree)
+        OmegaConf.copy_cache(from_config=self.master, to_config=tree)
+        return tree
 
     def _sets_a_value(self, override: Override) -> bool:
         """Whether Hydra applies the override after it has merged the files."""

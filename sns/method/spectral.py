@@ -87,7 +87,8 @@ class Spectral(Method):
     @torch.no_grad()
     def regularize(self) -> Tensor:
         """Returns lambda / 2 * sum of sigma^2, (), with sigma from the power iteration."""
-        self.device.join(self.stream)
+        if self.found:
+            self.device.join(self.stream)
         found, self.found = self.found or self._iterate(), []
         for group, (sigma, u), v in zip(self.groups, found, self.v, strict=True):
             self._add(group, self.factor * sigma.unsqueeze(-1) * u, v)

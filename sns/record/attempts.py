@@ -9,6 +9,7 @@ import json
 import os
 import socket
 import time
+from contextlib import suppress
 from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
 
@@ -64,7 +65,8 @@ def save(directory: Path, attempts: Attempts) -> None:
             f"{directory} cannot be used ({error.strerror}): make room or name another folder by results=..."
         ) from None
     finally:
-        temporary.unlink(missing_ok=True)
+        with suppress(OSError):
+            temporary.unlink(missing_ok=True)
 
 
 def begin(directory: Path) -> Attempts:

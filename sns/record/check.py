@@ -7,7 +7,7 @@ from typing import Any, get_type_hints
 
 from typing_extensions import TypedDict  # pydantic cannot use typing.TypedDict before Python 3.12
 
-from sns.common.errors import RecordError
+from sns.record.faults import damaged
 from sns.record.schema import Result
 
 Row = dict[str, float | None]  # numbers that were not finite are written as null
@@ -81,11 +81,11 @@ def check(file: Path, content: Mapping[str, Any]) -> Result:
         fault = error.errors(include_url=False)[0]
         field, *inside = fault["loc"]
         where = ".".join([str(field)[:-1], *map(str, inside)])
-        raise RecordError(f"{file} is damaged ({where}: {fault['msg']})") from None
+        raise damaged(file, f"{where}: {fault['msg']}") from None
     result = Result(**content)
     lacking = _lacking(result)
     if lacking is not None:
-        raise RecordError(f"{file} is damaged ({lacking} of a finished run has no value)")
+        raise damaged(file, f"{lacking} of a finished run has no value")
     return result
 
 

@@ -9,6 +9,7 @@ from pathlib import Path
 
 from sns.common.errors import RecordError
 from sns.record import attempts, store
+from sns.record.faults import damaged, partial, unreadable
 from sns.record.schema import Result
 
 STATES = ("running", "stopped", "dead", "queued", "to do", "failed", "diverged", "done")  # as a page lists them
@@ -70,9 +71,12 @@ def _finished(directory: Path, retry: bool) -> RunState:
     history = directory / store.HISTORY_CSV
     try:
         result = store.read_result(directory)
+        if result.status == "ok" and history.read_bytes().count(b"\n") < 2:  # without pandas, which `read` needs
+            raise damaged(history, "it has no rows although the run ended well")
     except RecordError as error:
         return RunState("failed", str(error))
-    if result.status == "ok" and not (history.is_file() and history.read_bytes().count(b"\n") > 1):
-        return RunState("failed", f"{history} is missing or has no rows: restore it or run the cell again")
+    except OSError as error:
+        fault = partial(history) if isinstance(error, FileNotFoundError) else unreadable(history, error)
+        return RunState("failed", str(fault))
     name = "done" if result.status == "ok" else result.status
     return RunState(name, result.reason, name == "failed" and retry, result=result)

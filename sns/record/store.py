@@ -16,6 +16,7 @@ from sns.common.errors import RecordError, first_line
 from sns.common.files import atomic, write_text
 from sns.config.old import renamed
 from sns.record.check import check
+from sns.record.faults import damaged, partial, unreadable
 from sns.record.migrate import READABLE, migrated
 from sns.record.schema import (
     CONFIG as CONFIG,
@@ -75,8 +76,15 @@ def _plain(value: Any) -> Any:
 
 
 def is_finished(directory: Path) -> bool:
-    """Whether the run of this directory has ended, whatever its status."""
-    return (directory / RESULT).is_file()
+    """Whether the run of this directory has ended, whatever its status; also where a record is
+    there that cannot be read, so that no other one takes its place."""
+    try:
+        (directory / RESULT).lstat()
+    except (FileNotFoundError, NotADirectoryError):
+        return False
+    except OSError:
+        return True
+    return True
 
 
 @dataclass(frozen=True)
@@ -86,6 +94,12 @@ class Record:
     path: Path
     result: Result
 
+    @property
+    def images(self) -> str | None:
+        """The fingerprint of the data set; None for a task without images."""
+        data = self.result.environment.get("data")
+        return str(data.get("fingerprint")) if isinstance(data, dict) else None
+
     @cached_property
     def config(self) -> dict[str, Any]:
         """The resolved configuration; {} without config.yaml. RecordError if it is damaged."""
@@ -94,10 +108,12 @@ class Record:
             return {}
         try:
             content = yaml.safe_load(file.read_text(encoding="utf-8"))
-        except (yaml.YAMLError, UnicodeDecodeError, OSError) as error:
-            raise RecordError(f"{file} is damaged ({first_line(error)}): restore it, or train the run again") from None
+        except OSError as error:
+            raise unreadable(file, error) from None
+        except (yaml.YAMLError, UnicodeDecodeError) as error:
+            raise damaged(file, first_line(error)) from None
         if not isinstance(content, dict):
-            raise RecordError(f"{file} is damaged (it holds no mapping of options): restore it, or train the run again")
+            raise damaged(file, "it holds no mapping of options")
         return renamed(content)
 
     @cached_property
@@ -132,17 +148,17 @@ def _table(path: Path, columns: Sequence[str], others: bool = False) -> "pd.Data
     try:
         frame = pd.read_csv(path)
     except FileNotFoundError:
-        raise RecordError(f"{path} is missing: the record is partial; train the run again") from None
+        raise partial(path) from None
     except OSError as error:
-        raise RecordError(f"{path} cannot be read ({error.strerror}): make it readable for this user") from None
+        raise unreadable(path, error) from None
     except (pd.errors.ParserError, pd.errors.EmptyDataError, UnicodeDecodeError) as error:
-        raise RecordError(f"{path} is damaged ({first_line(error)}): restore it, or train the run again") from None
+        raise damaged(path, first_line(error)) from None
     missing = [name for name in columns if name not in frame.columns]
     if missing:
-        raise RecordError(f"{path} lacks the columns {', '.join(missing)}: it is damaged or of another schema")
+        raise damaged(path, f"it lacks the columns {', '.join(missing)}")
     text = [name for name in columns if name not in ("layer", "kind") and frame[name].dtype.kind not in "fiu"]
     if text and len(frame):
-        raise RecordError(f"{path} holds something that is not a number in column {text[0]}: it is damaged")
+        raise damaged(path, f"column {text[0]} holds something that is not a number")
     return frame if others else frame[list(columns)]
 
 
@@ -151,14 +167,14 @@ def read_result(directory: Path) -> Result:
     file = directory / RESULT
     try:
         content = json.loads(file.read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        raise RecordError(f"{directory} has no {RESULT}: the run is not finished") from None
     except (json.JSONDecodeError, UnicodeDecodeError) as error:
-        raise RecordError(f"{file} is damaged ({first_line(error)}): restore it, or train the run again") from None
+        raise damaged(file, first_line(error)) from None
     except OSError as error:
-        raise RecordError(f"{file} cannot be read ({error.strerror}): make it readable for this user") from None
+        if not is_finished(directory):
+            raise RecordError(f"{directory} has no {RESULT}: the run is not finished") from None
+        raise unreadable(file, error) from None
     if not isinstance(content, dict) or "schema" not in content:
-        raise RecordError(f"{file} is not a record of this project: it states no schema")
+        raise RecordError(f"{file} is not a record of this project (it states no schema): move it elsewhere")
     if content["schema"] not in READABLE:
         raise RecordError(
             f"{file} has schema {content['schema']}, this version reads {' and '.join(map(str, READABLE))}: "
@@ -166,7 +182,7 @@ def read_result(directory: Path) -> Result:
         )
     result = check(file, migrated(content))
     if result.status not in STATUSES:
-        raise RecordError(f"{file} has the unknown status {result.status!r}")
+        raise damaged(file, f"status: {result.status!r} is none of {', '.join(STATUSES)}")
     return result
 
 
@@ -178,25 +194,29 @@ def read(directory: Path) -> Record:
     """
     record = Record(directory, read_result(directory))
     if record.result.status == "ok" and record.history.empty:
-        raise RecordError(f"{directory / HISTORY_CSV} has no rows although the run ended well: it is damaged")
+        raise damaged(directory / HISTORY_CSV, "it has no rows although the run ended well")
     return record
 
 
 def run_directories(folder: Path) -> list[Path]:
     """Every run directory at or below `folder`, finished or not, sorted by path.
 
-    Symbolic links to folders are followed, each folder once.
+    Symbolic links to folders are followed, except into a folder that the path is in already. A
+    folder that cannot be listed is among them: what reads it says why.
     """
     directories: list[Path] = []
-    seen: set[Path] = set()
-    for place, folders, files in os.walk(folder, followlinks=True):
-        real = Path(place).resolve()
-        if real in seen:
-            folders.clear()
-            continue
-        seen.add(real)
+
+    def unlisted(error: OSError) -> None:
+        if not isinstance(error, FileNotFoundError | NotADirectoryError):
+            directories.append(Path(error.filename))
+
+    for place, folders, files in os.walk(folder, onerror=unlisted, followlinks=True):
+        path = Path(place)
         if CONFIG in files or RESULT in files:
-            directories.append(Path(place))
+            directories.append(path)
+        for link in [path / name for name in folders if (path / name).is_symlink()]:
+            if any(above.resolve().is_relative_to(link.resolve()) for above in (path, *path.parents)):
+                folders.remove(link.name)
     return sorted(directories)
 
 

@@ -238,7 +238,7 @@ class Classification(Supervised):
         if state["fingerprint"] != self.dataset.fingerprint:
             raise UserError(
                 f"{self.setup.config.directory} was begun on other images than {self.dataset.name} holds now: "
-                "restore the data set, or delete the run directory to start over"
+                "restore the data set, or move the run directory elsewhere to start over"
             )
         super().load_state_dict(state)
 

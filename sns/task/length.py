@@ -26,6 +26,7 @@ class Length:
 
     def evaluations(self, every: float) -> list[int]:
         """The updates after which to evaluate: the last within each `every` epochs and of all."""
+        every = max(every, self.batch / self.examples)  # no more often than after every update
         count = math.floor(self.epochs / every + 1e-9)
         steps = {self._updates(k * every) for k in range(1, count + 1)}
         return sorted((steps - {0}) | {self.updates})

@@ -17,6 +17,7 @@ from pathlib import Path
 from types import FrameType
 from typing import Any, TextIO
 
+from sns.common.command import safe_streams
 from sns.common.errors import first_line
 from sns.track.client import NAME
 from sns.track.credentials import connection_fault, server_address
@@ -86,11 +87,10 @@ class Follower:
 
     def say(self, line: str) -> None:
         """Prints a line for the user, if the run still reads, and appends it to mirror.log."""
-        with contextlib.suppress(OSError):
-            print(line, flush=True)
+        print(line, flush=True)
         with contextlib.suppress(OSError):
             if self.folder is not None:
-                with (self.folder / "mirror.log").open("a", encoding="utf-8") as log:
+                with (self.folder / "mirror.log").open("a", encoding="utf-8", errors="backslashreplace") as log:
                     log.write(line + "\n")
 
 
@@ -117,6 +117,7 @@ def follow(messages: TextIO) -> int:
 def main() -> None:
     """At the lowest priority; ends at once when done, even if W&B still waits."""
     os.nice(19)
+    safe_streams()
     for number in IGNORED:
         signal.signal(number, signal.SIG_IGN)
     code = 1

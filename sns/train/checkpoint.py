@@ -91,7 +91,7 @@ def load(directory: Path) -> dict[str, Any] | None:
         except OSError as error:
             raise UserError(
                 f"{file} cannot be read ({error.strerror or first_line(error)}): "
-                "fix the file system, or delete the run directory to start over"
+                "make it readable for this user, or name another folder by results=... to start over"
             ) from None
         except Exception as error:  # any fault of the file means the same here
             left = name == FILE and (directory / PREVIOUS).is_file()

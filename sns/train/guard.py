@@ -1,5 +1,6 @@
 """Two guards around a run: one process in its directory, and a readable error if the disk fails."""
 
+import errno
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -9,13 +10,18 @@ from sns.common.ranks import Ranks
 from sns.config.schema import Config
 from sns.record.lock import RunLock
 
+DISK = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS, errno.EIO, errno.ESTALE}  # of a write, without a name
+
 
 @contextmanager
 def disk_errors(config: Config) -> Iterator[None]:
-    """Turns an OSError inside into a UserError that names the file."""
+    """Turns an OSError of a file inside into a UserError that names the file. One of a pipe or of
+    the network stays what it is."""
     try:
         yield
     except OSError as error:
+        if error.filename is None and error.errno not in DISK:
+            raise
         where = error.filename or config.directory
         raise UserError(
             f"{where} cannot be used ({error.strerror}): make room or name another folder by results=..."

@@ -43,7 +43,10 @@ class Reporter:
         self.directory = directory
         self._written_at = -WRITE_INTERVAL
         self._facts: dict[str, float] = {}  # for progress.json: last evaluation, pace, checkpoint
-        self.log: TextIO | None = None if directory is None else (directory / LOG).open("a", encoding="utf-8")
+        self.log: TextIO | None = None
+        with contextlib.suppress(OSError):
+            if directory is not None:
+                self.log = (directory / LOG).open("a", encoding="utf-8", errors="backslashreplace")
         self.bar: Progress | None = None
 
     @classmethod

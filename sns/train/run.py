@@ -9,6 +9,7 @@ import yaml
 from sns.common.files import clear_leftovers, write_text
 from sns.common.precision import fastest_kernels, training_precision
 from sns.config.schema import Config, to_dict
+from sns.data.identity import require_same_images
 from sns.record import store
 from sns.record.lock import RunLock
 from sns.record.schema import CONFIG, Result
@@ -36,11 +37,11 @@ def run(config: Config, command: str = "") -> Result:
     """
     ranks = join(config.train.device)
     if ranks.from_first(lambda: store.is_finished(config.directory)):
-        return ranks.from_first(lambda: store.read(config.directory).result)
+        return ranks.from_first(lambda: _finished(config))
     sizes = PassSizes(config, ranks)
     with stopping(config) as stop, disk_errors(config), alone_in(config.directory, ranks) as lock:
         if ranks.from_first(lambda: store.is_finished(config.directory)):  # meanwhile, by another process
-            return ranks.from_first(lambda: store.read(config.directory).result)
+            return ranks.from_first(lambda: _finished(config))
         while True:
             try:
                 with training_precision(config.train.precision):
@@ -48,6 +49,13 @@ def run(config: Config, command: str = "") -> Result:
             except torch.OutOfMemoryError as error:
                 sizes.reduce(error)  # UserError the second time
             release()
+
+
+def _finished(config: Config) -> Result:
+    """The record of the finished run; RecordError if it belongs to other images."""
+    record = store.read(config.directory)
+    require_same_images(config, record)
+    return record.result
 
 
 def _train(sizes: PassSizes, command: str, stop: StopSignal, lock: RunLock | None) -> Result:

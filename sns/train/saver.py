@@ -17,7 +17,7 @@ MAX_FAILURES = 3  # checkpoints in a row that cannot be written before the run f
 CHEAP_SHARE = 0.02  # a cheap checkpoint costs at most this share of the time since the last one
 STOP_AFTER = "train.stop_after"
 # Reasons to pause training, weakest first. All processes of a run follow the strongest among them.
-REQUESTS = ("", "save", STOP_AFTER, "SIGINT", "SIGTERM", TIME_LIMIT, "SIGUSR2")
+REQUESTS = ("", "save", STOP_AFTER, "SIGINT", "SIGHUP", "SIGTERM", TIME_LIMIT, "SIGUSR2")
 
 
 def longest_evaluation(history: Sequence[Mapping[str, float]]) -> float:

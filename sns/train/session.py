@@ -111,7 +111,7 @@ class Session:
         except (KeyError, ValueError, RuntimeError, IndexError) as error:
             raise UserError(
                 f"{self.directory} holds a checkpoint of another version ({first_line(error)}): "
-                "use the version that wrote it, or delete the run directory to start over"
+                "use the version that wrote it, or move the run directory elsewhere to start over"
             ) from None
         return True
 

@@ -107,13 +107,13 @@ class Handlers(ABC):
 
 
 class StopSignal(Handlers):
-    """Inside the context SIGINT, SIGTERM and SIGUSR2 are noted; a second SIGINT interrupts at once.
+    """Inside the context the signals NAMES are noted; a second SIGINT interrupts at once.
 
-    Forked processes inherit the handlers and ignore the signals. On exit the earlier handlers are
-    restored.
+    SIGHUP says that the terminal is gone; with nohup it stays ignored. Forked processes inherit the
+    handlers and ignore the signals. On exit the earlier handlers are restored.
     """
 
-    NAMES = ("SIGINT", "SIGTERM", "SIGUSR2")
+    NAMES = ("SIGINT", "SIGTERM", "SIGHUP", "SIGUSR2")
 
     def __init__(self, minutes: float | None = None) -> None:
         """`minutes`: time limit of this process; None for no limit of its own."""
@@ -150,6 +150,9 @@ class StopSignal(Handlers):
             self._interrupting = False
             signal.setitimer(signal.ITIMER_REAL, 0)
             signal.signal(signal.SIGALRM, before)
+
+    def _handles(self, number: int) -> bool:
+        return number != signal.SIGHUP or signal.getsignal(number) != signal.SIG_IGN
 
     def _receive_alarm(self, number: int, frame: FrameType | None) -> None:
         if os.getpid() == self._pid and self._interrupting:

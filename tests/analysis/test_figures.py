@@ -12,7 +12,7 @@ import pandas as pd
 import pytest
 from matplotlib import pyplot as plt
 from matplotlib.figure import Figure
-from synthetic import write_grid, write_run
+from synthetic import HISTORY, write_grid, write_run
 
 from sns.analysis.cells import Results
 from sns.analysis.cells import load_results as load
@@ -307,3 +307,29 @@ def test_script(folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
     error = capsys.readouterr().err
     assert error.count("\n") == 3
     assert "Traceback" not in error
+
+
+@pytest.mark.parametrize(("difference", "shown"), [(0.02, True), (0.005, False)])
+def test_figure1_shows_the_recalibrated_accuracy_where_it_differs(
+    tmp_path: Path, difference: float, shown: bool
+) -> None:
+    name = "recalibrated_test_accuracy"
+    for seed in (0, 1):
+        values = {"test_accuracy": [0.2, 0.3, 0.5], name: [0.2 + difference, 0.3, 0.5]}
+        older = [column for column in HISTORY if column != name]
+        write_run(tmp_path, MAIN, "decay", "small", seed, history=values)
+        write_run(tmp_path, MAIN, "vanilla", "small", seed, columns=older)  # an older record, without the column
+    frame = figure1.compute(load(tmp_path))
+    rows = pick(frame, quantity=name)
+    assert set(rows["method"]) == ({"decay"} if shown else set())
+    assert not shown or rows["mean"].tolist() == pytest.approx([0.2 + difference, 0.3, 0.5])
+    assert ("Dash-dotted" in frame.attrs["caption"]) == shown
+    with style.context():
+        figure = figure1.draw(frame)
+    legend = [text.get_text() for text in figure.legends[0].get_texts()]
+    plt.close(figure)
+    assert ("test, recalibrated" in legend) == shown
+    assert (
+        any("recalibrated" in str(trace["name"]) for trace in figure1.panels(frame)[0]["data"] if "name" in trace)
+        == shown
+    )

@@ -1,17 +1,15 @@
 """The sensitivity studies from records whose numbers are known."""
 
 import functools
+import itertools
 import math
 import sys
-import zlib
 from pathlib import Path
-from typing import Any
 
 import pandas as pd
 import pytest
-import yaml
 from conftest import ROOT, compose_tree
-from synthetic import write_run
+from synthetic import write_run, write_study_run
 from synthetic_fields import ENVIRONMENT
 
 from sns.analysis.cells import load_results
@@ -24,33 +22,7 @@ from sns.train.configure import configure
 sys.path.insert(0, str(ROOT / "scripts"))
 import sensitivity as script
 
-DEFAULTS = {"batch": {"ghost": 104}, "method": {"n_iterations": 1, "scope": "all"}, "model": {"dropout": 0.0}}
 T2 = 4.302652729696142  # of the 95% t interval with 2 degrees of freedom
-
-
-def write(
-    folder: Path, method: str, seed: int, accuracy: float, change: dict[str, Any] | None = None, **own: Any
-) -> Path:
-    """A run of vgg_pocket at B=416, or elsewhere by `own`; its configuration is the default but for
-    `change`."""
-    change = change or {}
-    setting, regime = own.pop("setting", "vgg_pocket"), own.pop("regime", "large")
-    name = f"{setting}__{method}__{regime}__s{seed}__" + "_".join(f"{k}={v}" for k, v in change.items())
-    own = {
-        "run_id": name,
-        "variant": f"{zlib.crc32(name.replace(f's{seed}', '').encode()):08x}",
-        "batch_size": 416,
-        **own,
-    }
-    place = write_run(folder, setting, method, regime, seed, test_accuracy=accuracy, gap=own.pop("gap", 0.2), **own)
-    config = yaml.safe_load((place / "config.yaml").read_text())
-    for section, fields in DEFAULTS.items():
-        config[section] |= fields
-    for key, value in change.items():
-        section, _, field = key.partition(".")
-        config[section][field] = value
-    (place / "config.yaml").write_text(yaml.safe_dump(config))
-    return place
 
 
 @pytest.fixture
@@ -60,9 +32,9 @@ def folder(tmp_path: Path) -> Path:
     place = tmp_path / "runs" / "sensitivity"
     for seed in (0, 1, 2):
         base = 0.5 + seed / 100
-        write(place, "spectral", seed, base)
-        write(place, "spectral", seed, base - (seed + 1) / 100, {"batch.ghost": 52})
-        write(place, "spectral", seed, base + (seed - 1) / 100, {"batch.ghost": 208})
+        write_study_run(place, "spectral", seed, base)
+        write_study_run(place, "spectral", seed, base - (seed + 1) / 100, {"batch.ghost": 52})
+        write_study_run(place, "spectral", seed, base + (seed - 1) / 100, {"batch.ghost": 208})
     return place
 
 
@@ -80,23 +52,24 @@ def notes(folder: Path) -> str:
 
 
 def test_a_study_is_what_its_experiment_trains() -> None:
-    ghost, operator = STUDIES[0], STUDIES[-1]
+    named = {study.name: study for study in STUDIES}
+    ghost, operator, precision = named["ghost"], named["operator"], named["precision"]
     assert (ghost.field, ghost.values, ghost.cells) == (
         "batch.ghost",
         (52, 104, 208, 416),
         (("vanilla",), ("spectral",)),
     )
-    assert (ghost.setting, ghost.regimes, ghost.seeds) == ("vgg_pocket", ("large",), (0, 1, 2))
+    assert (ghost.settings, ghost.regimes, ghost.seeds) == (("vgg_pocket",), ("large",), (0, 1, 2))
     methods = ("spectral", "spectral_operator")
     assert (operator.field, operator.values, operator.cells) == ("method.name", methods, (methods,))
+    assert (precision.values, precision.with_main, ghost.with_main) == (("fp32", "bf16"), True, False)
 
 
 @pytest.mark.parametrize("study", STUDIES, ids=lambda study: study.name)
 def test_the_default_is_the_settings_own_value(study: Study) -> None:
-    for regime in study.regimes:
-        for cell in study.cells:
-            config = configure(compose_tree(f"setting={study.setting}", f"batch={regime}", f"method={cell[0]}"))
-            assert functools.reduce(getattr, study.field.split("."), config) == study.default
+    for setting, regime, cell in itertools.product(study.settings, study.regimes, study.cells):
+        config = configure(compose_tree(f"setting={setting}", f"batch={regime}", f"method={cell[0]}"))
+        assert functools.reduce(getattr, study.field.split("."), config) == study.default
     assert study.default in study.values
 
 
@@ -109,7 +82,7 @@ def test_differences_are_paired_by_seed_and_judged_by_their_interval(folder: Pat
     assert rows["low"][52] == pytest.approx(-0.02 - T2 * 0.01 / math.sqrt(3))
     assert rows["high"][52] == pytest.approx(-0.02 + T2 * 0.01 / math.sqrt(3))
     assert rows["verdict"].tolist() == ["no change found", "default", "no change found", "too few runs"]
-    write(folder, "spectral", 2, 0.50, {"batch.ghost": 52})  # now -.01, -.02, -.02
+    write_study_run(folder, "spectral", 2, 0.50, {"batch.ghost": 52})  # now -.01, -.02, -.02
     assert table(folder)["verdict"][52] == "changes"
     assert set(table(folder, quantity="sigma_max")["verdict"]) == {"default", "no change found", "too few runs"}
     norms = table(folder, quantity="operator_norm")
@@ -121,8 +94,8 @@ def test_what_another_study_varies_stays_out(folder: Path) -> None:
     many others."""
     rows = table(folder, "operator")
     assert rows[rows["regime"] == "large"]["mean"].tolist() == pytest.approx([0.51])
-    write(folder, "spectral_operator", 0, 0.6)
-    write(folder, "spectral_operator", 1, 0.6)
+    write_study_run(folder, "spectral_operator", 0, 0.6)
+    write_study_run(folder, "spectral_operator", 1, 0.6)
     rows = table(folder, "operator", "spectral_operator")
     assert rows[rows["regime"] == "large"]["difference"].tolist() == pytest.approx([0.6 - 0.505])
     assert rows[rows["regime"] == "large"]["pairs"].tolist() == [2]
@@ -131,39 +104,41 @@ def test_what_another_study_varies_stays_out(folder: Path) -> None:
 
 def test_runs_that_differ_in_more_than_the_field_are_left_out_and_named(folder: Path) -> None:
     before = table(folder)
-    write(folder, "spectral", 0, 0.9, {"batch.ghost": 416, "optim.lr": 3.0})
+    write_study_run(folder, "spectral", 0, 0.9, {"batch.ghost": 416, "optim.lr": 3.0})
     data = {"environment": {**ENVIRONMENT, "data": {"name": "other", "fingerprint": "1", "note": None}}}
-    write(folder, "spectral", 0, 0.9, {"batch.ghost": 26}, **data)
+    write_study_run(folder, "spectral", 0, 0.9, {"batch.ghost": 26}, **data)
     pd.testing.assert_frame_equal(table(folder), before)
-    write(folder, "spectral", 0, 0.9, {"batch.ghost": 52, "train.epochs": 99.0})
+    write_study_run(folder, "spectral", 0, 0.9, {"batch.ghost": 52, "train.epochs": 99.0})
     pd.testing.assert_frame_equal(table(folder), before)
     message = notes(folder)
     assert "s0__batch.ghost=416_optim.lr=3.0: they differ in optim.lr, not in batch.ghost alone." in message
     assert "s0__batch.ghost=26: they differ in the images, not in batch.ghost alone." in message
     assert "train.epochs=99.0: they differ in train.epochs, not in batch.ghost alone." in message
     free = {"train.device": "cuda", "data.path": "elsewhere.npz", "batch.micro": 1, "measure.batch_size": 1}
-    write(folder, "spectral", 0, 0.9, {"batch.ghost": 416, **free, "track.mode": "online", "launch.retries": 9})
+    write_study_run(
+        folder, "spectral", 0, 0.9, {"batch.ghost": 416, **free, "track.mode": "online", "launch.retries": 9}
+    )
     assert table(folder)["mean"][416] == pytest.approx(0.9)  # these change nothing
 
 
 def test_one_variant_of_a_value_counts(folder: Path) -> None:
     before = table(folder)
-    write(folder, "spectral", 3, 0.9, {"batch.ghost": 52}, variant="00000000")
+    write_study_run(folder, "spectral", 3, 0.9, {"batch.ghost": 52}, variant="00000000")
     after = table(folder)
     assert after["mean"][52] == before["mean"][52]
     assert "s3__batch.ghost=52: another variant than most runs of batch.ghost=52." in notes(folder)
 
 
 def test_a_value_that_was_not_planned_has_its_row(folder: Path) -> None:
-    write(folder, "spectral", 0, 0.7, {"batch.ghost": 26})
+    write_study_run(folder, "spectral", 0, 0.7, {"batch.ghost": 26})
     rows = table(folder)
     assert list(rows.index) == [52, 104, 208, 416, 26]
     assert rows["verdict"][26] == "too few runs"
 
 
 def test_what_is_missing_or_did_not_end_well_is_said(folder: Path) -> None:
-    write(folder, "spectral", 1, 0.5, {"batch.ghost": 416}, status="diverged")
-    write(folder, "vanilla", 1, 0.5)
+    write_study_run(folder, "spectral", 1, 0.5, {"batch.ghost": 416}, status="diverged")
+    write_study_run(folder, "vanilla", 1, 0.5)
     rows = table(folder)
     assert rows[["runs", "n", "missing_seeds"]].loc[416].tolist() == [1, 0, "0 2"]
     frame = sensitivity.compute(load_results(folder), None)
@@ -181,7 +156,7 @@ def test_what_is_missing_or_did_not_end_well_is_said(folder: Path) -> None:
 
 
 def test_the_page_states_numbers_and_verdicts(folder: Path) -> None:
-    write(folder, "spectral", 2, 0.50, {"batch.ghost": 52})
+    write_study_run(folder, "spectral", 2, 0.50, {"batch.ghost": 52})
     frame = sensitivity.compute(load_results(folder), None)
     page = sensitivity_text.to_markdown(frame)
     assert "| 416 | spectral | 52 | 3 | 0.493 ± 0.006<br>**-0.017** [-0.031, -0.002] | " in page

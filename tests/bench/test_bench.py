@@ -6,7 +6,11 @@ No test judges a time.
 import io
 import itertools
 import json
+import os
+import signal
+import subprocess
 import sys
+import time
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from functools import partial
@@ -14,10 +18,11 @@ from pathlib import Path
 
 import pytest
 import torch
+from stand_in import StandIn
 from torch import Tensor, nn
 from torch.testing import assert_close
 
-from bench import run
+from bench import projection, run, schedule
 from bench.cells import NETWORKS, ROOT, Plan, batch_of, cell, floor, mean_loss, update
 from bench.epochs import Script
 from bench.line import FASTER, TIMES, Line, faster
@@ -32,6 +37,7 @@ from sns.data.augment import window
 from sns.data.gcn import global_contrast_normalize
 from sns.linalg.conv_operator import circular_operator_norm
 from sns.linalg.weights import weight_parameters
+from sns.train.device import choose_device
 from sns.train.session import Session
 
 CPU = torch.device("cpu")
@@ -40,6 +46,12 @@ CPU = torch.device("cpu")
 @pytest.fixture
 def plan(tmp_path: Path) -> Plan:
     return Plan(CPU, tmp_path, tiny=True, budget=0.01)
+
+
+@pytest.fixture
+def on_gpu(tmp_path: Path, stand_in: type[StandIn]) -> Plan:
+    """The GPU's version of the rows, on a stand-in for one."""
+    return Plan(choose_device("cuda"), tmp_path, tiny=True, budget=2.0)
 
 
 def without_dropout(session: Session) -> Session:
@@ -162,6 +174,60 @@ def test_a_spent_budget_ends_the_rounds() -> None:
     assert len(paired({"a": lambda: None}, CPU, budget=0.0, rounds=50)["a"]) == 1
 
 
+@pytest.mark.parametrize(
+    ("each", "budget", "warm_ups", "timed"),
+    [(1 / 64, 60.0, 6, 2), (2.0, 60.0, 2, 1), (1 / 64, 0.0, 1, 1)],  # short calls are timed in blocks of .02 s
+)
+def test_slow_steps_and_a_spent_budget_shorten_the_warm_up(
+    each: float, budget: float, warm_ups: int, timed: int, on_gpu: Plan, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The first call compiles: it is no slow step and does not count against the budget."""
+    now, calls = [0.0], []
+    monkeypatch.setattr(time, "perf_counter", lambda: now[0])
+
+    def work() -> None:
+        now[0] += each if calls else 9.0
+        calls.append(now[0])
+
+    assert paired({"a": work}, on_gpu.device, budget, rounds=1)["a"] == [pytest.approx(each)]
+    assert len(calls) == warm_ups + timed
+
+
+def test_evaluations_are_timed_at_the_precision_of_the_run(plan: Plan, monkeypatch: pytest.MonkeyPatch) -> None:
+    """cuDNN allows TensorFloat-32 by default; with it the hours of fp32 would come out too low."""
+    allowed: list[bool] = []
+
+    def measured(*_: object) -> None:
+        allowed.append(torch.backends.cudnn.allow_tf32)
+
+    monkeypatch.setattr(torch.backends.cudnn, "allow_tf32", True)
+    monkeypatch.setattr(projection, "evaluate", measured)
+    projection._evaluation(plan, "vgg_cifar10", 64, 32)
+    assert allowed == [False] * 4
+    for owner, name in ((Session, "evaluate"), (schedule, "hessian_eigenvalue"), (schedule, "layer_table")):
+        monkeypatch.setattr(owner, name, measured)
+    list(schedule._schedule(plan, "vgg_cifar10", "small"))
+    assert len(allowed) > 6
+    assert not any(allowed)
+
+
+def test_no_case_begins_after_the_time_of_its_row(plan: Plan) -> None:
+    lines = list(run.ROWS[5][0](replace(plan, ends=time.monotonic() - 1)))
+    assert len(lines) == len(NETWORKS)
+    assert {line.note for line in lines} == {"left out: the time of the row is over"}
+
+
+def test_rows_share_the_time_that_is_left(clock: list[float], plan: Plan) -> None:
+    whole = replace(plan, tiny=False, ends=clock[0] + 100)
+    first = whole.share(3, 10)
+    assert (first.budget, first.ends) == (30, clock[0] + 30)
+    clock[0] += 10  # 20 seconds earlier than expected
+    second = whole.share(2, 7)
+    assert (second.budget, second.ends) == (pytest.approx(90 * 2 / 7), pytest.approx(clock[0] + 90 * 2 / 7))
+    clock[0] += 200
+    assert whole.share(1, 5).budget == 0
+
+
 def test_a_target_is_a_bound_in_the_right_direction() -> None:
     line = faster(1, "a", "b", [1.0, 1.0, 2.0], [10.0, 11.0, 60.0], target=11.0)
     assert line.figure == Spread(11.0, 10.0, 30.0, 3)
@@ -173,19 +239,15 @@ def test_a_target_is_a_bound_in_the_right_direction() -> None:
     assert Line.from_dict(json.loads(json.dumps(line.to_dict()))) == line
 
 
-def test_projection_at_another_precision_scales_training_alone() -> None:
-    cells = list(
-        itertools.product(
-            ("vgg_cifar10", "nin_cifar100", "densenet40_cifar100", "densenet22_stl10"), ("small", "large")
-        )
-    )
+def test_projection_at_another_precision_scales_training_alone(on_gpu: Plan) -> None:
+    cells = list(itertools.product(NETWORKS, ("small", "large")))
     hours = dict.fromkeys(cells, Hours(training=1.0, evaluation=0.25))
     rates = {(*place, p): rate for place in cells for p, rate in (("fp32", 100.0), ("bf16", 400.0))}
-    (line,) = projection_at("bf16", "fp32", hours, rates)
+    (line,) = projection_at(on_gpu, "bf16", "fp32", hours, rates)
     assert line.ours == spread([8 * 0.5])
     assert line.hit is True
     del rates[(*cells[0], "bf16")]
-    assert list(projection_at("bf16", "fp32", hours, rates)) == []
+    assert list(projection_at(on_gpu, "bf16", "fp32", hours, rates)) == []
 
 
 @pytest.fixture
@@ -198,7 +260,18 @@ def few(monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.mark.usefixtures("few")
 @pytest.mark.parametrize("number", [1, 2, 3, 4, 5, 6, 8])
 def test_rows_run(number: int, plan: Plan) -> None:
-    check(number, list(run.ROWS[number][0](replace(plan, cuda=number == 1))))
+    check(number, list(run.ROWS[number][0](plan)))
+
+
+@pytest.mark.usefixtures("few")
+@pytest.mark.filterwarnings("ignore:'pin_memory'")
+@pytest.mark.parametrize("number", [1, 2, 3, 4, 5, 8])
+def test_rows_run_on_a_gpu(number: int, on_gpu: Plan) -> None:
+    lines = list(run.ROWS[number][0](on_gpu))
+    check(number, lines)
+    if number != 3:
+        assert StandIn.counts["replays"] > 0
+        assert sum(line.what.endswith("B = 32") for line in lines) == len(lines) // 2  # the large batch too
 
 
 def check(number: int, lines: list[Line]) -> None:
@@ -210,20 +283,25 @@ def check(number: int, lines: list[Line]) -> None:
 
 
 @pytest.mark.usefixtures("few")
-def test_gpu_row_runs(plan: Plan, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_gpu_row_runs(on_gpu: Plan, monkeypatch: pytest.MonkeyPatch) -> None:
     def no_processes(plan: Plan) -> Iterator[Line]:
         return iter(())
 
     monkeypatch.setattr("bench.gpu.packing", no_processes)
-    lines = list(run.ROWS[10][0](replace(plan, cuda=True)))
+    monkeypatch.delitem(NETWORKS, "densenet22_stl10")
+    lines = list(run.ROWS[10][0](on_gpu))
     check(10, lines)
     totals = [line for line in lines if "all 32 cells" in line.what]
     assert len(totals) == 3  # as configured, and scaled to the two other precisions
+    assert StandIn.counts["captures"] > 0
+    assert all("peak 1 GB" in line.note for line in lines if line.what.startswith("mode"))
 
 
-def test_a_packed_run_answers(plan: Plan, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_packed_run_answers(
+    on_gpu: Plan, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
     monkeypatch.setattr(sys, "stdin", io.StringIO("prepare vgg_cifar10\nrun 0.01\n"))
-    packed("cpu", str(plan.folder), "1")
+    packed(on_gpu.device_name, str(on_gpu.folder), "1")
     size, rate = capsys.readouterr().out.split()
     assert size == "8"
     assert float(rate) > 0
@@ -243,6 +321,48 @@ def test_a_failed_row_does_not_stop_the_others(
     out = capsys.readouterr().out
     assert "failed: KeyError" in out
     assert " 1 fine" in out
+
+
+@pytest.mark.parametrize("sign", [signal.SIGALRM, signal.SIGINT, signal.SIGTERM])
+def test_what_stops_the_rows_leaves_their_figures(
+    sign: signal.Signals, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def row(number: int, last: bool, plan: Plan) -> Iterator[Line]:
+        yield Line(number, "first", "")
+        assert json.loads(out.read_text())["rows"][str(number)]["lines"][0]["what"] == "first"
+        if last:
+            assert 0 < signal.getitimer(signal.ITIMER_REAL)[0] <= 200
+            os.kill(os.getpid(), sign)
+            time.sleep(600)
+        yield Line(number, "second", "")
+
+    out = tmp_path / "new" / "figures.json"
+    rows = {number: (partial(row, number, number == 3), 1, 1) for number in (5, 3, 1)}
+    monkeypatch.setattr(run, "ROWS", rows)
+    before = [signal.getsignal(number) for number in (signal.SIGALRM, signal.SIGINT, signal.SIGTERM)]
+    assert run.main(["--tiny", "--seconds", "200", "--out", str(out)]) == 0
+    written = json.loads(out.read_text())["rows"]
+    assert {n: [line["what"] for line in tree["lines"]] for n, tree in written.items()} == {
+        "5": ["first", "second"],
+        "3": ["first", "the rest of the row"],
+    }
+    reason = "the 200 s of --seconds are over" if sign == signal.SIGALRM else f"{sign.name} came"
+    assert written["3"]["lines"][1]["note"] == f"left out: {reason}"
+    error = capsys.readouterr().err
+    assert error == f"left out, because {reason}: rows 3,1. Measure them with ROWS=3,1\n"
+    assert [signal.getsignal(number) for number in (signal.SIGALRM, signal.SIGINT, signal.SIGTERM)] == before
+
+
+def test_a_device_that_is_not_there_is_one_sentence(capsys: pytest.CaptureFixture[str]) -> None:
+    assert run.main(["--device", "cuda:99"]) == 1
+    assert capsys.readouterr().err.startswith("error: train.device=cuda:99 asks for device 99")
+
+
+def test_make_passes_the_limit_and_the_file() -> None:
+    command = ["make", "-n", "bench", "DEVICE=cuda", "ROWS=1,5", "SECONDS=240", "OUT=a.json"]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True)
+    words = " ".join(done.stdout.replace("\\\n", " ").split())
+    assert "bench/run.py --device cuda --rows 1,5 --seconds 240 --out a.json" in words
 
 
 def test_new_rows_replace_old_ones_and_the_page_follows(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -28,7 +28,7 @@ def test_unknown_is_not_refused(monkeypatch):
 
 
 def test_device_is_asked_and_named(monkeypatch):
-    monkeypatch.setattr(torch.accelerator, "get_memory_info", lambda device: (3_000_000_000, 80_000_000_000))
+    monkeypatch.setattr(torch.cuda, "mem_get_info", lambda device: (3_000_000_000, 80_000_000_000))
     monkeypatch.setattr(torch.accelerator, "memory_reserved", lambda device: 2_000_000_000)
     monkeypatch.setattr(torch.accelerator, "memory_allocated", lambda device: 1_000_000_000)
     device = torch.device("cuda:1")

@@ -35,7 +35,7 @@ def test_every_damaged_file_is_named(official, how):
             path.write_bytes({"flipped": good[:-1] + bytes([good[-1] ^ 1]), "cut": good[:-7], "empty": b""}[how])
         fault = "is missing from the data set" if how == "missing" else "is damaged"
         for download in (False, True):  # never replaced silently: the file may be a user's own
-            text = official.refused(f"{fault}.*; delete .* and run again with data.download=true", download)
+            text = official.refused(f"{fault}.*; move .* and run again with data.download=true", download)
             assert text.startswith(f"{path} ")
         path.write_bytes(good)
     official.read()

@@ -7,12 +7,14 @@ from pathlib import Path
 import pytest
 from conftest import ROOT, TINY, compose_tree
 
-from sns.launch import estimate
 from sns.launch.attempt import attempt
 from sns.launch.plan import planned, remaining
 from sns.launch.sweep import dry_run
 from sns.train.configure import configure
 from sns.train.stop import Interrupted
+
+sys.path.insert(0, str(ROOT / "scripts"))
+import plan as plan_script
 
 FAST = [*TINY, "measure.hessian=false", "measure.spectra=false"]
 
@@ -37,6 +39,17 @@ def test_states_and_time_left(tmp_path: Path) -> None:
     assert (state.name, state.retry) == ("failed", False)
 
 
+def test_a_run_of_unknown_time_is_listed_without_it(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    known = {"decay": 50.0}
+    monkeypatch.setattr(plan_script.Estimator, "seconds", lambda self, config: known.get(config.method.name))
+    assert plan_script.main([*FAST, f"results={tmp_path}", "method=vanilla,decay"]) == 0
+    printed = capsys.readouterr().out
+    assert "unknown" in printed
+    assert "left: 2 runs, about 0:00:50 on this device one after the other; the time of 1 is unknown" in printed
+
+
 def test_the_plan_as_a_command(tmp_path: Path) -> None:
     def plan(*words: str) -> subprocess.CompletedProcess[str]:
         command = [sys.executable, str(ROOT / "scripts/plan.py"), *FAST, f"results={tmp_path}", *words]
@@ -48,18 +61,3 @@ def test_the_plan_as_a_command(tmp_path: Path) -> None:
     bad = plan("train.epoch=3")
     assert bad.stderr.startswith("error: there is no train.epoch (did you mean train.epochs?)")
     assert (done.returncode, bad.returncode, bad.stderr.count("\n")) == (1, 1, 1)
-
-
-def test_an_estimate_is_made_at_the_resolution_that_is_trained(monkeypatch: pytest.MonkeyPatch) -> None:
-    sides: list[int] = []
-    original = estimate.model.build
-    monkeypatch.setattr(estimate.model, "build", lambda *args: (sides.append(args[2]), original(*args))[1])
-    for resolution in ("null", "16"):
-        config = configure(compose_tree("setting=vgg_pocket", f"data.resolution={resolution}", "train.device=cpu"))
-        assert estimate.run_seconds(config) > 0
-    assert sides == [32, 16]
-
-
-def test_an_estimate_is_made_from_real_updates() -> None:
-    short, long = (configure(compose_tree(*TINY, f"train.epochs={epochs}")) for epochs in (1, 1000))
-    assert estimate.run_seconds(long) > 50 * estimate.run_seconds(short) > 0

@@ -66,7 +66,7 @@ def test_a_wrong_value_is_an_error() -> None:
 def test_without_slurm_a_sentence_and_nothing_left_behind(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("PATH", str(tmp_path / "nothing"))
     with pytest.raises(UserError, match="sbatch is not installed here"):
-        slurm.submit(tmp_path, [Task("run", ("true",))], Options())
+        slurm.submit(tmp_path, lambda place: [Task("run", ("true",))], Options())
     assert not list((tmp_path / "slurm").iterdir())
 
 
@@ -78,7 +78,8 @@ def test_submission_keeps_the_tasks_and_the_job(tmp_path: Path, monkeypatch: pyt
     monkeypatch.setenv("PATH", f"{tmp_path / 'bin'}:/usr/bin:/bin")
     monkeypatch.setenv("SLURM_JOB_ID", "5")  # submitted from within a job
     monkeypatch.setenv("SLURM_CONF", "/etc/x")
-    job = slurm.submit(tmp_path, [Task("run", ("python", "a b.py", "x=[1, 2]"))], Options(setup=["module load cuda"]))
+    tasks = [Task("run", ("python", "a b.py", "x=[1, 2]"))]
+    job = slurm.submit(tmp_path, lambda place: tasks, Options(setup=["module load cuda"]))
     assert job == "77"
     (place,) = (tmp_path / "slurm").iterdir()
     assert (place / "job").read_text() == "77"

@@ -2,6 +2,7 @@
 readers."""
 
 import json
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -86,6 +87,22 @@ def test_every_run_is_composed_as_hydra_composes_it(overrides: list[str]) -> Non
         for run in runs[:: len(runs) // 8 or 1]:
             tree = loader.load_sweep_config(master, list(run.overrides))
             assert run.config == configure({name: tree[name] for name in tree if name != "hydra"})
+
+
+def test_files_that_choose_for_hydra_itself_are_composed_too(tmp_path: Path) -> None:
+    (tmp_path / "experiment").mkdir()
+    text = "# @package _global_\ndefaults: [override /hydra/launcher: local, override /method: decay]\n"
+    (tmp_path / "experiment/mine.yaml").write_text(text + "experiment: {name: mine}\n")
+    shutil.copytree(CONFIGS, tmp_path, dirs_exist_ok=True)
+    with initialize_config_dir(str(tmp_path), version_base="1.3"):
+        loader = GlobalHydra.instance().config_loader()
+        words = ["experiment=mine", "hydra/launcher=slurm", "hydra.launcher.partition=x", "batch=small,large"]
+        runs, errors = expand(loader, loader.load_configuration("config", words, RunMode.MULTIRUN))  # type: ignore[arg-type]
+    assert not errors
+    assert [(run.config.method.name, run.config.batch.regime) for run in runs] == [
+        ("decay", "small"),
+        ("decay", "large"),
+    ]
 
 
 def test_the_dry_run_and_the_real_one_are_one_sweep(tmp_path: Path) -> None:

@@ -107,3 +107,4 @@ def test_groups_share_rows_and_bound_the_padding() -> None:
         widths = [shapes[i][1] for i in group]
         assert max(widths) <= 2.0 * min(widths)
     assert len(groups) == 4
+    assert group_by_rows([(8, 20), (8, 16), (8, 12)], largest=8 * 16) == [[0], [1, 2]]  # a large one stays alone

@@ -214,7 +214,7 @@ def test_the_operator_norm_is_penalised_where_there_is_one() -> None:
 def test_what_is_left_out_is_named_in_one_line() -> None:
     model = Mixed()
     assert left_out(model) == ["embedding.weight", "bilinear.weight"]
-    with pytest.warns(UserWarning) as caught:
+    with pytest.warns(UserWarning, match="leaves out") as caught:
         methods.build(SpectralOptions(), model, torch.Generator())
     (line,) = (str(warning.message) for warning in caught)
     assert line.startswith("method=spectral leaves out embedding.weight, bilinear.weight: ")

@@ -8,6 +8,7 @@ import shutil
 import subprocess
 import sys
 import tarfile
+import zipfile
 from pathlib import Path
 
 import numpy as np
@@ -83,6 +84,61 @@ def test_missing_or_damaged_files_are_reported(moved: Path) -> None:
     assert not (moved / "work" / "installed").exists()
 
 
+def wheel(folder: Path, name: str, *requires: str, code: str = "") -> None:
+    """A wheel of version 1.0 with one module; unpacked if `folder` is a site-packages."""
+    info = f"{name}-1.0.dist-info"
+    files = {f"{name}.py": code, f"{info}/WHEEL": "Wheel-Version: 1.0\nRoot-Is-Purelib: true\nTag: py3-none-any\n"}
+    lines = ["Metadata-Version: 2.1", f"Name: {name}", "Version: 1.0", *(f"Requires-Dist: {line}" for line in requires)]
+    files[f"{info}/METADATA"] = "\n".join(lines) + "\n"
+    files[f"{info}/RECORD"] = "".join(f"{file},,\n" for file in (*files, f"{info}/RECORD"))
+    folder.mkdir(parents=True, exist_ok=True)
+    with zipfile.ZipFile(folder / f"{name}-1.0-py3-none-any.whl", "w") as archive:
+        for file, text in files.items():
+            archive.writestr(file, text)
+        if folder.name == "machine":
+            archive.extractall(folder)
+
+
+@pytest.fixture(scope="module")
+def machine(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The Python of a virtual environment with pip, on a machine that has two more packages."""
+    folder = tmp_path_factory.mktemp("machine")
+    wheel(folder / "machine", "fitted", "setuptools_of_another_time<1")  # as torch's metadata in a shared image
+    wheel(folder / "machine", "spoiled", code="raise RuntimeError('built for another numpy.')")
+    subprocess.run([sys.executable, "-m", "venv", "--without-pip", str(folder / "venv")], check=True)
+    (site,) = (folder / "venv" / "lib").glob("python3*/site-packages")
+    (site / "machine.pth").write_text(f"{folder}/machine\n{Path(pytest.__file__).parents[1]}\n")
+    return folder / "venv" / "bin" / "python"
+
+
+def installed(machine: Path, base: Path, *lines: str) -> subprocess.CompletedProcess[str]:
+    (base / "wheels").mkdir(parents=True, exist_ok=True)
+    (base / "requirements.txt").write_text("\n".join(lines) + "\n")
+    command = [str(machine), "-m", "tools.offline_kit.install", str(base)]
+    return subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
+
+
+def test_only_what_the_kit_brings_pulls_in_its_dependencies(machine: Path, tmp_path: Path) -> None:
+    """torch's metadata may ask for a setuptools and a cuDNN that a shared image does not have."""
+    wheel(tmp_path / "wheels", "brought", "fitted>=0.5", "needed; python_version >= '3'", "tested; extra == 'dev'")
+    wheel(tmp_path / "wheels", "needed")
+    done = installed(machine, tmp_path, "fitted>=1", "brought>=1")
+    assert (done.returncode, done.stderr) == (0, "")
+    subprocess.run([str(machine), "-c", "import brought, needed"], check=True)
+
+
+@pytest.mark.parametrize(
+    ("line", "message"),
+    [
+        ("fitted>=2", r"the packages of the machine and of the kit do not suffice (neither has fitted>=2); install it"),
+        ("absent", r"the packages of the machine and of the kit do not suffice (neither has absent); install it"),
+        ("spoiled", r"spoiled cannot be imported (built for another numpy); install it"),
+    ],
+)
+def test_a_package_that_does_not_fit_is_one_sentence(machine: Path, tmp_path: Path, line: str, message: str) -> None:
+    refused(installed(machine, tmp_path, line), message)
+
+
 @needs_git
 def test_another_python_is_refused(moved: Path) -> None:
     (moved / "base" / "python").write_text("2.7\n")
@@ -143,7 +199,9 @@ def test_transfers_hold_everything_once_below_the_limit(tmp_path: Path) -> None:
         (tmp_path / "kit" / name).parent.mkdir(parents=True, exist_ok=True)
         (tmp_path / "kit" / name).write_bytes(bytes(1024 * kib))
     folder = tmp_path / "kit-transfers"
-    assert list(build.split(tmp_path / "kit", 1.0)) == [f"{folder}/1: 0.9 MiB", f"{folder}/2: 0.5 MiB"]
+    *parts, advice = build.split(tmp_path / "kit", 1.0)
+    assert parts == [f"{folder}/1: 0.9 MiB", f"{folder}/2: 0.5 MiB"]
+    assert "copy its files to one other folder" in advice
     assert [path.name for path in (folder / "2").rglob("*") if path.is_file()] == ["p.002"]
     for number in ("1", "2"):
         shutil.copytree(folder / number, tmp_path / "joined", dirs_exist_ok=True)

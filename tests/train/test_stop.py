@@ -18,7 +18,7 @@ from sns.train.session import Session
 from sns.train.stop import TIME_LIMIT, Deadline, Interrupted, StopSignal, call_launcher_handler
 
 Make = Callable[..., Config]
-NAMES = ("SIGINT", "SIGTERM", "SIGUSR2")
+NAMES = ("SIGINT", "SIGTERM", "SIGHUP", "SIGUSR2")
 
 
 @pytest.fixture(autouse=True)

@@ -19,6 +19,7 @@ from pathlib import Path
 
 from packaging.requirements import Requirement
 
+from sns.common.command import Parser, reports_errors
 from sns.common.errors import UserError, first_line
 from sns.record.commit import STATED, statement
 from tools.offline_kit.pack import MIB, load, pack, sha256
@@ -27,6 +28,7 @@ ROOT = Path(__file__).resolve().parents[2]
 HAS = ("torch", "torchvision", "numpy", "pillow", "pandas", "scipy", "matplotlib", "scikit-learn")
 TESTING = ("pytest",)
 NO_WHEEL = ("antlr4-python3-runtime",)  # the index has its source only; it is pure Python, so that a wheel fits there
+SPLIT = 48.0  # MiB: with the tracked files of a checkout, 13 MiB, it stays below a limit of 64 MiB
 GLIBC = range(5, 29)  # any Linux with glibc 2.28; pip wants every tag by name
 
 
@@ -154,11 +156,13 @@ def split(out: Path, limit: float) -> Iterator[str]:
         yield f"{target / str(number)}: {total:.1f} MiB"
         if total > limit:
             yield f"warning: more than {limit:g} MiB; leave wheels out with --without, or take smaller parts"
+    yield "after each transfer copy its files to one other folder: the next may replace them, work/ and results/ too"
 
 
+@reports_errors
 def main(arguments: list[str] | None = None) -> int:
-    """Builds the kit: 0, or 1 with one line on stderr."""
-    parser = argparse.ArgumentParser(description="Build the folder that a machine without network needs.")
+    """Builds the kit."""
+    parser = Parser(description="Build the folder that a machine without network needs.")
     add = parser.add_argument
     add("--out", type=Path, default=ROOT / "build" / "gpu-kit", help="folder of the kit (build/gpu-kit)")
     add("--images", type=Path, nargs="*", default=[], help="archives to pack: .npz files, unpacked official folders")
@@ -167,18 +171,15 @@ def main(arguments: list[str] | None = None) -> int:
     add("--without", nargs="*", default=[], help="dependencies to do without, such as wandb and plotly")
     add("--no-wheels", action="store_true", help="bring no wheels: the machine has every package")
     add("--part-mib", type=float, default=8.0, help="largest part of the images, in MiB (8)")
-    add("--split", type=float, metavar="MIB", help="also copy the kit to folders OUT-transfers/1, ... of at most MIB")
+    split_help = f"also copy the kit to folders OUT-transfers/1, ... of at most MIB ({SPLIT:g})"
+    add("--split", type=float, nargs="?", const=SPLIT, metavar="MIB", help=split_help)
     options = parser.parse_args(arguments)
-    try:
-        if not options.part_mib * MIB >= 1:
-            raise UserError(f"--part-mib={options.part_mib} must be positive; 8 suits most transfers")
-        for line in build(options.out, options):
-            print(line, flush=True)
-        for line in split(options.out, options.split) if options.split else ():
-            print(line, flush=True)
-    except UserError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 1
+    if not options.part_mib * MIB >= 1:
+        raise UserError(f"--part-mib={options.part_mib} must be positive; 8 suits most transfers")
+    for line in build(options.out, options):
+        print(line, flush=True)
+    for line in split(options.out, options.split) if options.split else ():
+        print(line, flush=True)
     return 0
 
 

@@ -6,7 +6,6 @@ The pack of cifar10.npz is cifar10.npz.pack.001, .002, ... and the manifest cifa
 which lists their contents. Images are compressed as images, the bytes between them by lzma.
 """
 
-import argparse
 import hashlib
 import io
 import json
@@ -20,6 +19,7 @@ from typing import Any
 
 import numpy as np
 
+from sns.common.command import Parser, reports_errors
 from sns.common.errors import DataError, first_line
 from sns.common.files import write_text
 from sns.data.cache import install, locked, scratch, sweep
@@ -204,22 +204,19 @@ def _restore(file: dict[str, Any], stream: io.BytesIO, path: Path, manifest: Pat
         raise DataError(f"{path.name} from {manifest} is not what was packed; copy the pack again")
 
 
+@reports_errors
 def main(arguments: list[str] | None = None) -> int:
-    """Restores every pack of a folder: 0, or 1 with one line on stderr."""
-    parser = argparse.ArgumentParser(description="Restore packed images.")
+    """Restores every pack of a folder."""
+    parser = Parser(description="Restore packed images.")
     parser.add_argument("packs", type=Path, help="folder with packs")
     parser.add_argument("--out", type=Path, required=True, help="folder for the images")
     options = parser.parse_args(arguments)
-    try:
-        manifests = sorted(options.packs.glob(f"*{MANIFEST}"))
-        if not manifests:
-            raise DataError(f"{options.packs} holds no *{MANIFEST}; name the folder that holds the packs")
-        for manifest in manifests:
-            state = "unpacked" if unpack(manifest, options.out) else "there already, checked"
-            print(f"{options.out / load(manifest)['name']}: {state}", flush=True)
-    except DataError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 1
+    manifests = sorted(options.packs.glob(f"*{MANIFEST}"))
+    if not manifests:
+        raise DataError(f"{options.packs} holds no *{MANIFEST}; name the folder that holds the packs")
+    for manifest in manifests:
+        state = "unpacked" if unpack(manifest, options.out) else "there already, checked"
+        print(f"{options.out / load(manifest)['name']}: {state}", flush=True)
     return 0
 
 

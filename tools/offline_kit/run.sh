@@ -4,11 +4,13 @@
 #   ./run.sh [-m] [Hydra overrides]   scripts/train.py with the kit's images; the same command resumes after a stop
 #   ./run.sh setup                    only unpack, install and check
 #   ./run.sh test-gpu [pytest ...]    the tests that need a CUDA device
-#   ./run.sh bench [bench/run.py ...] the benchmark on this device
+#   ./run.sh bench [bench/run.py ...] the benchmark on this device; figures in RESULTS/bench
 #   ./run.sh python FILE ...          Python with the kit's packages, in the kit's copy of the code
 #
 # PYTHON3: the Python that has torch (python3). RESULTS: folder of the records (results next to this file).
-# The first call takes a minute and fills work/. Repeat a call that was killed.
+# The first call takes a minute and fills work/. Repeat a call that was killed. A transfer may replace this folder with all
+# that is in it: copy the parts of the kit to another folder first, and give launch.budget a fifth less than the time limit,
+# since it does not count this first minute: 450s for 600 s.
 set -euo pipefail
 
 kit=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
@@ -38,9 +40,7 @@ make_venv() { # the packages of the machine's Python; those of the kit take prec
         while read -r folder; do [[ -z $folder ]] || echo "import site; site.addsitedir('$folder')"; done <<<"$folders"
     } >"$("$python" -c 'import sysconfig; print(sysconfig.get_path("purelib"))')/kit.pth"
     "$python" -m pip --version >/dev/null 2>&1 || "$python" -m ensurepip >/dev/null
-    "$python" -m pip install --quiet --disable-pip-version-check --no-cache-dir --no-index \
-        --find-links "$base/wheels" -r "$base/requirements.txt" ||
-        die "the packages of $python3 and of the kit do not satisfy base/requirements.txt; build the kit with another --has"
+    (cd "$work/source" && "$python" -m tools.offline_kit.install "$base")
 }
 
 install() {
@@ -86,7 +86,7 @@ test_gpu() {
     cd "$work/source"
     local files
     mapfile -t files < <(grep -rlE 'mark\.gpu\>' tests --include='test_*.py') # others may import missing packages
-    exec "$python" -m pytest -m gpu "${files[@]}" "$@"
+    exec "$python" -m pytest -m "gpu and not compiled" "${files[@]}" "$@"
 }
 
 versions() { # of the packages, and where they are
@@ -114,7 +114,7 @@ install
 case $verb in
     setup) unpack; versions ;;
     test-gpu) test_gpu "$@" ;;
-    bench) cd "$work/source"; exec "$python" bench/run.py --device cuda "$@" ;;
+    bench) mkdir -p "$results"; exec "$python" "$work/source/bench/run.py" --device cuda --out "$results/bench" "$@" ;;
     python) cd "$work/source"; exec "$python" "$@" ;;
     train) unpack; train "$@" ;;
 esac

@@ -7,15 +7,19 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
-from sns.analysis.cells import REGIMES, Results, methods_of, title_of
+from sns.analysis.cells import REGIMES, Cell, Results, methods_of, title_of
 from sns.analysis.figures import plotted, style, traces
+from sns.record.schema import RECALIBRATED
 
 TITLE = "Accuracy and generalization gap"
 LINES = {"test_accuracy": ("test", "-"), "train_accuracy": ("train", "--"), "gap": ("gap", ":")}
+ALL = {**LINES, RECALIBRATED.name: ("test, recalibrated", "-.")}
+APART = 0.01  # the recalibrated accuracy is shown where it is further from the plain one
 CAPTION = (
     "Accuracy by epoch. Solid: test; dashed: training (evaluation mode); dotted: their gap. Line: mean over seeds; "
     "band: least to greatest. Thin straight line: alpha of the generalization gap."
 )
+ANEW = " Dash-dotted: test accuracy with batch-norm statistics taken anew without dropout (docs/reproduction.md)."
 
 
 def compute(results: Results, setting: str | None = None) -> pd.DataFrame:
@@ -30,14 +34,25 @@ def curves(results: Results, settings: Sequence[str], remark: str = "") -> pd.Da
     Rows of quantity `alpha` hold the thresholds. The caption ends with `remark`.
     """
     cells = plotted.cells(results, settings)
-    frames = [plotted.over_seeds(cell, list(LINES)) for cell in cells]
+    frames = [_of_cell(cell) for cell in cells]
+    text = CAPTION + (ANEW if any((frame["quantity"] == RECALIBRATED.name).any() for frame in frames) else "")
     for cell in cells:
         alpha = cell.finished[0].result.measured.get("alpha")  # the same for all runs of a cell: they share a variant
         if alpha is not None:
             row = {**plotted.key(cell), "quantity": "alpha", "mean": alpha, "n": len(cell.finished)}
             numbers = {"epoch": float, "low": float, "high": float}
             frames.append(pd.DataFrame([row], columns=plotted.COLUMNS).astype(numbers))
-    return plotted.joined(frames, CAPTION + remark, results, settings)
+    return plotted.joined(frames, text + remark, results, settings)
+
+
+def _of_cell(cell: Cell) -> pd.DataFrame:
+    """The curves of a cell; the recalibrated accuracy if all runs have it and it is further than
+    APART from the plain one at an epoch."""
+    if not all(RECALIBRATED.name in record.history for record in cell.finished):
+        return plotted.over_seeds(cell, list(LINES))
+    frame = plotted.over_seeds(cell, list(ALL))
+    plain, anew = (frame[frame["quantity"] == name]["mean"].array for name in ("test_accuracy", RECALIBRATED.name))
+    return frame if max(abs(anew - plain)) > APART else frame[frame["quantity"] != RECALIBRATED.name]
 
 
 def draw(frame: pd.DataFrame) -> Figure:
@@ -58,13 +73,15 @@ def draw(frame: pd.DataFrame) -> Figure:
         line[0].set_ylabel("accuracy, gap")
     for axes in grid[-1]:
         axes.set_xlabel("epoch")
-    handles = style.method_handles(names) + style.line_handles(dict(LINES.values()))
+    handles = style.method_handles(names) + style.line_handles(
+        {label: line for name, (label, line) in ALL.items() if (frame["quantity"] == name).any()}
+    )
     return style.finish(figure, handles, frame.attrs["caption"])
 
 
 def _panel(axes: Axes, part: pd.DataFrame, names: list[str]) -> None:
     for (_, quantity), rows in part[part["quantity"] != "alpha"].groupby(["method", "quantity"], sort=False):
-        style.curve(axes, rows, "epoch", names, LINES[str(quantity)][1])
+        style.curve(axes, rows, "epoch", names, ALL[str(quantity)][1])
     for alpha in _alphas(part):
         axes.axhline(alpha, color="#999999", lw=0.7, zorder=1)
     axes.set_ylim(min(0.0, part["low"].min() - 0.02), 1.02)
@@ -77,7 +94,7 @@ def panels(frame: pd.DataFrame) -> list[traces.Panel]:
     for (setting, _), part in frame.groupby(["setting", "regime"], sort=False):
         lines = []
         for (method, quantity), rows in part[part["quantity"] != "alpha"].groupby(["method", "quantity"], sort=False):
-            label, line = LINES[str(quantity)]
+            label, line = ALL[str(quantity)]
             lines += traces.curve(rows, "epoch", names, f"{method}, {label}", line)
         (size,) = plotted.sizes(part).values()
         shapes = [traces.rule("y", alpha) for alpha in _alphas(part)]

@@ -20,7 +20,7 @@ SYMBOLS = {  # by matplotlib's marker: Plotly's name and the character for a leg
     "v": ("triangle-down", "▼"),
     "P": ("cross", "✚"),
 }
-DASHES = {"-": "solid", "--": "dash", ":": "dot"}
+DASHES = {"-": "solid", "--": "dash", ":": "dot", "-.": "dashdot"}
 Trace = dict[str, Any]
 Panel = dict[str, Any]  # title, data (traces), layout
 

@@ -13,7 +13,8 @@ import pandas as pd
 
 from sns.analysis.cells import Results, load_results
 from sns.analysis.figures import plotted
-from sns.analysis.sensitivity.studies import STUDIES, Runs, Study, collect, swept
+from sns.analysis.sensitivity import batch_norm, precision
+from sns.analysis.sensitivity.studies import STUDIES, Runs, Study, collect, option, swept
 from sns.analysis.stats import paired, summarise
 from sns.common.errors import RecordError
 from sns.record.gap import gap_at_alpha
@@ -32,29 +33,32 @@ DEFINITIONS = ("evaluation", "running")
 
 
 def load_studies(folder: Path) -> list[Results | None]:
-    """The two arguments of `compute` from a results folder; RecordError where both have no
-    records."""
-    folders = [folder / "runs" / name for name in (EXPERIMENT, MAIN)]
+    """The arguments of `compute` from a results folder; RecordError where none has records."""
+    folders = [folder / "runs" / name for name in (EXPERIMENT, MAIN, batch_norm.STUDY)]
     loaded = [load_results(runs) if runs.is_dir() else None for runs in folders]
     if not any(results is not None and results.records for results in loaded):
         raise RecordError(f"{folder} holds no finished run of the studies: train them (make sensitivity)")
     return loaded
 
 
-def compute(studies: Results | None, main: Results | None) -> pd.DataFrame:
+def compute(studies: Results | None, main: Results | None, statistics: Results | None = None) -> pd.DataFrame:
     """Rows COLUMNS: for each study, cell and value one row a quantity, also for values without
     runs.
 
     Mean and sd are of the last evaluation, over the completed runs. `difference` is to the default,
     paired by seed, with its 95% t interval. `studies` holds the records of the studies, `main`
-    those for the two definitions of training accuracy; None where there are none. `attrs["notes"]`
-    says what was left out, and which records these are.
+    those for the two definitions of training accuracy, `statistics` those of the study batch_norm;
+    None where there are none. `attrs["notes"]` says what was left out, and which records these are;
+    `attrs["rules"]` has the lines of each study with a rule.
     """
     notes: list[str] = []
-    rows = [row for study in STUDIES for row in _study(study, studies.records if studies else (), notes)]
+    rules: dict[str, list[str]] = {}
+    rows = [row for study in STUDIES for row in _study(study, _records(study, studies, main), notes, rules)]
     rows += _definitions(main) if main and main.cells else []
+    rows += batch_norm.rows(statistics) if statistics else []
     frame = pd.DataFrame(rows, columns=list(COLUMNS))
-    for name, each in ((EXPERIMENT, studies), (MAIN, main)):
+    frame.attrs["rules"] = rules
+    for name, each in ((EXPERIMENT, studies), (MAIN, main), (batch_norm.STUDY, statistics)):
         notes += _provenance(name, each) if each and each.records else [f"No records of the experiment {name}."]
         left_out = () if each is None else each.warnings if name == MAIN else each.unusable
         notes += [f"Left out: {warning}." for warning in left_out]
@@ -62,14 +66,27 @@ def compute(studies: Results | None, main: Results | None) -> pd.DataFrame:
     return frame
 
 
-def _study(study: Study, records: Iterable[Record], notes: list[str]) -> Iterator[dict[str, Any]]:
+def _records(study: Study, studies: Results | None, main: Results | None) -> list[Record]:
+    """The records of a study; those of its default are of `main` if it does not train it."""
+    own = studies.records if studies else ()
+    if not study.with_main:
+        return list(own)
+    others = main.records if main else ()
+    return [*(r for r in own if option(r, study.field) != study.default), *others]
+
+
+def _study(
+    study: Study, records: Iterable[Record], notes: list[str], rules: dict[str, list[str]]
+) -> Iterator[dict[str, Any]]:
     cells, left_out = collect(study, records)
     notes += left_out
-    for (regime, methods), by_value in cells.items():
+    if study.name == "precision":
+        rules[study.name] = precision.judge(cells, len(cells) * len(study.seeds))
+    for (setting, regime, methods), by_value in cells.items():
         more = sorted({value for value in by_value if value not in study.values}, key=str)
         seeds = {*study.seeds, *(seed for of_value in by_value.values() for seed in of_value)}
         sizes = (record.result.batch_size for of_value in by_value.values() for record in of_value.values())
-        place: dict[str, Any] = {"study": study.name, "field": study.field, "setting": study.setting, "regime": regime}
+        place: dict[str, Any] = {"study": study.name, "field": study.field, "setting": setting, "regime": regime}
         place["batch_size"] = next(sizes, None)
         for value in (*study.values, *more):
             runs, reference = by_value.get(value, {}), by_value.get(study.default, {})

@@ -1,6 +1,7 @@
 """The sensitivity studies, and the records that each may compare: runs that differ in its field
 only."""
 
+import itertools
 from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
@@ -13,6 +14,7 @@ from sns.record.store import Record
 
 EXPERIMENTS = project_folder("configs") / "experiment"
 Runs = dict[int, Record]  # by seed
+Place = tuple[str, str, tuple[str, ...]]  # setting, regime, methods that are compared with each other
 
 
 def swept(experiment: str) -> dict[str, tuple[Any, ...]]:
@@ -31,31 +33,34 @@ class Study:
     field: str
     values: tuple[Any, ...]
     default: Any
-    setting: str
+    settings: tuple[str, ...]
     regimes: tuple[str, ...]
     cells: tuple[tuple[str, ...], ...]  # methods whose runs are compared with each other
     seeds: tuple[int, ...]
+    with_main: bool = False  # whether the runs with the default are those of the experiment pocket
 
     def has(self, record: Record) -> bool:
         """Whether the record has a setting, batch regime and method of this study."""
         result = record.result
         methods = {name for cell in self.cells for name in cell}
-        return result.setting == self.setting and result.regime in self.regimes and result.method in methods
+        return result.setting in self.settings and result.regime in self.regimes and result.method in methods
 
 
 def _study(name: str, question: str, default: Any) -> Study:
     """The study that configs/experiment/sensitivity/`name`.yaml trains: it sweeps one field, or the
-    methods themselves."""
+    methods themselves. If it does not train the default, the experiment pocket does."""
     params = swept(f"sensitivity/{name}")
-    seeds, (setting,), regimes, methods = (params.pop(key) for key in ("seed", "setting", "batch", "method"))
+    seeds, settings, regimes, methods = (params.pop(key) for key in ("seed", "setting", "batch", "method"))
     if not params:
-        return Study(name, question, "method.name", methods, default, setting, regimes, (methods,), seeds)
+        return Study(name, question, "method.name", methods, default, settings, regimes, (methods,), seeds)
     [(field, values)] = params.items()
-    cells = tuple((method,) for method in methods)
-    return Study(name, question, field, values, default, setting, regimes, cells, seeds)
+    cells, others = tuple((method,) for method in methods), default not in values
+    values = (default, *values) if others else values
+    return Study(name, question, field, values, default, settings, regimes, cells, seeds, others)
 
 
 STUDIES = (
+    _study("precision", "Does training in bf16 change the results?", "fp32"),
     _study("ghost", "Over how many images are batch-norm statistics taken in the large batch?", 104),
     _study("decay_scope", "Does weight decay shrink all parameters or weight matrices only?", "all"),
     _study("dropout", "Does DenseNet train with dropout?", 0.0),
@@ -68,11 +73,9 @@ STUDIES = (
 )
 
 
-def collect(
-    study: Study, records: Iterable[Record]
-) -> tuple[dict[tuple[str, tuple[str, ...]], dict[Any, Runs]], list[str]]:
-    """For each regime and cell of the study the runs by value of its field and by seed; and one
-    sentence on each group of runs that is left out.
+def collect(study: Study, records: Iterable[Record]) -> tuple[dict[Place, dict[Any, Runs]], list[str]]:
+    """For each setting, regime and cell of the study the runs by value of its field and by seed;
+    and one sentence on each group of runs that is left out.
 
     All studies share one folder. A record belongs to the study if the fields of the other studies
     have their defaults and nothing but the study's field differs from the runs with its default.
@@ -80,20 +83,22 @@ def collect(
     """
     notes: list[str] = []
     own = [record for record in records if study.has(record) and _others_at_default(study, record)]
-    runs: dict[tuple[str, tuple[str, ...]], dict[Any, Runs]] = {}
-    for regime in study.regimes:
-        for methods in study.cells:
-            cell = [r for r in own if r.result.regime == regime and r.result.method in methods]
-            runs[regime, methods] = _comparable(study, cell, notes)
+    runs: dict[Place, dict[Any, Runs]] = {}
+    for setting, regime, methods in itertools.product(study.settings, study.regimes, study.cells):
+        cell = [
+            r for r in own if (r.result.setting, r.result.regime) == (setting, regime) and r.result.method in methods
+        ]
+        runs[setting, regime, methods] = _comparable(study, cell, notes)
     return runs, notes
 
 
 def _others_at_default(study: Study, record: Record) -> bool:
     others = (other for other in STUDIES if other is not study and other.has(record))
-    return all(_get(record, other.field) == other.default for other in others)
+    return all(option(record, other.field) == other.default for other in others)
 
 
-def _get(record: Record, field: str) -> Any:
+def option(record: Record, field: str) -> Any:
+    """The value of `section.name` in the configuration of a run; None where there is none."""
     section, _, name = field.partition(".")
     part = record.config.get(section)
     return part.get(name) if isinstance(part, dict) else None
@@ -110,7 +115,7 @@ def _comparable(study: Study, records: Iterable[Record], notes: list[str]) -> di
     groups: dict[Any, dict[tuple[str, str], Runs]] = {}  # by value, then by variant and images
     for record in records:
         kind = record.result.variant, _fingerprint(record)
-        groups.setdefault(_get(record, study.field), {}).setdefault(kind, {})[record.result.seed] = record
+        groups.setdefault(option(record, study.field), {}).setdefault(kind, {})[record.result.seed] = record
     if not groups:
         return {}
     default = groups.get(study.default) or next(iter(groups.values()))

@@ -1,11 +1,13 @@
 """The sensitivity studies as CSV and as a Markdown page: first what changes, then the numbers."""
 
+import itertools
 from collections.abc import Iterator, Sequence
 from typing import Any
 
 import pandas as pd
 
 from sns.analysis.cells import is_given, methods_of, title_of
+from sns.analysis.sensitivity import batch_norm
 from sns.analysis.sensitivity.compute import CHANGES, DEFAULT, DEFINITION, DEFINITIONS, NOTHING, QUANTITIES, UNKNOWN
 from sns.analysis.sensitivity.studies import STUDIES, Study
 
@@ -34,8 +36,13 @@ def to_markdown(frame: pd.DataFrame) -> str:
     """The page: a summary with a line for each study and cell, a table for each study, both
     definitions of training accuracy, notes."""
     lines = ["# Sensitivity to choices that the paper leaves open", "", HOW, "", *_summary(frame)]
+    rules = frame.attrs.get("rules", {})
     for study in STUDIES:
         lines += ["", f"## {study.name}: {study.question}", "", *_table(study, frame[frame["study"] == study.name])]
+        lines += ["", *rules[study.name]] if study.name in rules else []
+    part = frame[frame["study"] == batch_norm.STUDY]
+    lines += ["", f"## {batch_norm.STUDY}: What do running statistics hide under dropout?", "", batch_norm.ABOUT, ""]
+    lines += ["not run"] if part.empty else [*_markdown(batch_norm.table(part)), "", *batch_norm.judge(part)]
     lines += ["", f"## {DEFINITION}: Is training accuracy taken in evaluation mode or running?", "", RUNNING, ""]
     lines += _definitions(frame[frame["study"] == DEFINITION])
     return "\n".join([*lines, "", *(f"- {note}" for note in [_chance(frame), *frame.attrs.get("notes", [])]), ""])
@@ -46,22 +53,21 @@ def _markdown(table: Sequence[Sequence[str]]) -> list[str]:
     return ["| " + " | ".join(line) + " |" for line in (head, ["---"] * len(head), *body)]
 
 
-def _cells(study: Study, part: pd.DataFrame) -> Iterator[tuple[str, str, list[Row]]]:
-    """Batch, methods and rows of each cell of a study."""
-    for regime in study.regimes:
-        for methods in study.cells:
-            own = part[(part["regime"] == regime) & part["method"].isin(methods)]
-            rows: list[Row] = own.to_dict("records")
-            sizes = sorted({str(int(row["batch_size"])) for row in rows if is_given(row["batch_size"])})
-            yield "/".join(sizes) or regime, ", ".join(methods), rows
+def _cells(study: Study, part: pd.DataFrame) -> Iterator[tuple[str, str, str, list[Row]]]:
+    """Setting, batch, methods and rows of each cell of a study."""
+    for setting, regime, methods in itertools.product(study.settings, study.regimes, study.cells):
+        own = part[(part["setting"] == setting) & (part["regime"] == regime) & part["method"].isin(methods)]
+        rows: list[Row] = own.to_dict("records")
+        sizes = sorted({str(int(row["batch_size"])) for row in rows if is_given(row["batch_size"])})
+        yield title_of(setting), "/".join(sizes) or regime, ", ".join(methods), rows
 
 
 def _summary(frame: pd.DataFrame) -> list[str]:
     """A line for each cell of each study, and one for the definition of training accuracy."""
     table = [["study", "setting", "B", "method", "values (default)", "test accuracy", "gap", "also changes"]]
     for study in STUDIES:
-        for size, methods, rows in _cells(study, frame[frame["study"] == study.name]):
-            place = [study.name, title_of(study.setting), size, methods]
+        for setting, size, methods, rows in _cells(study, frame[frame["study"] == study.name]):
+            place = [study.name, setting, size, methods]
             values = dict.fromkeys(f"({row['value']})" if row["is_default"] else str(row["value"]) for row in rows)
             if study.field == "method.name":
                 place[-1] = "-"
@@ -95,9 +101,11 @@ def _answer(rows: list[Row]) -> str:
 
 def _table(study: Study, part: pd.DataFrame) -> list[str]:
     shown = [name for name in QUANTITIES if part[part["quantity"] == name]["n"].sum() or name != "operator_norm"]
-    table = [["B", "method", f"`{study.field}`", "n", *(QUANTITIES[name] for name in shown)]]
+    several = len(study.settings) > 1
+    head = ["B", "method", f"`{study.field}`", "n", *(QUANTITIES[name] for name in shown)]
+    table = [["setting", *head] if several else head]
     missing = []
-    for size, methods, rows in _cells(study, part):
+    for setting, size, methods, rows in _cells(study, part):
         absent = []
         for value in dict.fromkeys(row["value"] for row in rows):
             own = {row["quantity"]: row for row in rows if row["value"] == value}
@@ -105,12 +113,14 @@ def _table(study: Study, part: pd.DataFrame) -> list[str]:
             lost = first["runs"] - first["n"]
             count = f"{first['n']}" + (f" ({lost} of {first['runs']} did not complete)" if lost else "")
             name = f"{value} (default)" if first["is_default"] else str(value)
-            table.append([size, first["method"], name, count, *(_number(own[quantity]) for quantity in shown)])
+            line = [size, first["method"], name, count, *(_number(own[quantity]) for quantity in shown)]
+            table.append([setting, *line] if several else line)
             if first["missing_seeds"]:
                 seeds = f" (seed {first['missing_seeds'].replace(' ', ', ')})" if first["runs"] else ""
                 absent.append(f"{study.field}={value}{seeds}")
         if absent:
-            place = f"B={size}" if study.field == "method.name" else f"B={size}, {methods}"
+            place = (f"{setting}, " if several else "") + f"B={size}"
+            place += "" if study.field == "method.name" else f", {methods}"
             missing.append(f"- Not run, {place}: {'; '.join(absent)}.")
     return [*_markdown(table), *(["", *missing] if missing else [])]
 

@@ -19,14 +19,14 @@ def compute(results: Results, *, accuracy: str = "final", all_cells: bool = Fals
     """One row for each setting x regime x method, in the paper's order.
 
     `accuracy` is one of ACCURACIES. The settings are those with records; the paper's four are added
-    where one of them has records or `all_cells` is true. Accuracies and gaps are fractions, their
-    sd has n - 1 in the denominator, differences are measured - paper. `n` counts the completed
-    runs: only these are averaged. `sns.analysis.table1.reproduction` has the rule behind the
-    columns `*_verdict`. `attrs["notes"]` holds the notes below the table, `attrs["tally"]` counts
-    the verdicts on accuracy and on the gap.
+    where one of them has records or none has, or if `all_cells`. Accuracies and gaps are fractions,
+    their sd has n - 1 in the denominator, differences are measured - paper. `n` counts the
+    completed runs: only these are averaged. `sns.analysis.table1.reproduction` has the rule behind
+    the columns `*_verdict`. `attrs["notes"]` holds the notes below the table, `attrs["tally"]` the
+    numbers of verdicts on accuracy and on the gap.
     """
     settings = list(results.settings)
-    if all_cells or set(settings) & set(PAPER_SETTINGS):
+    if all_cells or not settings or set(settings) & set(PAPER_SETTINGS):
         settings = [*PAPER_SETTINGS, *(name for name in settings if name not in PAPER_SETTINGS)]
     paper = _paper()
     rows = []
@@ -147,6 +147,7 @@ def notes(results: Results, accuracy: str, judged: bool) -> list[str]:
         "diverged, failed or never exceeded alpha does not compete.",
         *(LEGEND if judged else ()),
     ]
+    precisions: dict[str, list[str]] = {}
     for setting in results.settings:
         runs = [record.result for cell in results.cells if cell.setting == setting for record in cell.records]
         epochs = sorted({run.epochs for run in runs})
@@ -154,11 +155,14 @@ def notes(results: Results, accuracy: str, judged: bool) -> list[str]:
             instead = f" (assumed for the paper: {PAPER_EPOCHS})" if setting in PAPER_SETTINGS else ""
             planned = ", ".join(f"{x:g}" for x in epochs)
             lines.append(f"{setting}: {planned} epochs{instead}; dose in e-folds: {_doses(results, setting)}.")
+        used = " and ".join(sorted({str(run.environment.get("precision", "unknown")) for run in runs}))
+        precisions.setdefault(used, []).append(setting)
         for note in sorted({str(text) for run in runs if (text := _data_note(run.environment)) is not None}):
             lines.append(f"{setting}: {note}.")
         for run in runs:
             if run.status != "ok":
                 lines.append(f"{run.run_id} {run.status}: {run.reason or 'no reason recorded'}")
+    lines += [f"Training precision of {', '.join(names)}: {used}." for used, names in precisions.items()]
     return [*lines, *(f"Left out: {warning}" for warning in results.warnings)]
 
 
