@@ -23,6 +23,7 @@ LAUNCHER ?= basic
 WATCH ?=
 IMAGES ?=
 BUDGET ?=
+CASES ?= 2000
 RUN ?= $(firstword $(wildcard results/runs/pocket/nin_pocket__spectral__b64__s0__*))
 
 ifneq ($(shell test "$(SEEDS)" -ge 1 2>/dev/null && echo yes),yes)
@@ -37,7 +38,7 @@ OVERRIDES := results=$(RESULTS) seed=$(SEED_LIST) $(if $(EPOCHS),train.epochs=$(
 TABLE1 := $(or $(EXPERIMENT),table1)
 WHERE := $(RESULTS) $(if $(EXPERIMENT),--experiment $(EXPERIMENT))
 
-.PHONY: help setup lint test test-gpu test-browser test-slurm soak demo pocket sensitivity reproduce-table1 status table1 scores
+.PHONY: help setup lint test test-gpu test-browser test-slurm soak soak-faults demo pocket sensitivity reproduce-table1 status table1 scores
 .PHONY: figures claims report errata bench gpu-check verify-results verify-retrain sync watch dashboard clean
 
 help: ## this list
@@ -71,6 +72,9 @@ test-gpu: $(STAMP) ## the tests that need a CUDA device; those that compile for 
 
 soak: $(STAMP) ## a small sweep whose processes are killed at random, compared bit by bit with an undisturbed one
 	OMP_NUM_THREADS=1 $(PYTHON) tests/soak.py $(ARGS)
+
+soak-faults: $(STAMP) ## random command lines, results folders and streams: CASES=5000 of each
+	SNS_SOAK=$(CASES) $(BIN)/pytest tests/test_fault_soak.py $(ARGS)
 
 test-browser: $(STAMP) ## tests of the report page in Chromium, which is installed if missing (Debian)
 	command -v chromium >/dev/null || { apt-get update -qq && apt-get install -y -qq chromium chromium-driver >/dev/null; }

@@ -74,3 +74,13 @@ def test_a_full_disk_is_one_sentence_and_the_sweep_continues(tmp_path: Path) -> 
     assert "Traceback" not in done.stderr
     assert not list(tmp_path.rglob("result.json"))
     assert not list(tmp_path.rglob("*.tmp"))
+
+
+def test_a_python_on_which_hydra_does_not_start_is_one_sentence() -> None:
+    place = str(ROOT / "scripts")
+    code = f"import sys; sys.path.insert(0, {place!r}); import train; sys.version_info = (3, 14, 0); sys.exit(train.main())"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stderr) == (
+        1,
+        "error: Hydra does not start on Python 3.14; use Python 3.11 to 3.13\n",
+    )

@@ -136,10 +136,10 @@ def _choose(group: str, values: Any, registered: Mapping[str, type]) -> type | N
     if not values and group in OPTIONAL:
         return None
     name = values.get("name") if isinstance(values, dict) else None
-    if name not in registered:
+    if not isinstance(name, str) or name not in registered:
         hint = nearest(str(name), registered)
         raise ConfigError(f"{group}.name={name} is unknown{hint}; choose one of {', '.join(sorted(registered))}")
-    return registered[str(name)]
+    return registered[name]
 
 
 def _require_keys(values: Mapping[str, Any], registered: Registered) -> None:
@@ -148,7 +148,7 @@ def _require_keys(values: Mapping[str, Any], registered: Registered) -> None:
     for section, inside in values.items():
         if section not in top:
             raise ConfigError(unknown_key(section, registered))
-        if section in CHOICES and isinstance(inside, dict) and inside.get("name") in registered[section]:
+        if section in CHOICES and isinstance(inside, dict) and inside.get("name") in list(registered[section]):
             names = {entry.name for entry in fields(registered[section][inside["name"]])}
             for key in [key for key in inside if key not in names]:
                 raise ConfigError(unknown_key(f"{section}.{key}", registered, siblings=sorted(names)))

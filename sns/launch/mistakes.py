@@ -20,6 +20,8 @@ def explain(error: Exception, configs: Path) -> str:
     if isinstance(error, OverrideParseException):
         return f"{error.override!r} cannot be read as KEY=VALUE ({first_line(error)})"
     match = KEY.search(str(error))
+    if "group override must be" in str(error):  # method=1
+        return f"a group takes the name of one of its files ({first_line(error)})"
     if match is None:
         return first_line(error)
     key = match.group(1) or match.group(2)

@@ -123,7 +123,7 @@ def _expand_one(loader: ConfigLoaderImpl, master: DictConfig) -> tuple[list[Swee
         try:
             tree = composer.compose(parser.parse_overrides(combination))
             runs.append(composed(tree, combination, master.hydra))
-        except (UserError, HydraException) as error:
+        except (UserError, HydraException, ValueError, TypeError) as error:
             errors.append((explain(error, CONFIGS), " ".join(combination)))
     return runs, _once(errors)
 
@@ -145,7 +145,7 @@ def dry_run(overrides: Sequence[str]) -> tuple[list[SweepRun], list[str]]:
         assert isinstance(loader, ConfigLoaderImpl)
         try:
             return expand(loader, loader.load_configuration("config", list(overrides), RunMode.MULTIRUN))
-        except HydraException as error:
+        except (HydraException, ValueError, TypeError) as error:
             raise UserError(explain(error, CONFIGS)) from None
 
 
