@@ -61,7 +61,7 @@ def test_a_missing_data_set_is_one_line_for_all_runs_and_the_others_train(
 @pytest.mark.parametrize(
     ("words", "says"),
     [
-        (["train.device=cuda:77"], "train.device=cuda:77 asks for a GPU"),
+        (["train.device=cuda:77"], "train.device=cuda:77 asks for"),
         (["train.device=gpu"], "train.device=gpu is unknown"),
     ],
 )
