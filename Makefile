@@ -49,8 +49,9 @@ help: ## this list
 setup: $(STAMP) ## virtual environment with pinned versions in .venv
 
 $(STAMP): pyproject.toml constraints.txt
-	@$(PYTHON3) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
-		{ echo "error: $(PYTHON3) is older than Python 3.11; name a newer one with PYTHON3=..." >&2; exit 1; }
+	@$(PYTHON3) -c 'import sys; sys.exit(not (3, 11) <= sys.version_info < (3, 14))' || \
+		{ echo "error: $(PYTHON3) is not Python 3.11 to 3.13 (Hydra does not start on 3.14); name one with PYTHON3=..." >&2; \
+		exit 1; }
 	test -x $(PYTHON) || $(PYTHON3) -m venv $(VENV)
 	$(PYTHON) -m pip install --quiet --disable-pip-version-check -c constraints.txt uv
 	$(BIN)/uv pip install --quiet --python $(PYTHON) -c constraints.txt -e '.[dev]'

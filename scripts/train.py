@@ -119,6 +119,9 @@ def reported(overrides: list[str], again: bool, file: str | None) -> Iterator[No
 
 def main() -> int:
     """The exit code of the command."""
+    if sys.version_info >= (3, 14):
+        print("error: Hydra does not start on Python 3.14; use Python 3.11 to 3.13", file=sys.stderr)
+        return 1
     utils.run_and_report = lambda function: function()  # Hydra's own reports take more than ten lines
     safe_streams(PATIENCE)
     try:

@@ -22,11 +22,21 @@ from sns.analysis.cells import METHODS, PAPER_SETTINGS, REGIMES, paper_table
 from sns.config.schema import BatchConfig, Config, DataConfig, ExperimentConfig, TrainConfig, to_dict
 from sns.optim.nesterov import NesterovOptions
 from sns.record.gap import gap_at_alpha
-from sns.record.schema import AFTER, BEFORE, CLASSIFICATION, LAYERS, MEASURED, SCHEMA_VERSION, SPECTRA, Result
+from sns.record.schema import (
+    AFTER,
+    BEFORE,
+    CLASSIFICATION,
+    LAYERS,
+    MEASURED,
+    RECALIBRATED,
+    SCHEMA_VERSION,
+    SPECTRA,
+    Result,
+)
 from sns.record.store import write_result
 from sns.task.classification import ClassificationOptions
 
-HISTORY = [column.name for column in (*BEFORE, *CLASSIFICATION, *AFTER)]
+HISTORY = [column.name for column in (*BEFORE, *CLASSIFICATION, RECALIBRATED, *AFTER)]
 DATA = {setting: setting.split("_")[1] for setting in PAPER_SETTINGS}
 SLOW = ("vgg_cifar10", "densenet22_stl10")  # trained at a tenth of the others' learning rates
 SHAPES = (("conv", 16, 27), ("conv", 32, 144), ("conv", 32, 288), ("conv", 64, 288), ("linear", 10, 64))
@@ -96,7 +106,7 @@ def history_frame(
     for part in ("train", "test"):
         frame[f"{part}_gradient_norm_rms"] = 1.5 * frame[f"{part}_gradient_norm"]
     frame["sigma_max"], frame["sigma_mean"], frame["frobenius"] = 3.0 + t, 2.0 + t / 2, 20.0 + t
-    frame["penalty"] = 0.0
+    frame["penalty"], frame[RECALIBRATED.name] = 0.0, test
     frame["train_seconds"], frame["measure_seconds"] = 10 * frame["epoch"], frame["epoch"] / 2
     return frame[HISTORY]
 
@@ -116,6 +126,8 @@ def _weights(sigma_max: float, skew: float) -> tuple[pd.DataFrame, pd.DataFrame]
 
 def _replace(frame: pd.DataFrame, columns: dict[str, Any]) -> pd.DataFrame:
     frame = frame.assign(**columns)
+    if RECALIBRATED.name not in columns:
+        frame[RECALIBRATED.name] = frame["test_accuracy"]
     if {"train_accuracy", "test_accuracy"} & columns.keys():
         frame["gap"] = frame["train_accuracy"] - frame["test_accuracy"]
     return frame

@@ -47,6 +47,15 @@ def measured_at_end(
         part: {level: share * float(last[f"{part}_gradient_norm"]) for level, share in LEVELS.items()}
         for part in ("train", "test")
     }
+    values["recalibrated"] = {
+        part: {
+            "loss": float(last[f"{part}_loss"]),
+            "accuracy": float(last[f"{part}_accuracy"]),
+            "gradient_norm": float(last[f"{part}_gradient_norm"]),
+            "gradient_norm_rms": float(last[f"{part}_gradient_norm_rms"]),
+        }
+        for part in ("train", "test")
+    }
     if eigenvalues is not None:
         values["hessian"] = {
             part: {

@@ -81,6 +81,9 @@ def store_defaults() -> None:
         # the other fields on the command line too; `parse` reports misspelt ones.
         OmegaConf.set_struct(node[group], False)
     ConfigStore.instance().store("defaults", node)
+    free = OmegaConf.create({"options": {}})  # of sbatch: any key
+    OmegaConf.set_struct(free.options, False)
+    ConfigStore.instance().store("sbatch_options", free, group="hydra/launcher")
 
 
 store_defaults()

@@ -66,9 +66,7 @@ class Weight:
         if self.plain:
             return as_matrix(tensor).unsqueeze(0)
         blocks: Tensor = tensor.unflatten(0, (self.blocks, -1))
-        blocks = blocks.transpose(1, 2) if self.transposed else blocks
-        flat: Tensor = blocks.flatten(2)
-        return flat
+        return torch.flatten(blocks.transpose(1, 2) if self.transposed else blocks, start_dim=2)
 
     def matrix(self) -> Tensor:
         """The whole matrix (blocks * m, blocks * n), columns in the paper's order, detached."""
@@ -82,8 +80,7 @@ class Weight:
         tensor = self.tensor
         if self.plain and tensor.dim() == 4 and not tensor.is_contiguous():
             out, channels, *kernel = tensor.shape
-            turned: Tensor = matrices.view(out, *kernel, channels).permute(0, 3, 1, 2)
-            return turned
+            return matrices.view(out, *kernel, channels).permute(0, 3, 1, 2)
         if self.transposed:
             matrices = matrices.unflatten(2, (-1, *tensor.shape[2:])).transpose(1, 2)
         return matrices.reshape(tensor.shape)

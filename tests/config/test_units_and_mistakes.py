@@ -82,7 +82,7 @@ def test_the_stack_trace_is_shown_on_request(switch: str) -> None:
 @pytest.mark.parametrize(
     ("override", "says"),
     [
-        ("train.mode=graph", "train.mode=graph needs a GPU, this run is on cpu; use train.mode=auto"),
+        ("train.mode=graph", "train.mode=graph needs a CUDA GPU, this run is on cpu; use train.mode=auto"),
         ("data=cifar10 data.root=/nowhere data.download=false", "/nowhere/cifar-10-batches-py does not exist"),
     ],
 )

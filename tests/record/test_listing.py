@@ -46,7 +46,7 @@ def test_links_within_one_results_folder_are_seen_wherever_they_stand(tmp_path: 
 
 
 def test_two_folders_that_link_to_each_other_end(tmp_path: Path) -> None:
-    run = write_run(tmp_path / "a" / "runs")
+    run = write_run(tmp_path / "a" / "demo")
     (tmp_path / "b").mkdir()
     (tmp_path / "a" / "to_b").symlink_to(tmp_path / "b")
     (tmp_path / "b" / "to_a").symlink_to(tmp_path / "a")

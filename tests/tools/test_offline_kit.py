@@ -12,7 +12,6 @@ import zipfile
 from pathlib import Path
 
 import numpy as np
-import pip
 import pytest
 from conftest import ROOT
 
@@ -108,7 +107,7 @@ def machine(tmp_path_factory: pytest.TempPathFactory) -> Path:
     wheel(folder / "machine", "spoiled", code="raise RuntimeError('built for another numpy.')")
     subprocess.run([sys.executable, "-m", "venv", "--without-pip", str(folder / "venv")], check=True)
     (site,) = (folder / "venv" / "lib").glob("python3*/site-packages")
-    (site / "machine.pth").write_text(f"{folder}/machine\n{Path(pip.__file__).parents[1]}\n")
+    (site / "machine.pth").write_text(f"{folder}/machine\n{Path(pytest.__file__).parents[1]}\n")
     return folder / "venv" / "bin" / "python"
 
 
