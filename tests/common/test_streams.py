@@ -1,11 +1,13 @@
 """Output is expendable: what cannot be shown ends no command, and its exit code stays true."""
 
+import errno
 import os
 import pty
 import select
 import signal
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -13,6 +15,9 @@ from conftest import ROOT, TINY
 from synthetic import write_run
 
 from sns.common.command import CHUNK, PLAIN, SafeOutput, reports_errors, safe_streams
+from sns.common.errors import UserError
+from sns.config.schema import Config
+from sns.train.guard import disk_errors
 
 PYTHON = [sys.executable]
 TRAIN = [*PYTHON, str(ROOT / "scripts/train.py"), *TINY, "measure.hessian=false", "measure.spectra=false"]
@@ -162,3 +167,14 @@ def test_ctrl_c_ends_an_analysis_without_a_trace(capfd: pytest.CaptureFixture[st
 
     assert main() == 130
     assert capfd.readouterr() == ("", "")
+
+
+@pytest.mark.parametrize("number", [errno.EPIPE, errno.ECONNRESET, errno.EAGAIN])
+def test_an_error_of_a_pipe_or_the_network_is_not_taken_for_one_of_the_disk(
+    tiny: Callable[..., Config], number: int
+) -> None:
+    with pytest.raises(OSError) as caught, disk_errors(tiny()):  # noqa: PT011  the number is checked
+        raise OSError(number, os.strerror(number))
+    assert caught.value.errno == number
+    with pytest.raises(UserError, match="make room"), disk_errors(tiny()):
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))

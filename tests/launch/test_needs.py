@@ -1,8 +1,9 @@
-"""What a sweep needs is checked once: a line a cause, what can run runs, a table at the end."""
+"""What a sweep needs is checked once: a line a cause; what can run runs; a table at the end."""
 
 import subprocess
 import sys
 from collections import Counter
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -11,6 +12,7 @@ from conftest import ROOT, TINY
 
 from sns.launch import needs
 from sns.launch import run_sweep as run_sweep_module
+from sns.launch.attempt import attempt
 from sns.launch.run_sweep import Sweep
 from sns.launch.sweep import MANY, SweepRun, dry_run
 from sns.record import attempts, store
@@ -41,10 +43,10 @@ def test_a_missing_data_set_is_one_line_for_all_runs_and_the_others_train(
     good = sweep(here, "seed=0,1")
     launched: list[SweepRun] = []
 
-    def launch(runs: object) -> None:
-        launched.extend(runs)  # type: ignore[call-overload]
-        for run in launched:
-            attempts.end(run.config.directory, attempts.begin(run.config.directory), "finished")
+    def launch(runs: Sequence[SweepRun]) -> None:
+        launched.extend(runs)
+        for run in runs:
+            attempt(run.config, "", in_sweep=True)
 
     assert Sweep([*lacking, *good], ["test"]).run(launch) == 1
     assert {run.config.run_id for run in launched} == {run.config.run_id for run in good}
@@ -59,7 +61,7 @@ def test_a_missing_data_set_is_one_line_for_all_runs_and_the_others_train(
 @pytest.mark.parametrize(
     ("words", "says"),
     [
-        (["train.device=cuda:77"], "train.device=cuda:77 asks for a GPU"),
+        (["train.device=cuda:77"], "train.device=cuda:77 asks for"),
         (["train.device=gpu"], "train.device=gpu is unknown"),
     ],
 )

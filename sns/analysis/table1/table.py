@@ -22,8 +22,8 @@ def compute(results: Results, *, accuracy: str = "final", all_cells: bool = Fals
     where one of them has records or none has, or if `all_cells`. Accuracies and gaps are fractions,
     their sd has n - 1 in the denominator, differences are measured - paper. `n` counts the
     completed runs: only these are averaged. `sns.analysis.table1.reproduction` has the rule behind
-    the columns `*_verdict`. `attrs["notes"]` holds the notes below the table, `attrs["tally"]` the
-    numbers of verdicts on accuracy and on the gap.
+    the columns `*_verdict`. `attrs["notes"]` holds the notes below the table, `attrs["tally"]`
+    counts the verdicts on accuracy and on the gap.
     """
     settings = list(results.settings)
     if all_cells or not settings or set(settings) & set(PAPER_SETTINGS):
