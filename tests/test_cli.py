@@ -77,8 +77,8 @@ def test_a_full_disk_is_one_sentence_and_the_sweep_continues(tmp_path: Path) -> 
 
 
 def test_a_python_on_which_hydra_does_not_start_is_one_sentence() -> None:
-    place = str(ROOT / "scripts")
-    code = f"import sys; sys.path.insert(0, {place!r}); import train; sys.version_info = (3, 14); sys.exit(train.main())"
+    start = f"import sys; sys.path.insert(0, {str(ROOT / 'scripts')!r}); import train"
+    code = f"{start}; sys.version_info = (3, 14); sys.exit(train.main())"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
     assert (done.returncode, done.stderr) == (
         1,
