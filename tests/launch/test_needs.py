@@ -140,7 +140,15 @@ def test_composing_many_runs_says_so_first(tmp_path: Path, capsys: pytest.Captur
 
 def test_the_central_command_ends_with_a_table(tmp_path: Path) -> None:
     options = [f"RESULTS={tmp_path}", f"ARGS=track=disabled data.root={tmp_path}/data {AWAY} train.device=cpu"]
-    make = ["make", "-o", ".venv/.complete", "reproduce-table1", f"PYTHON={sys.executable}", *options]
+    make = [
+        "make",
+        "--no-print-directory",
+        "-o",
+        ".venv/.complete",
+        "reproduce-table1",
+        f"PYTHON={sys.executable}",
+        *options,
+    ]
     done = subprocess.run(make, capture_output=True, text=True, check=False, cwd=ROOT, timeout=200)
     assert done.returncode == 2  # make's own, for 1
     assert done.stdout.splitlines()[0].startswith("32 runs need about")
