@@ -16,14 +16,19 @@ from sns.common.errors import UserError
 class Stop(BaseException):
     """Raised by a signal. No code on the way may take it for an error of its own."""
 
+    def __init__(self, reason: str, late: bool) -> None:
+        """`late`: whether it came because the time has passed."""
+        super().__init__(reason)
+        self.late = late
+
 
 @contextmanager
 def stopped(seconds: float, of: str) -> Iterator[None]:
     """Inside, Stop is raised after `seconds`, the time `of` something, by Ctrl-C and by SIGTERM."""
 
     def stop(number: int, frame: object) -> None:
-        over = number == signal.SIGALRM
-        raise Stop(f"the {seconds:g} s {of} are over" if over else f"{signal.Signals(number).name} came")
+        late = number == signal.SIGALRM
+        raise Stop(f"the {seconds:g} s {of} have passed" if late else f"{signal.Signals(number).name} came", late)
 
     before = {number: signal.signal(number, stop) for number in (signal.SIGALRM, signal.SIGINT, signal.SIGTERM)}
     signal.setitimer(signal.ITIMER_REAL, seconds)
@@ -36,9 +41,9 @@ def stopped(seconds: float, of: str) -> Iterator[None]:
 
 
 def guarded(plan: Plan, row: int, what: str, case: Callable[[], Iterator[Line]]) -> Iterator[Line]:
-    """The lines of `case`. One line that says so if it fails or if the row's time is over."""
+    """The lines of `case`. One line that says so if it fails or if the row's time has passed."""
     if time.monotonic() > plan.ends:
-        yield Line(row, what, "", note="left out: the time of the row is over")
+        yield Line(row, what, "", note="left out: the time of the row has passed")
         return
     release(plan)
     try:

@@ -8,7 +8,6 @@ penalty's cost; the GPU-hours of the table; recommended options. Exit code 1, wi
 smoke run fails. `make reproduce-table1 DRY=1` reads the figures from bench/results.
 """
 
-import argparse
 import re
 import sys
 from pathlib import Path
@@ -20,7 +19,8 @@ sys.path.insert(0, str(ROOT))
 from bench.cells import Plan  # noqa: E402
 from bench.check import Check  # noqa: E402
 from sns.common import accelerator  # noqa: E402
-from sns.common.command import reports_errors  # noqa: E402
+from sns.common.command import Parser, reports_errors  # noqa: E402
+from sns.common.errors import UserError  # noqa: E402
 from sns.record.environment import describe  # noqa: E402
 from sns.train.device import choose_device  # noqa: E402
 
@@ -28,7 +28,7 @@ from sns.train.device import choose_device  # noqa: E402
 @reports_errors
 def main(arguments: list[str] | None = None) -> int:
     """0; 1 if a smoke run fails."""
-    parser = argparse.ArgumentParser(description="A new GPU machine in about three minutes.")
+    parser = Parser(description="A new GPU machine in about three minutes.")
     parser.add_argument("--device", default="auto", help="as train.device: auto (default), cpu, cuda, cuda:N")
     parser.add_argument("--out", type=Path, help="the file of JSON lines; bench/results/gpu-check-<device>.jsonl")
     parser.add_argument("--scale", type=float, default=1.0, help="times the seconds of every step")
@@ -36,8 +36,7 @@ def main(arguments: list[str] | None = None) -> int:
     options = parser.parse_args(arguments)
     device = choose_device(options.device)
     if accelerator.of(device).host and not options.tiny:
-        print("error: there is no GPU here; --tiny tries the check itself on the CPU", file=sys.stderr)
-        return 1
+        raise UserError("there is no GPU here; --tiny tries the check itself on the CPU")
     name = re.sub(r"[^a-z0-9]+", "-", describe(device)["device"].lower()).strip("-")
     out = options.out or ROOT / "bench" / "results" / f"gpu-check-{name}.jsonl"
     with TemporaryDirectory() as folder:

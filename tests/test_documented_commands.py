@@ -63,14 +63,14 @@ def test_the_overrides_compose(page: str, command: str) -> None:
         command = command.replace(place, value)
     words = [word for word in shlex.split(command)[2:] if word not in ("--help", "...")]
     if any(word.startswith("GROUP=") or "[Hydra" in word for word in words):
-        pytest.skip("a pattern")
+        pytest.skip("the pattern of a command, with words for the reader to replace")
     flags, overrides = [w for w in words if w.startswith("-")], [w for w in words if not w.startswith("-")]
     assert set(flags) <= {"-m"}
     if (
         "hydra/launcher=submitit" in overrides
         and importlib.util.find_spec("hydra_plugins.hydra_submitit_launcher") is None
     ):
-        pytest.skip("needs hydra-submitit-launcher")
+        pytest.skip("needs hydra-submitit-launcher, which the project does not require")
     if flags or "plan.py" in command:
         runs, errors = dry_run(overrides)
         assert runs

@@ -7,7 +7,7 @@ INSTALLED = (PACKAGE / "configs").is_dir()  # a wheel has the folders inside sns
 
 
 def project_folder(name: str) -> Path:
-    """The folder `name` of the project: configs, scripts or results/paper."""
+    """The folder `name` of the project. A wheel has configs, scripts and results/paper only."""
     return (PACKAGE if INSTALLED else PACKAGE.parent) / name
 
 

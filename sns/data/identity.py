@@ -19,11 +19,12 @@ import numpy as np
 from sns.common.errors import RecordError, UserError
 from sns.common.files import write_text
 from sns.config.schema import Config, DataConfig
+from sns.data.archives import CLASSES
 from sns.data.dataset import fingerprint_of
 from sns.data.npz import KEYS
 from sns.record.store import Record
 
-OFFICIAL = ("digits", "cifar10", "cifar100", "stl10")  # checked by a checksum or a test, whenever they are read
+OFFICIAL = ("digits", *CLASSES)  # checked by a checksum or a test, whenever they are read
 PIECE, ENTRIES = 1 << 22, 500  # bytes read at a time; files that the cache remembers
 UNREADABLE = (OSError, ValueError, KeyError, EOFError, RuntimeError, zipfile.BadZipFile, MemoryError)
 

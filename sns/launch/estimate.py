@@ -7,7 +7,7 @@ there are measurements of the setting.
 import statistics
 import time
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import torch
@@ -17,12 +17,13 @@ from torch.nn import functional as F
 from sns import method
 from sns import task as tasks
 from sns.common import accelerator
+from sns.common.folders import project_folder
 from sns.common.precision import autocast, training_precision
 from sns.common.seed import generator
 from sns.config.schema import Config
 from sns.launch import throughput, work
 from sns.launch.plan import planned, remaining
-from sns.launch.throughput import ROOT, Machine, Sample
+from sns.launch.throughput import Machine, Sample
 from sns.method.base import Sums
 from sns.record.environment import describe
 from sns.task import Setup
@@ -30,7 +31,7 @@ from sns.train.device import choose_device
 from sns.train.progress import clock
 
 DAY = 86_400.0
-BENCH = ROOT / "bench" / "results"
+BENCH = project_folder("bench/results")
 TIMING = 60.0  # seconds for all timings together
 IMAGES = {True: 4, False: 1_024}  # of a timed pass, at most, on a CPU and on another device
 
@@ -79,7 +80,7 @@ class Estimator:
         """The measurements nearest to a run, and where they come from."""
         if time.monotonic() < self.end:
             return [self._time(config, machine, device)], "updates timed now"
-        folders = [Path(config.results).expanduser(), ROOT / "results"]
+        folders = [Path(config.results).expanduser(), project_folder("results")]
         own = throughput.of_records(folders, machine, config.setting, without)
         if own:
             return own, "records of the same setting on this machine"
@@ -144,9 +145,8 @@ def _pass(config: Config, device: torch.device, count: int) -> float:
     return _second_call(lambda: chosen.backward(risk, x, 1.0), device)
 
 
-def _second_call(call: object, device: torch.device) -> float:
+def _second_call(call: Callable[[], object], device: torch.device) -> float:
     """Seconds of the second of two calls; the first warms up."""
-    assert callable(call)
     call()
     accelerator.of(device).synchronize()
     began = time.perf_counter()

@@ -1,7 +1,7 @@
 """A composed run as it is passed on: to the process that trains it, and to who repeats it.
 
 Nothing that starts a process for a run lets it compose again: the launcher writes the resolved
-configuration to a file, and the process is told that file alone.
+configuration to a file, and the process gets the name of that file alone.
 """
 
 import hashlib

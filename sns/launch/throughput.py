@@ -5,7 +5,7 @@ import re
 import statistics
 from collections import defaultdict
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -20,7 +20,6 @@ from sns.launch.work import UncountableError, Work
 from sns.record import store
 from sns.train.configure import configure
 
-ROOT = Path(__file__).resolve().parents[2]
 DOUBLE = 10e9  # float64 operations a second of one CPU core
 MOST = 24  # cells read from records
 
@@ -96,11 +95,11 @@ def results_of(folder: Path, device: str) -> dict[str, dict[str, list[Any]]]:
     """By setting and variant, the directory and result.json of each finished run on `device` in a
     folder of results. Files that cannot be read are left out."""
     found: dict[str, dict[str, list[Any]]] = defaultdict(lambda: defaultdict(list))
-    for file in sorted(folder.glob(f"runs/**/{store.RESULT}")):
+    for directory in store.run_directories(folder / "runs"):
         try:
-            tree = json.loads(file.read_text(encoding="utf-8"))
+            tree = json.loads((directory / store.RESULT).read_text(encoding="utf-8"))
             if tree["status"] == "ok" and tree["environment"]["device"] == device:
-                found[tree["setting"]][tree["variant"]].append((file.parent, tree))
+                found[tree["setting"]][tree["variant"]].append((directory, tree))
         except (OSError, ValueError, KeyError, TypeError):
             continue
     return found
@@ -132,7 +131,7 @@ def _of_runs(runs: Sequence[Any], machine: Machine) -> Sample | None:
         try:
             config = configure(renamed(yaml.safe_load((directory / store.CONFIG).read_text(encoding="utf-8"))))
             if "recalibrated" not in (tree.get("measured") or {}):  # recorded before it was measured
-                config.measure.recalibration_samples = None
+                config = replace(config, measure=replace(config.measure, recalibration_samples=None))
             rates, precision = machine.rates(tree["environment"]["threads"]), config.train.precision
             took = [
                 statistics.median(other["timings"][f"{what}_seconds"] for _, other in runs)

@@ -8,7 +8,8 @@ diagonalises (Sedghi et al. 2019).
 import math
 import warnings
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -111,6 +112,32 @@ class Convolution:
             v = image / sigma.clamp_min(TINY)
         return sigma, u, v
 
+    def norm(self, tolerance: float = 1e-6, iterations: int = 1_000, generator: torch.Generator | None = None) -> float:
+        """The largest singular value, computed in float64 on the weight's device.
+
+        Exact, up to rounding, where patches do not overlap (the reshaped kernel has the same norm)
+        and for ranks up to `DENSE` (from the matrix itself). Else by Lanczos on A^T A or A A^T, the
+        smaller of the two, applied as convolution and transposed convolution. Plain power iteration
+        would need several times more products for less precision, because neighbouring frequencies
+        have nearly equal gains.
+
+        `tolerance` bounds |A^T A x - sigma^2 x| / sigma^2, hence the relative error of sigma by
+        half of it; `iterations` bounds Lanczos's restarts. The start is random, from `generator`
+        (None: a fixed one). NaN for a weight that is not finite and, with a warning, without
+        convergence. ValueError if the kernel does not fit the input.
+        """
+        exact = replace(self, weight=self.weight.detach().double())
+        if not bool(exact.weight.isfinite().all()):
+            return math.nan
+        sizes = math.prod(exact.input_shape), math.prod(exact.output_shape)
+        if self.groups == 1 and _disjoint_patches(exact):
+            return float(torch.linalg.svdvals(exact.weight.flatten(1).cpu())[0])  # a GPU takes longer
+        if min(sizes) <= DENSE:
+            return float(torch.linalg.svdvals(_dense(exact).cpu())[0])
+        if not bool(exact.weight.any()):
+            return 0.0
+        return _lanczos(exact, sizes[0] <= sizes[1], tolerance, iterations, generator)
+
 
 def operator_norm(
     weight: Tensor,
@@ -120,37 +147,10 @@ def operator_norm(
     *,
     dilation: int | tuple[int, int] = 1,
     groups: int = 1,
-    tolerance: float = 1e-6,
-    iterations: int = 1_000,
-    generator: torch.Generator | None = None,
+    **search: Any,
 ) -> float:
-    """Largest singular value of a zero-padded, strided convolution on H x W inputs.
-
-    `weight` is (O, I / groups, kh, kw). Computed in float64 on its device.
-
-    Exact, up to rounding, where patches do not overlap (the reshaped kernel has the same norm) and
-    for ranks up to `DENSE` (from the matrix itself). Else by Lanczos on A^T A or A A^T, the smaller
-    of the two, applied as convolution and transposed convolution. Plain power iteration would need
-    several times more products for less precision, because neighbouring frequencies have nearly
-    equal gains.
-
-    `tolerance` bounds |A^T A x - sigma^2 x| / sigma^2, hence the relative error of sigma by half of
-    it; `iterations` bounds Lanczos's restarts. The start is random, from `generator` (None: a fixed
-    one). NaN for a weight that is not finite and, with a warning, without convergence. ValueError
-    if the kernel does not fit the input.
-    """
-    weight = weight.detach().double()
-    if not bool(weight.isfinite().all()):
-        return math.nan
-    operator = Convolution(weight, input_size, _pair(stride), _pair(padding), _pair(dilation), groups)
-    sizes = math.prod(operator.input_shape), math.prod(operator.output_shape)
-    if groups == 1 and _disjoint_patches(operator):
-        return float(torch.linalg.svdvals(weight.flatten(1).cpu())[0])  # a GPU takes longer
-    if min(sizes) <= DENSE:
-        return float(torch.linalg.svdvals(_dense(operator).cpu())[0])
-    if not bool(weight.any()):
-        return 0.0
-    return _lanczos(operator, sizes[0] <= sizes[1], tolerance, iterations, generator)
+    """`Convolution.norm`, with its options, of a weight (O, I / groups, kh, kw) on H x W inputs."""
+    return Convolution(weight, input_size, _pair(stride), _pair(padding), _pair(dilation), groups).norm(**search)
 
 
 def _pair(value: int | tuple[int, int]) -> tuple[int, int]:

@@ -2,7 +2,7 @@
 
 Dropout before a batch norm raises the variance that its running statistics hold; in evaluation mode
 there is no dropout, and the layer divides by a deviation that is too large (variance shift,
-arXiv 1801.05134). The effect fades as the weights grow used to it.
+arXiv 1801.05134).
 """
 
 from collections.abc import Iterator

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.modules.conv import _ConvNd
 
-from sns.linalg.conv_operator import Convolution, circular_operator_norm, operator_norm
+from sns.linalg.conv_operator import Convolution, circular_operator_norm
 from sns.linalg.weights import Weight, weights_of
 from sns.model.sizes import input_sizes
 
@@ -99,17 +99,9 @@ def _conv_norms(weight: Weight, size: tuple[int, ...] | None) -> dict[str, float
             f"the norm of {weight.name} as a map of images is left out: no known input or padding", stacklevel=3
         )
         return {"operator_norm": math.nan}
-    norm = operator_norm(
-        operator.weight,
-        operator.input_size,
-        operator.stride,
-        operator.padding,
-        dilation=operator.dilation,
-        groups=operator.groups,
-    )
     plain = isinstance(layer, nn.Conv2d) and operator.groups == 1 and operator.dilation == (1, 1)
     circular = circular_operator_norm(tensor, operator.input_size) if plain else None
-    return {"operator_norm": norm, "operator_norm_circular": circular}
+    return {"operator_norm": operator.norm(), "operator_norm_circular": circular}
 
 
 def spectra_table(spectra: dict[str, Tensor]) -> list[dict[str, Any]]:

@@ -50,7 +50,7 @@ class Spectral(Method):
         self.weights = trained_weights(options.name, model)
         self.device = accelerator.of(self.weights[0].tensor.device)
         self.stream = self.device.stream()
-        self.found: list[tuple[Tensor, Tensor]] = []  # (sigma, u) of each group, from backward to regularize
+        self.iterated: list[tuple[Tensor, Tensor]] = []  # (sigma, u) of each group, from backward to regularize
         self._arrange(generator, stacked=self.device.captures)
 
     def _arrange(self, generator: torch.Generator, stacked: bool) -> None:
@@ -79,17 +79,17 @@ class Spectral(Method):
 
     def backward(self, risk: Risk, x: Tensor, share: float) -> Sums:
         """The gradient of the risk. With streams the first pass also starts the iteration."""
-        if self.stream is not None and not self.found:
+        if self.stream is not None and not self.iterated:
             with self.device.beside(self.stream):
-                self.found = self._iterate()
+                self.iterated = self._iterate()
         return super().backward(risk, x, share)
 
     @torch.no_grad()
     def regularize(self) -> Tensor:
         """Returns lambda / 2 * sum of sigma^2, (), with sigma from the power iteration."""
-        if self.found:
+        if self.iterated:
             self.device.join(self.stream)
-        found, self.found = self.found or self._iterate(), []
+        found, self.iterated = self.iterated or self._iterate(), []
         for group, (sigma, u), v in zip(self.groups, found, self.v, strict=True):
             self._add(group, self.factor * sigma.unsqueeze(-1) * u, v)
         penalty: Tensor = 0.5 * self.factor * torch.stack([sigma.square().sum() for sigma, _ in found]).sum()

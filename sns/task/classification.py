@@ -2,7 +2,7 @@
 
 import dataclasses
 from collections.abc import Callable, Sequence
-from contextlib import AbstractContextManager, nullcontext
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
@@ -143,7 +143,7 @@ class Classification(Supervised):
             "test_gradient_norm_rms": test.gradient_norm_rms,
             **sigma_and_frobenius(self.model),
             "penalty": self.running.penalty.item(),
-            RECALIBRATED.name: self._recalibrated_accuracy(),
+            RECALIBRATED.name: self._recalibrated_accuracy(test.accuracy),
         }
         self.running.reset()
         return row
@@ -151,10 +151,12 @@ class Classification(Supervised):
     def _shared_evaluation(self, split: Images, sample: Tensor | None) -> Evaluation:
         """`evaluate` on a split, shared by the ranks, with gradient norms of the sample."""
         ranks, size = self.setup.ranks, self.sizes.measure
+        if ranks.world == 1:
+            return evaluate(self.model, split.x, split.y, size, sample)
         parts = [Ranks(i, ranks.world).bounds(len(split)) for i in range(ranks.world)]
         whole = torch.arange(len(split), device=split.y.device) if sample is None else sample
         samples = [whole[(whole >= start) & (whole < stop)] for start, stop in parts]
-        if ranks.world == 1 or min(len(part) for part in samples) == 0:  # too few to share: every rank evaluates all
+        if min(len(part) for part in samples) == 0:  # too few to share: every rank evaluates all
             return evaluate(self.model, split.x, split.y, size, sample)
         start, stop = parts[ranks.rank]
         own = samples[ranks.rank] - start
@@ -164,23 +166,24 @@ class Classification(Supervised):
         n, k = len(split), len(whole)
         return Evaluation(sums[0] / n, sums[1] / n, sums[2] / k, (sums[3] / k) ** 0.5)
 
-    def _recalibration(self) -> AbstractContextManager[None]:
-        """Inside, batch norm's statistics are those of a fixed sample of clean training images."""
-        x, count = self.dataset.train.x, self.setup.config.measure.recalibration_samples
-        if count is None:
-            return nullcontext()
+    def _recalibration(self, count: int) -> AbstractContextManager[None]:
+        """Inside, batch norm's statistics are those of `count` fixed clean training images."""
+        x = self.dataset.train.x
         return recalibrated(self.model, x[probe_indices(len(x), count, self.setup.device)], self.sizes.measure)
 
-    def _recalibrated_accuracy(self) -> float:
-        test, ranks = self.dataset.test, self.setup.ranks
+    def _recalibrated_accuracy(self, plain: float) -> float:
+        """The test accuracy with such statistics; `plain`, without a pass, if they are left out."""
+        test, ranks, count = self.dataset.test, self.setup.ranks, self.setup.config.measure.recalibration_samples
+        if count is None:
+            return plain
         own = slice(*ranks.bounds(len(test)))
-        with self._recalibration():
+        with self._recalibration(count):
             correct = accuracy(self.model, test.x[own], test.y[own], self.sizes.measure) * len(test.y[own])
         return ranks.sums([correct])[0] / len(test)
 
-    def _recalibrated(self) -> dict[str, dict[str, float]]:
+    def _recalibrated(self, count: int) -> dict[str, dict[str, float]]:
         """Both splits with such statistics, by the fields of `Evaluation`."""
-        with self._recalibration():
+        with self._recalibration(count):
             return {
                 name: dataclasses.asdict(evaluate(self.model, split.x, split.y, self.sizes.measure, sample))
                 for name, (split, sample) in self.splits.items()
@@ -193,7 +196,9 @@ class Classification(Supervised):
             "gradient_quantiles": {n: pieces.once(f"norms {n}", partial(self._norms, n)) for n in self.splits}
         }
         if measure.recalibration_samples is not None:
-            measured["recalibrated"] = pieces.once("recalibrated", self._recalibrated)
+            measured["recalibrated"] = pieces.once(
+                "recalibrated", partial(self._recalibrated, measure.recalibration_samples)
+            )
         if measure.spectra:
             measured["lipschitz"] = pieces.once("spectra", partial(self._spectra, pieces))
         if measure.hessian:

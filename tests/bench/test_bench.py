@@ -214,7 +214,7 @@ def test_evaluations_are_timed_at_the_precision_of_the_run(plan: Plan, monkeypat
 def test_no_case_begins_after_the_time_of_its_row(plan: Plan) -> None:
     lines = list(run.ROWS[5][0](replace(plan, ends=time.monotonic() - 1)))
     assert len(lines) == len(NETWORKS)
-    assert {line.note for line in lines} == {"left out: the time of the row is over"}
+    assert {line.note for line in lines} == {"left out: the time of the row has passed"}
 
 
 def test_rows_share_the_time_that_is_left(clock: list[float], plan: Plan) -> None:
@@ -346,7 +346,7 @@ def test_what_stops_the_rows_leaves_their_figures(
         "5": ["first", "second"],
         "3": ["first", "the rest of the row"],
     }
-    reason = "the 200 s of --seconds are over" if sign == signal.SIGALRM else f"{sign.name} came"
+    reason = "the 200 s of --seconds have passed" if sign == signal.SIGALRM else f"{sign.name} came"
     assert written["3"]["lines"][1]["note"] == f"left out: {reason}"
     error = capsys.readouterr().err
     assert error == f"left out, because {reason}: rows 3,1. Measure them with ROWS=3,1\n"

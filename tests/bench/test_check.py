@@ -88,7 +88,7 @@ def test_a_step_that_outlasts_its_box_is_left_out(checked: Check, monkeypatch: p
     monkeypatch.setitem(BOXES, "steps", 0.02)
     checked._within("steps", slow)
     assert [line["what"] for line in lines(checked.out)] == ["first", "the rest of steps"]
-    assert "left out: the 0.2 s of steps are over" in lines(checked.out)[-1]["note"]
+    assert "left out: the 0.2 s of steps have passed" in lines(checked.out)[-1]["note"]
 
 
 def test_its_steps_are_the_dry_runs_speeds(checked: Check) -> None:

@@ -207,8 +207,8 @@ def test_a_sweeper_of_others_receives_the_score(tmp_path: Path, launcher: str) -
     right = train(*words, "hydra.sweeper.direction=maximize", folder=tmp_path, PYTHONPATH=path)
     assert right.returncode == 0, right.stderr
     scores = [json.loads(f.read_text())["final"]["test_accuracy"] for f in tmp_path.rglob("result.json")]
-    told = [float(line.split()[1]) for line in right.stdout.splitlines() if line.startswith("objective")]
-    assert sorted(told) == sorted(scores)
+    reported = [float(line.split()[1]) for line in right.stdout.splitlines() if line.startswith("objective")]
+    assert sorted(reported) == sorted(scores)
     assert len(scores) == 2
     broken = train(*words, "hydra.sweeper.direction=maximize", "data.subset=99999", folder=tmp_path, PYTHONPATH=path)
     assert broken.returncode == 1

@@ -12,7 +12,7 @@ from torch.testing import assert_close
 
 from sns import method as methods
 from sns.common.errors import ConfigError
-from sns.linalg.conv_operator import Convolution, operator_norm
+from sns.linalg.conv_operator import Convolution
 from sns.linalg.weights import left_out, weight_parameters, weights_of
 from sns.measure.spectrum import sigma_and_frobenius, singular_values
 from sns.method.decay import DecayOptions
@@ -68,15 +68,7 @@ def test_the_norm_as_a_map_of_images_is_that_of_the_dense_operator(name: str) ->
     layer, shape = LAYERS[name]
     operator = Convolution.of(layer.double(), layer.weight, shape[1:])
     assert operator is not None
-    norm = operator_norm(
-        operator.weight,
-        operator.input_size,
-        operator.stride,
-        operator.padding,
-        dilation=operator.dilation,
-        groups=operator.groups,
-    )
-    assert norm == pytest.approx(torch.linalg.matrix_norm(dense(layer, shape), 2).item(), rel=1e-6)
+    assert operator.norm() == pytest.approx(torch.linalg.matrix_norm(dense(layer, shape), 2).item(), rel=1e-6)
 
 
 class Mixed(nn.Module):

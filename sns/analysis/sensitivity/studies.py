@@ -104,17 +104,12 @@ def option(record: Record, field: str) -> Any:
     return part.get(name) if isinstance(part, dict) else None
 
 
-def _fingerprint(record: Record) -> str:
-    data = record.result.environment.get("data")
-    return str(data.get("fingerprint")) if isinstance(data, dict) else ""
-
-
 def _comparable(study: Study, records: Iterable[Record], notes: list[str]) -> dict[Any, Runs]:
     """The runs by value, all with the images and the configuration of the default's runs except for
     the field."""
     groups: dict[Any, dict[tuple[str, str], Runs]] = {}  # by value, then by variant and images
     for record in records:
-        kind = record.result.variant, _fingerprint(record)
+        kind = record.result.variant, record.images or ""
         groups.setdefault(option(record, study.field), {}).setdefault(kind, {})[record.result.seed] = record
     if not groups:
         return {}
@@ -143,7 +138,7 @@ def _differing(first: Record, second: Record, field: str) -> list[str]:
     that differ."""
     a, b = options_of(first), options_of(second)
     names = sorted(key for key in a.keys() & b.keys() if a[key] != b[key] and key != field)
-    return names + (["the images"] if _fingerprint(first) != _fingerprint(second) else [])
+    return names + (["the images"] if first.images != second.images else [])
 
 
 def _names(runs: Runs) -> str:
