@@ -19,19 +19,18 @@ METHODS: Registry[type["Method"]] = Registry("method")
 register = METHODS.register  # a decorator: makes a Method known as `method.name=<name>`
 
 
-def trained_weights(name: str, model: nn.Module) -> list[Weight]:
-    """The weight matrices that method `name` acts on: all but frozen ones.
+def trained_weights(name: str, model: nn.Module, **which: bool) -> list[Weight]:
+    """The weight matrices that a method or penalty acts on: all but frozen ones.
 
-    Warns, in one line, of the parameters that it leaves out. ConfigError where there are no
-    matrices.
+    `name` says in messages who asks; `which` is as in `weights_of`. Warns, in one line, of the
+    parameters that it leaves out. ConfigError where there are no matrices.
     """
-    weights = [weight for weight in weights_of(model) if any(source.requires_grad for source in weight.sources)]
-    require(bool(weights), f"method={name} needs weight matrices to train, and this network has none")
-    if names := left_out(model):
+    weights = weights_of(model, **which)
+    weights = [weight for weight in weights if any(source.requires_grad for source in weight.sources)]
+    require(bool(weights), f"{name} needs weight matrices to train, and this network has none")
+    if names := left_out(model, **which):
         shown = ", ".join(names[:4]) + (f" and {len(names) - 4} more" if len(names) > 4 else "")
-        warnings.warn(
-            f"method={name} leaves out {shown}: neither convolution, linear, attention nor recurrent", stacklevel=2
-        )
+        warnings.warn(f"{name} leaves out {shown}: neither convolution, linear, attention nor recurrent", stacklevel=2)
     return weights
 
 
@@ -52,15 +51,24 @@ class Method:
     """
 
     Config: ClassVar[type] = Options
+    rate: Tensor  # (), the learning rate of the present update, on the model's device
     factor: float | None = None  # lambda of the penalty, for the dose; None without a penalty
 
     def __init__(self, options: Any, model: nn.Module, generator: torch.Generator) -> None:
         """`model` is on its device. `generator`, on the CPU, is for the method's random numbers."""
         self.options = options
         self.model = model
+        self.rate = torch.zeros((), device=next(model.parameters()).device)
+        self._rate = 0.0
 
     def prepare(self) -> None:
         """Called once, before the optimizer is built. May reparametrise the model's weights."""
+
+    def set_rate(self, rate: float) -> None:
+        """Called before every update with its learning rate; not part of a captured graph."""
+        if rate != self._rate:
+            self._rate = rate
+            self.rate.fill_(rate)
 
     def backward(self, risk: Risk, x: Tensor, share: float) -> Sums:
         """Adds `share` times the gradient of the mean data loss over inputs x (N, ...) to `.grad`.

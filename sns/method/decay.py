@@ -35,7 +35,7 @@ class Decay(Method):
     def __init__(self, options: DecayOptions, model: nn.Module, generator: torch.Generator) -> None:
         super().__init__(options, model, generator)
         self.factor: float = options.factor * options.scale
-        weights = trained_weights("decay", model) if options.scope == "weights" else []
+        weights = trained_weights("method=decay", model) if options.scope == "weights" else []
         held = (weight.parameter for weight in weights) if weights else model.parameters()
         self.parameters = list(dict.fromkeys(p for p in held if p is not None and p.requires_grad))
         self.parametrised = [weight for weight in weights if weight.parameter is None]

@@ -50,7 +50,8 @@ class Supervised(Task):
         model.train()
 
     def draw(self) -> None:
-        """The indices of the next batch."""
+        """The indices of the next batch, and its learning rate."""
+        self.method.set_rate(self.optimizers[0].rate)
         self.order.fill(self.index)
         self.running.count += len(self.index)
 

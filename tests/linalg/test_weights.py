@@ -3,6 +3,7 @@ weights."""
 
 import warnings
 from collections.abc import Callable, Iterator
+from functools import partial
 
 import pytest
 import torch
@@ -13,10 +14,11 @@ from torch.testing import assert_close
 from sns import method as methods
 from sns.common.errors import ConfigError
 from sns.linalg.conv_operator import Convolution
+from sns.linalg.leading import LeadingVectors
 from sns.linalg.weights import left_out, weight_parameters, weights_of
 from sns.measure.spectrum import sigma_and_frobenius, singular_values
 from sns.method.decay import DecayOptions
-from sns.method.spectral import Spectral, SpectralOptions
+from sns.method.spectral import SpectralOptions
 from sns.method.spectral_operator import SpectralOperator, SpectralOperatorOptions
 
 PATCHES: dict[str, tuple[nn.Module, tuple[int, ...]]] = {  # one output place sees the whole input
@@ -141,8 +143,7 @@ def regularized(options: object, steps: int = 1) -> tuple[Tensor, dict[str, Tens
 
 @pytest.mark.parametrize("stacked", [False, True])
 def test_spectral_treats_every_kind_of_layer(stacked: bool, monkeypatch: pytest.MonkeyPatch) -> None:
-    arrange = Spectral._arrange
-    monkeypatch.setattr(Spectral, "_arrange", lambda self, generator, **_: arrange(self, generator, stacked))
+    monkeypatch.setattr("sns.method.penalty.LeadingVectors", partial(LeadingVectors, stacked=stacked))
     actual = regularized(SpectralOptions(factor=0.1, n_iterations=2000))
     assert_close(actual, expected(lambda w: torch.linalg.matrix_norm(w, 2).square()), rtol=1e-6, atol=1e-8)
 

@@ -10,6 +10,7 @@ from torch.nn import functional as F
 from torch.testing import assert_close
 
 from sns import method as methods
+from sns.linalg.leading import LeadingVectors
 from sns.linalg.weights import weight_parameters
 from sns.method import METHODS, Method, register
 from sns.method.adversarial import AdversarialOptions, perturbation
@@ -221,8 +222,9 @@ def test_spectral_in_padded_stacks_equals_one_by_one() -> None:
             nn.Conv2d(2, 4, 3), nn.Conv2d(4, 4, 3), nn.Conv2d(4, 4, 1), nn.Flatten(), nn.Linear(64, 4)
         )
         built = Spectral(SpectralOptions(n_iterations=2), model, torch.Generator())
-        built._arrange(torch.Generator().manual_seed(4), stacked)
-        assert len(built.groups) == (3 if stacked else 4)
+        weights, draw = built.penalty.weights, torch.Generator().manual_seed(4)
+        vectors = built.penalty.vectors = LeadingVectors(weights, draw, stacked=stacked)
+        assert len(vectors.groups) == (3 if stacked else 4)
         for _ in range(3):
             model.zero_grad()
             built.backward(risk(built.model, torch.tensor([0, 1])), torch.ones(2, 2, 8, 8), 1.0)
