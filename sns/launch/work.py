@@ -222,7 +222,8 @@ def problem(config: Config) -> Problem:
             passes += 1
             if term is not no_term:
                 passes += chosen.term_passes
-                term(net(x))
+                with accelerator.forked_rng([]):  # of the dropout masks
+                    term(net(x))
             x.grad = torch.zeros_like(x)
             return {"loss": torch.zeros(()), "correct": torch.zeros(())}
 

@@ -123,9 +123,7 @@ class Classification(Supervised):
         """Compiles the network for training passes; evaluations use the plain model."""
         if self.method.second_order:  # a compiled backward pass has no derivative
             name = self.setup.config.method.name
-            raise UserError(
-                f"method={name} differentiates gradients; train.mode=compile cannot: use graph or eager"
-            )
+            raise UserError(f"method={name} differentiates gradients; train.mode=compile cannot: use graph or eager")
         self.network = compiled(self.model)
 
     # Measuring
