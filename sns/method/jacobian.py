@@ -6,7 +6,7 @@ before the loss. Random projections estimate the norm (their Algorithm 1).
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor, nn
@@ -82,6 +82,8 @@ class JacobianPenalty:
 @dataclass
 class JacobianOptions:
     """The authors' lambda is 0.01, with one projection."""
+
+    strength: ClassVar[str] = "factor"
 
     name: str = "jacobian"
     factor: float = 0.01  # lambda

@@ -6,6 +6,7 @@ The gradient of a pass is taken at w + rho g / |g|, g its gradient at w.
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from typing import ClassVar
 
 import torch
 from torch import Tensor, nn
@@ -57,6 +58,8 @@ class SharpnessAware:
 @dataclass
 class SAMOptions:
     """The paper's rho is 0.05."""
+
+    strength: ClassVar[str] = "rho"
 
     name: str = "sam"
     rho: float = 0.05  # length of the step along the gradient
