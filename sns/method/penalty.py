@@ -152,6 +152,10 @@ class SigmaPenalty(WeightPenalty):
         """v of every weight matrix, independent of device and memory format."""
         return self.vectors.state_dict()
 
+    def __getstate__(self) -> dict[str, Any]:
+        """For copies and pickles: a stream belongs to one process."""
+        return self.__dict__ | {"stream": None, "iterated": []}
+
     def load_state_dict(self, state: Mapping[str, Tensor]) -> None:
         self.vectors.follow()
         self.vectors.load_state_dict(state)
