@@ -106,8 +106,8 @@ class Weight:
         return matrices.reshape(tensor.shape)
 
     def add_outer(self, u: Tensor, v: Tensor) -> None:
-        """Adds the gradient u v^T of each block, u (blocks, m) and v (blocks, n), to `.grad`, unless
-        the weight is frozen."""
+        """Adds the gradient u v^T of each block, u (blocks, m) and v (blocks, n), to `.grad`;
+        nothing to that of a frozen weight."""
         if not self.trained:
             return
         parameter = self.parameter
@@ -141,8 +141,8 @@ class Weight:
         return self.parameter
 
     def add_gradient(self, gradient: Tensor) -> None:
-        """Adds a gradient with respect to the weight, in its shape, to its parameters' `.grad`, unless
-        they are frozen."""
+        """Adds a gradient with respect to the weight, in its shape, to its parameters' `.grad`;
+        nothing where they are frozen."""
         if not self.trained:
             return
         parameter = self.parameter
