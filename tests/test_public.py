@@ -1,5 +1,6 @@
 """What `from sns import ...` gives: its names, what it imports, the examples that show it."""
 
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -66,3 +67,11 @@ def test_the_example_of_readme_lowers_the_norms() -> None:
     exec(code.replace("factor=0.01", "factor=0.0"), free)
     with_penalty, without = sns.sigma(names["model"]), sns.sigma(free["model"])  # type: ignore[arg-type]
     assert all(with_penalty[name] < without[name] for name in with_penalty)
+
+
+def test_the_tests_that_docs_name_exist() -> None:
+    text = (ROOT / "docs/drop_in.md").read_text()
+    named = set(re.findall(r"\b\w+/\w+\.py", text))
+    assert len(named) == 5
+    assert all((ROOT / "tests" / name).is_file() for name in named)
+    assert len(text.split()) <= 350

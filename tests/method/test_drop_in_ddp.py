@@ -22,7 +22,7 @@ def trained(form: str, place: int, count: int) -> list[torch.Tensor]:
     model: nn.Module = nn.Sequential(*layers).double()
     own = list(model.parameters())
     if count > 1:
-        model = DistributedDataParallel(model)
+        model = DistributedDataParallel(model, bucket_cap_mb=1e-5)  # several buckets, as in the issue below
     if form == "compiled":
         model = torch.compile(model, backend="aot_eager")  # type: ignore[assignment]
     if form == "operator":
@@ -46,6 +46,7 @@ def trained(form: str, place: int, count: int) -> list[torch.Tensor]:
 def worker(rank: int, folder: str) -> None:
     """One of two processes."""
     torch.set_num_threads(1)
+    distributed._DEFAULT_FIRST_BUCKET_BYTES = 1
     distributed.init_process_group("gloo", init_method=f"file://{folder}/meeting", rank=rank, world_size=2)
     torch.save({form: trained(form, rank, 2) for form in FORMS}, f"{folder}/{rank}.pt")
     distributed.destroy_process_group()
