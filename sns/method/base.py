@@ -1,7 +1,7 @@
 """The interface between a method and a task, and the registry of methods."""
 
 import warnings
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from sns.common.registry import Registry
 from sns.config.schema import require
 from sns.linalg.weights import Weight, left_out, weights_of
+from sns.record.schema import Column
 
 Sums = Mapping[str, Tensor]  # sums over the examples of a pass, (), on the device: the loss and a task's metrics
 Risk = Callable[[Tensor, float], Sums]  # a task's empirical risk of one pass, see `Method.backward`
@@ -52,7 +53,8 @@ class Method:
 
     Config: ClassVar[type] = Options
     rate: Tensor  # (), the learning rate of the present update, on the model's device
-    factor: float | None = None  # lambda of the penalty, for the dose; None without a penalty
+    factor: float | None = None  # lambda of the penalty; None without one, or where it has no dose
+    generators: Sequence[torch.Generator] = ()  # on the device, those that updates draw from
 
     def __init__(self, options: Any, model: nn.Module, generator: torch.Generator) -> None:
         """`model` is on its device. `generator`, on the CPU, is for the method's random numbers."""
@@ -60,6 +62,19 @@ class Method:
         self.model = model
         self.rate = torch.zeros((), device=next(model.parameters()).device)
         self._rate = 0.0
+
+    @classmethod
+    def columns(cls, options: Any) -> Sequence[Column]:
+        """Columns of history.csv that this method adds with these options."""
+        return ()
+
+    def measures(self) -> dict[str, float]:
+        """The present value of each of `columns`. May wait for the device."""
+        return {}
+
+    def mean_factor(self) -> float | None:
+        """lambda of the whole run, for its dose: `factor`, where it does not change."""
+        return self.factor
 
     def prepare(self) -> None:
         """Called once, before the optimizer is built. May reparametrise the model's weights."""

@@ -62,7 +62,7 @@ class Classification(Supervised):
         sums = {"loss": torch.float64, "correct": torch.int64}
         self.begin(self.model, len(self.dataset.train), sums, sizes)
         self.augmentation = self.parts["augmentation"] = generator(config.seed, "augmentation", device)
-        self.generators = [self.augmentation]
+        self.generators = [*self.generators, self.augmentation]
         self.exchange = Exchange(ranks, self.model, own // (config.batch.ghost or own))
         images, measure = self.dataset, config.measure
         self.splits = {  # with the indices of the images whose gradient norms are averaged; None: all
