@@ -25,8 +25,8 @@ def gouk(kernel: Tensor, start: Tensor, n_iterations: int = 2) -> Tensor:
     """|W^T x|^2 / |x|^2, (), W (out, n), for x after `n_iterations` of W W^T from start (out,)."""
     w, x = kernel.flatten(1), start
     for _ in range(n_iterations):
-        x = w @ (x @ w)
-    return (x @ w).square().sum() / x.square().sum()
+        x = w.mv(w.T.mv(x))
+    return w.T.mv(x).square().sum() / x.square().sum()
 
 
 def blog_1(kernel: Tensor, n_iterations: int = 5) -> Tensor:
@@ -34,9 +34,9 @@ def blog_1(kernel: Tensor, n_iterations: int = 5) -> Tensor:
     w = kernel.reshape(-1, kernel.shape[-1])
     u = torch.ones_like(w[0])
     for _ in range(n_iterations):
-        image = (w @ u) @ w
+        image = w.T.mv(w.mv(u))
         u = image / image.norm()
-    return (w @ u).square().sum()
+    return w.mv(u).square().sum()
 
 
 def blog_2(kernel: Tensor, n_iterations: int = 5) -> Tensor:
@@ -44,8 +44,8 @@ def blog_2(kernel: Tensor, n_iterations: int = 5) -> Tensor:
     w = kernel.reshape(-1, kernel.shape[-1])
     u = torch.ones_like(w[:, 0])
     for _ in range(n_iterations):
-        v = u @ w
+        v = w.T.mv(u)
         v = v / v.norm()
-        u = w @ v
+        u = w.mv(v)
         u = u / u.norm()
-    return u @ (w @ v)
+    return u.dot(w.mv(v))

@@ -153,7 +153,7 @@ class SigmaPenalty(WeightPenalty):
         self.vectors.follow()
         weight = self.weights[0].matrices()
         if self.target is not None:
-            self.target.value = self.factor = self.target.value.to(weight)
+            self.factor = self.target.to(weight)
         if self.fresh is not None and self.fresh.device != weight.device:
             self.fresh = torch.Generator(weight.device).manual_seed(self.fresh.initial_seed())
 
@@ -187,11 +187,11 @@ class SigmaPenalty(WeightPenalty):
         return self.vectors.iterate(self.n_iterations, moving, self.fresh if moving else None)
 
     def state_dict(self) -> dict[str, Tensor]:
-        """v of every weight matrix, independent of device and memory format; `factor` with
-        target_sigma; `generator`, of this type of device, with fresh."""
+        """v of every weight matrix, independent of device and memory format; that of the target;
+        with fresh that of its generator, which is of one type of device."""
         state = self.vectors.state_dict()
         if self.target is not None:
-            state["factor"] = self.target.value.clone()
+            state |= self.target.state_dict()
         if self.fresh is not None:
             state["generator"] = self.fresh.get_state()
         return state
@@ -200,7 +200,7 @@ class SigmaPenalty(WeightPenalty):
         self._follow()
         vectors = dict(state)
         if self.target is not None:
-            self.target.value.copy_(vectors.pop("factor"))
+            self.target.take(vectors)
         if self.fresh is not None:
             self.fresh.set_state(vectors.pop("generator").cpu())
         self.vectors.load_state_dict(vectors)

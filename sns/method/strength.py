@@ -69,3 +69,17 @@ class TargetFactor:
         error, change = log_mean - self.log_target, log_mean - self.log_mean
         self.value.mul_(torch.exp(self.GAIN * error + self.DAMPING * change)).clamp_(*self.bounds)
         self.log_mean.copy_(log_mean)
+
+    def to(self, like: Tensor) -> Tensor:
+        """Moves to the device and type of `like`. Returns lambda."""
+        self.value, self.log_mean = self.value.to(like), self.log_mean.to(like)
+        return self.value
+
+    def state_dict(self) -> dict[str, Tensor]:
+        """Both tensors."""
+        return {"factor": self.value.clone(), "log_mean": self.log_mean.clone()}
+
+    def take(self, state: dict[str, Tensor]) -> None:
+        """Restores what `state_dict` gave, and removes it from `state`."""
+        self.value.copy_(state.pop("factor"))
+        self.log_mean.copy_(state.pop("log_mean"))
