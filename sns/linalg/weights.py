@@ -115,7 +115,7 @@ class Weight:
     @torch.no_grad()
     def change(self, u: Tensor, v: Tensor) -> None:
         """Adds u v^T of each block to the weight itself. ConfigError if it is parametrised."""
-        parameter = self._free()
+        parameter = self.changeable()
         if self._adds_in_place(parameter, u):
             as_matrix(self._own(parameter)).addr_(u[0], v[0])
         else:
@@ -125,9 +125,17 @@ class Weight:
     def assign(self, matrices: Tensor) -> None:
         """Sets the blocks to `matrices` (blocks, m, n). ConfigError if the weight is
         parametrised."""
-        self._own(self._free()).copy_(self.from_matrices(matrices))
+        self._own(self.changeable()).copy_(self.from_matrices(matrices))
 
-    def _free(self) -> nn.Parameter:
+    @torch.no_grad()
+    def scale(self, factors: Tensor) -> None:
+        """Multiplies each block by its factor (blocks,), or all by one (1,). ConfigError if the
+        weight is parametrised."""
+        blocks = self._own(self.changeable()).unflatten(0, (self.blocks, -1))
+        blocks.mul_(factors.view(-1, *(1,) * (blocks.dim() - 1)))
+
+    def changeable(self) -> nn.Parameter:
+        """The parameter that holds the weight. ConfigError if it is parametrised."""
         if self.parameter is None:
             raise ConfigError(f"{self.name} is parametrised: it cannot be changed after a step; remove one of the two")
         return self.parameter
