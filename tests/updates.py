@@ -13,7 +13,14 @@ from sns.train.run import advance
 from sns.train.session import Session, start
 
 Make = Callable[..., Config]
-METHODS = ("vanilla", "decay", "adversarial", "spectral", "spectral_operator")
+PROJECTIONS = (
+    "lipschitz_projection",
+    "spectral_decay",
+    "spectral_hammer",
+    "spectral_soft_cap",
+    "spectral_hard_cap",
+)
+METHODS = ("vanilla", "decay", "adversarial", "spectral", "spectral_operator", *PROJECTIONS)
 SPLIT = ("batch=large", "batch.size=32", "batch.ghost=8", "batch.micro=16")
 AUGMENT = ("data.crop_padding=1", "data.flip=true")
 

@@ -96,7 +96,7 @@ class LipschitzOptions:
     conv: float | None = 1.5  # the largest norm of a convolution; null: not projected
     linear: float | None = 1.5  # of another weight
     norm: float | None = None  # of batch norm: the largest |gamma| / sqrt(running variance)
-    n_iterations: int = 1  # power iterations a step; the authors make 2 from a fresh vector
+    n_iterations: int = 2  # power iterations a step; the authors make as many from a fresh vector
     operator: bool = False  # convolutions as maps of images, as published; false: their matrices of section 3.2
 
     def __post_init__(self) -> None:

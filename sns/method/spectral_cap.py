@@ -66,10 +66,10 @@ class SpectralHardCap(SpectralCap):
 class SpectralSoftCap(SpectralCap):
     """sigma <- q(p(sigma)) at every step, see `caps.soft_cap`.
 
-    The strength follows from the learning rate: if sigma was at most `limit` before the step, it is
-    so afterwards, up to limit + lr * update_norm in between. Where sigma is greater, because the
-    optimizer does not bound its steps or at the start of training, the strength follows from an
-    estimate of sigma; above 1.3 * limit it becomes smaller by 23% a step.
+    The strength follows from the learning rate: what is at most limit + lr * update_norm before
+    becomes at most `limit`, for lr * update_norm <= 0.3 * limit. A greater sigma, at the start of
+    training or by an optimizer whose steps are not bounded, is estimated. Up to 1.3 * limit it
+    becomes 1.05 * limit at most, from there on it becomes smaller by 23% a step.
     """
 
     def __init__(self, model: nn.Module, limit: float = 1.0, update_norm: float = 1.2, **options: Any) -> None:
