@@ -19,7 +19,7 @@ def factors(m: int = 24, n: int = 40) -> tuple[Tensor, Tensor]:
 
 
 def spectra(largest: float, m: int = 24) -> Tensor:
-    """Singular values (L, m): together an even grid of [0, largest], in each matrix all of its range."""
+    """Singular values (L, m), together an even grid of [0, largest]. Each matrix spans it."""
     return torch.linspace(0, largest, SPECTRA * m, dtype=torch.float64).view(m, SPECTRA).T
 
 

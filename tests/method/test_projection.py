@@ -1,4 +1,4 @@
-"""Projections after the step: against the dense decomposition in float64, in training, and resumed."""
+"""Projections: against the dense decomposition in float64, in training, and resumed."""
 
 import copy
 import warnings
@@ -63,7 +63,7 @@ def first(s: Tensor, value: Tensor) -> Tensor:
 
 
 def soft(s: Tensor) -> Tensor:
-    """20 * q(p(s / 20)) with the strength for a reach of 20 + lr * update_norm = 26, by bisection."""
+    """20 * q(p(s / 20)), strength for a reach of 20 + lr * update_norm = 26, by bisection."""
     low, high = 0.0, 1 / 3 / 1.3**2
     for _ in range(80):
         alpha = (low + high) / 2
@@ -112,7 +112,7 @@ def test_every_kind_of_layer_against_the_dense_decomposition(name: str) -> None:
 
 
 def network(dtype: torch.dtype = torch.float32) -> nn.Sequential:
-    """Convolutions, one of them in groups, batch norm and linear layers, for 2-channel 8x8 images."""
+    """Convolutions, one in groups, batch norm and linear layers, for images (2, 8, 8)."""
     torch.manual_seed(0)
     layers = [nn.Conv2d(2, 8, 3, padding=1), GhostBatchNorm2d(8), nn.ReLU(), nn.Conv2d(8, 12, 3, stride=2, groups=2)]
     return nn.Sequential(*layers, nn.ReLU(), nn.Flatten(), nn.Linear(108, 20), nn.ReLU(), nn.Linear(20, 3)).to(dtype)
@@ -147,8 +147,8 @@ OPTIONS: dict[str, dict[str, Any]] = {
     "spectral_soft_cap": {},
     "spectral_hard_cap": {},
 }
-# Of sigma_max above the limit of 1, after every step. A power iteration is a lower bound; only Muon's steps
-# have the length that the soft cap expects. The others promise no bound.
+# Of sigma_max above the limit of 1, after every step. A power iteration is a lower bound, and only
+# Muon's steps have the length that the soft cap expects. The others promise no bound.
 EXCESS = {"lipschitz_projection": 0.02, "spectral_soft_cap": 0.05, "spectral_hard_cap": 1e-4}
 
 
