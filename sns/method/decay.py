@@ -1,6 +1,7 @@
 """Weight decay (section 3.3, equation 2): adds lambda / 2 * sum_l |W_l|_F^2 to the risk."""
 
 from dataclasses import dataclass
+from typing import ClassVar
 
 import torch
 from torch import Tensor, nn
@@ -14,6 +15,8 @@ SCOPES = ("all", "weights")
 @dataclass
 class DecayOptions:
     """The paper's lambda is 1e-4."""
+
+    strength: ClassVar[str] = "factor"
 
     name: str = "decay"
     factor: float = 1e-4  # lambda, before `scale`

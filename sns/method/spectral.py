@@ -4,6 +4,7 @@ It adds lambda / 2 * sum_l sigma(W_l)^2 to the risk.
 """
 
 from dataclasses import dataclass
+from typing import ClassVar
 
 from torch import Tensor, nn
 
@@ -33,6 +34,8 @@ class SpectralNormPenalty(SigmaPenalty):
 @dataclass
 class SpectralOptions:
     """The paper's lambda is 0.01, with one power iteration a step."""
+
+    strength: ClassVar[str] = "factor"
 
     name: str = "spectral"
     factor: float = 0.01  # lambda, before `scale`
