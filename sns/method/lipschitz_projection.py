@@ -5,7 +5,7 @@ W <- W / max(1, sigma / c) after every step, with a c for each type of layer. Th
 """
 
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor, nn
@@ -92,15 +92,19 @@ class LipschitzOptions:
     """conv and linear are the authors' constants for VGG19 with batch norm on CIFAR-10, with
     operator=true and norm=8."""
 
+    strength: ClassVar[str] = "multiple"
+
     name: str = "lipschitz_projection"
     conv: float | None = 1.5  # the largest norm of a convolution; null: not projected
     linear: float | None = 1.5  # of another weight
     norm: float | None = None  # of batch norm: the largest |gamma| / sqrt(running variance)
+    multiple: float = 1.0  # multiplies the three
     n_iterations: int = 2  # power iterations a step; the authors make as many from a fresh vector
     operator: bool = False  # convolutions as maps of images, as published; false: their matrices of section 3.2
 
     def __post_init__(self) -> None:
-        require_positive("method.", conv=self.conv, linear=self.linear, norm=self.norm, n_iterations=self.n_iterations)
+        require_positive("method.", conv=self.conv, linear=self.linear, norm=self.norm)
+        require_positive("method.", multiple=self.multiple, n_iterations=self.n_iterations)
 
 
 @register("lipschitz_projection")
@@ -112,11 +116,10 @@ class Lipschitz(ProjectionMethod):
 
     def __init__(self, options: LipschitzOptions, model: nn.Module, generator: torch.Generator) -> None:
         super().__init__(options, model, generator)
+        limits = (options.conv, options.linear, options.norm)
         self.projection = LipschitzProjection(
             model,
-            options.conv,
-            options.linear,
-            options.norm,
+            *(None if limit is None else limit * options.multiple for limit in limits),
             operator=options.operator,
             n_iterations=options.n_iterations,
             generator=generator,

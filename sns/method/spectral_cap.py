@@ -7,7 +7,7 @@ at the limit, for steps of the optimizer of a known length (Newhouse et al. 2025
 from abc import abstractmethod
 from collections import defaultdict
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor, nn
@@ -88,6 +88,8 @@ class SpectralSoftCap(SpectralCap):
 class HardCapOptions:
     """The authors bound sigma * sqrt(inputs / outputs), here it is sigma."""
 
+    strength: ClassVar[str] = "limit"
+
     name: str = "spectral_hard_cap"
     limit: float = 1.0  # the largest singular value after every step
 
@@ -109,6 +111,8 @@ class HardCap(ProjectionMethod):
 @dataclass
 class SoftCapOptions:
     """update_norm is that of the authors' nanogpt code for Muon, 1.145 with a margin of 5%."""
+
+    strength: ClassVar[str] = "limit"
 
     name: str = "spectral_soft_cap"
     limit: float = 1.0  # the largest singular value, if the steps are as long as expected

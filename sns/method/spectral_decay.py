@@ -7,7 +7,7 @@ Here the vector is that of the last step.
 """
 
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor, nn
@@ -52,6 +52,8 @@ class SpectralHammer(LeadingProjection):
 class SpectralDecayOptions:
     """The factor is the default of the authors' code; the paper sweeps it."""
 
+    strength: ClassVar[str] = "factor"
+
     name: str = "spectral_decay"
     factor: float = 0.1  # multiplied by the learning rate
     n_iterations: int = 1  # power iterations a step
@@ -77,6 +79,8 @@ class SpectralDecay(ProjectionMethod):
 @dataclass
 class SpectralHammerOptions:
     """The authors bound sigma * sqrt(inputs / outputs), here it is sigma."""
+
+    strength: ClassVar[str] = "limit"
 
     name: str = "spectral_hammer"
     limit: float = 1.0  # the largest singular value after every step

@@ -172,8 +172,10 @@ def test_in_training_sigma_is_held_with_every_optimizer(name: str, optimizer: st
 def test_the_method_is_its_drop_in_class_at_the_optimizers_rate(name: str) -> None:
     cls, models = dict(zip(PROJECTIONS, CLASSES, strict=True))[name], (network(), network())
     changed = {"spectral_decay": {"factor": 0.7}}.get(name, {"limit": 0.4})
-    changed = {"conv": 0.3, "linear": 0.4, "norm": 0.5} if name == "lipschitz_projection" else changed
-    method = methods.build(METHODS[name].Config(name=name, **changed), models[0], torch.Generator().manual_seed(5))
+    options = changed
+    if name == "lipschitz_projection":
+        changed, options = {"conv": 0.3, "linear": 0.4}, {"conv": 0.6, "linear": 0.8, "multiple": 0.5}
+    method = methods.build(METHODS[name].Config(name=name, **options), models[0], torch.Generator().manual_seed(5))
     method.set_rate(0.25)
     method.project()
     own = {} if "cap" in name else {"generator": torch.Generator().manual_seed(5)}
@@ -292,7 +294,7 @@ def test_what_cannot_be_projected_is_one_sentence() -> None:
     for name, field in (("spectral_decay", "factor"), ("spectral_soft_cap", "update_norm")):
         with pytest.raises(ConfigError, match=rf"method\.{field}=-1\.0 must not be negative"):
             METHODS[name].Config(**{field: -1.0})
-    for name, field in zip(PROJECTIONS, ("conv", "n_iterations", "limit", "limit", "limit"), strict=True):
+    for name, field in zip(PROJECTIONS, ("multiple", "n_iterations", "limit", "limit", "limit"), strict=True):
         with pytest.raises(ConfigError, match=rf"method\.{field}=0 must be positive"):
             METHODS[name].Config(**{field: 0})
     for make in (
