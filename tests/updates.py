@@ -14,6 +14,7 @@ from sns.train.session import Session, start
 
 Make = Callable[..., Config]
 METHODS = ("vanilla", "decay", "adversarial", "spectral", "spectral_operator")
+METHODS += ("orthonormal", "sigma_reparam", "spectral_normalization", "stable_rank", "unit_sigma")
 SPLIT = ("batch=large", "batch.size=32", "batch.ghost=8", "batch.micro=16")
 AUGMENT = ("data.crop_padding=1", "data.flip=true")
 

@@ -5,7 +5,7 @@ loss.backward(); optimizer.step(); normalization.update_()
 """
 
 from abc import ABC, abstractmethod
-from typing import Any, ClassVar
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -58,7 +58,7 @@ class Parametrization(nn.Module, ABC):
             self._iterate(tensor, self.following)
             return tensor
         matrices = self.matrices(tensor)
-        # Copies: a graph that is still to be differentiated holds them, and `follow` writes in place.
+        # Copies: a graph not yet differentiated holds them, and `follow` writes in place.
         u, v = self.u.to(matrices, copy=True), self._own_columns(tensor).to(matrices, copy=True)
         # Products and sums entry by entry: neither autocast nor TensorFloat-32 rounds them.
         sigma = ((matrices * v.unsqueeze(1)).sum(2) * u).sum(1)
@@ -82,8 +82,8 @@ class Parametrization(nn.Module, ABC):
         """Each weight matrix of the tensor times its factor (K,)."""
         if len(factor) == 1:
             return tensor * factor
-        parts = tensor.unflatten(0, (len(factor), -1))
-        return (parts * factor.view(-1, *(1,) * tensor.dim())).flatten(0, 1)
+        parts: Tensor = tensor.unflatten(0, (len(factor), -1))
+        return torch.flatten(parts * factor.view(-1, *(1,) * tensor.dim()), end_dim=1)
 
     def _own_columns(self, tensor: Tensor) -> Tensor:
         """v in the column order of `matrices(tensor)`."""
@@ -178,25 +178,27 @@ def _use_parametrised(module: nn.RNNBase) -> None:
 
     module.register_forward_pre_hook(fill)
     module.register_forward_hook(clear, always_call=True)
-    module._uses_parametrised = True  # type: ignore[assignment]
+    module._uses_parametrised = True
 
 
 class ReparametrizationMethod(Method):
-    """A method that trains the risk of a reparametrised network. A subclass sets `make`."""
+    """A method that trains the risk of a reparametrised network. A subclass defines `make`."""
 
-    Reparametrization: ClassVar[type[Reparametrization]]
     reparametrization: Reparametrization
 
     def __init__(self, options: Any, model: nn.Module, generator: torch.Generator) -> None:
         super().__init__(options, model, generator)
         self.generator = generator
 
+    def make(self, **general: Any) -> Reparametrization:
+        """Reparametrises the model, with the method's options beside the `general` ones."""
+        raise NotImplementedError
+
     def prepare(self) -> None:
         """Reparametrises the weights. The vectors become part of the model's state."""
-        options = {name: value for name, value in vars(self.options).items() if name != "name"}
         name = f"method={self.options.name}"
-        self.reparametrization = self.Reparametrization(self.model, generator=self.generator, name=name, **options)
+        self.reparametrization = self.make(n_iterations=self.options.n_iterations, generator=self.generator, name=name)
 
     def project(self) -> None:
-        """One power iteration on the new weights, for the passes of the next update."""
+        """Power iterations on the new weights, for the passes of the next update."""
         self.reparametrization.update_()

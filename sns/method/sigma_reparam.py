@@ -1,6 +1,7 @@
-"""sigma-reparametrisation (Zhai et al. 2023, arXiv 2303.06296): gamma W / sigma(W), gamma learnt."""
+"""sigma-reparametrisation (Zhai et al. 2023, arXiv 2303.06296): gamma W / sigma(W)."""
 
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -61,4 +62,6 @@ class SigmaReparamMethod(ReparametrizationMethod):
     """Minimises the risk over weights and gammas."""
 
     Config = SigmaReparamOptions
-    Reparametrization = SigmaReparam
+
+    def make(self, **general: Any) -> SigmaReparam:
+        return SigmaReparam(self.model, gamma=self.options.gamma, **general)

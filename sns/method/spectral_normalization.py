@@ -1,6 +1,7 @@
 """Spectral normalization (Miyato et al. 2018, arXiv 1802.05957): layers use W / sigma(W)."""
 
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -12,7 +13,7 @@ from sns.method.reparametrization import Parametrization, Reparametrization, Rep
 
 
 class Normalized(Parametrization):
-    """W / sigma(W). The gradient passes through sigma, with u and v constant (their equation 10)."""
+    """W / sigma(W). The gradient passes through sigma; u and v are constant (equation 10)."""
 
     def used(self, tensor: Tensor, sigma: Tensor, u: Tensor, v: Tensor) -> Tensor:
         return self.scaled(tensor, 1.0 / self.norms(sigma))
@@ -41,4 +42,6 @@ class SpectralNormalizationMethod(ReparametrizationMethod):
     """Minimises the risk of the network with normalised weights."""
 
     Config = SpectralNormalizationOptions
-    Reparametrization = SpectralNormalization
+
+    def make(self, **general: Any) -> SpectralNormalization:
+        return SpectralNormalization(self.model, **general)

@@ -1,7 +1,7 @@
-"""Stable rank normalization (Sanyal et al. 2020, arXiv 1906.04659): sigma is 1, and |W|_F^2 <= r."""
+"""Stable rank normalization (Sanyal et al. 2020, arXiv 1906.04659): sigma 1, |W|_F^2 <= r."""
 
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor, nn
@@ -70,4 +70,6 @@ class StableRankMethod(ReparametrizationMethod):
     """Minimises the risk of the network with normalised weights."""
 
     Config = StableRankOptions
-    Reparametrization = StableRankNormalization
+
+    def make(self, **general: Any) -> StableRankNormalization:
+        return StableRankNormalization(self.model, rank=self.options.rank, **general)
