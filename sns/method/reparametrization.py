@@ -5,6 +5,7 @@ loss.backward(); optimizer.step(); normalization.update_()
 """
 
 from abc import ABC, abstractmethod
+from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -179,6 +180,17 @@ def _use_parametrised(module: nn.RNNBase) -> None:
     module.register_forward_pre_hook(fill)
     module.register_forward_hook(clear, always_call=True)
     module._uses_parametrised = True
+
+
+@dataclass
+class ReparametrizationOptions:
+    """One power iteration an update, as published."""
+
+    name: str = ""
+    n_iterations: int = 1  # power iterations an update, which start from v of the last
+
+    def __post_init__(self) -> None:
+        require(self.n_iterations >= 1, f"method.n_iterations={self.n_iterations} must be at least 1")
 
 
 class ReparametrizationMethod(Method):

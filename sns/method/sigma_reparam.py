@@ -9,8 +9,12 @@ from torch import Tensor, nn
 from sns.config.schema import require
 from sns.linalg.weights import Weight
 from sns.method.base import register
-from sns.method.reparametrization import Parametrization, Reparametrization, ReparametrizationMethod
-from sns.method.spectral_normalization import SpectralNormalizationOptions
+from sns.method.reparametrization import (
+    Parametrization,
+    Reparametrization,
+    ReparametrizationMethod,
+    ReparametrizationOptions,
+)
 
 STARTS = ("one", "sigma")
 
@@ -46,7 +50,7 @@ class SigmaReparam(Reparametrization):
 
 
 @dataclass
-class SigmaReparamOptions(SpectralNormalizationOptions):
+class SigmaReparamOptions(ReparametrizationOptions):
     """The paper's gamma begins at 1."""
 
     name: str = "sigma_reparam"

@@ -1,40 +1,57 @@
 """Spectral normalization (Miyato et al. 2018, arXiv 1802.05957): layers use W / sigma(W)."""
 
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from sns.config.schema import require
 from sns.linalg.weights import Weight
 from sns.method.base import register
-from sns.method.reparametrization import Parametrization, Reparametrization, ReparametrizationMethod
+from sns.method.reparametrization import (
+    Parametrization,
+    Reparametrization,
+    ReparametrizationMethod,
+    ReparametrizationOptions,
+)
 
 
 class Normalized(Parametrization):
-    """W / sigma(W). The gradient passes through sigma; u and v are constant (equation 10)."""
+    """norm * W / sigma(W). The gradient passes through sigma: their equation 10."""
+
+    def __init__(self, weight: Weight, generator: torch.Generator, norm: float) -> None:
+        super().__init__(weight, generator)
+        self.norm = norm
 
     def used(self, tensor: Tensor, sigma: Tensor, u: Tensor, v: Tensor) -> Tensor:
-        return self.scaled(tensor, 1.0 / self.norms(sigma))
+        return self.scaled(tensor, self.norm / self.norms(sigma))
 
 
 class SpectralNormalization(Reparametrization):
-    """Every weight matrix has spectral norm 1, as far as the power iteration has converged."""
+    """Every weight matrix has spectral norm `norm`, once the power iteration has converged."""
+
+    def __init__(self, model: nn.Module, *, norm: float = 1.0, **options: object) -> None:
+        require(norm > 0, f"norm={norm} must be positive")
+        self.norm = norm
+        super().__init__(model, **options)  # type: ignore[arg-type]
 
     def parametrization(self, weight: Weight, generator: torch.Generator) -> Parametrization:
-        return Normalized(weight, generator)
+        return Normalized(weight, generator, self.norm)
 
 
 @dataclass
-class SpectralNormalizationOptions:
-    """One power iteration an update is the paper's."""
+class SpectralNormalizationOptions(ReparametrizationOptions):
+    """The paper's norm is 1. The network's slope is then at most 1, but for its batch norm."""
+
+    strength: ClassVar[str] = "norm"
 
     name: str = "spectral_normalization"
-    n_iterations: int = 1  # power iterations an update, which start from v of the last
+    norm: float = 1.0  # of every weight matrix
 
     def __post_init__(self) -> None:
-        require(self.n_iterations >= 1, f"method.n_iterations={self.n_iterations} must be at least 1")
+        super().__post_init__()
+        require(self.norm > 0, f"method.norm={self.norm} must be positive")
 
 
 @register("spectral_normalization")
@@ -44,4 +61,4 @@ class SpectralNormalizationMethod(ReparametrizationMethod):
     Config = SpectralNormalizationOptions
 
     def make(self, **general: Any) -> SpectralNormalization:
-        return SpectralNormalization(self.model, **general)
+        return SpectralNormalization(self.model, norm=self.options.norm, **general)

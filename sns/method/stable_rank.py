@@ -15,14 +15,15 @@ from sns.method.spectral_normalization import SpectralNormalizationOptions
 
 
 class StableRankLimited(Parametrization):
-    """u v^T + s R with R = W / sigma - u v^T and s = min(1, sqrt(r - 1) / |R|_F).
+    """norm * (u v^T + s R) with R = W / sigma - u v^T and s = min(1, sqrt(r - 1) / |R|_F).
 
-    The nearest matrix to W / sigma with this largest singular value and a stable rank |W|_F^2 /
-    sigma^2 of at most r. r is `rank` times min(m, n), and at least 1.
+    At norm 1 it is the nearest matrix to W / sigma with this largest singular value and a stable
+    rank |W|_F^2 / sigma^2 of at most r (their algorithm). r is `rank` times min(m, n), at least 1.
     """
 
-    def __init__(self, weight: Weight, generator: torch.Generator, rank: float) -> None:
+    def __init__(self, weight: Weight, generator: torch.Generator, rank: float, norm: float) -> None:
         super().__init__(weight, generator)
+        self.norm = norm
         together = self.blocks if self.joint else 1  # blocks of one matrix
         self.rest = max(rank * together * min(self.rows, self.columns) - 1, 0.0)  # r - 1
 
@@ -35,20 +36,21 @@ class StableRankLimited(Parametrization):
         square = rest.square().sum((1, 2))
         square = square.sum(0, keepdim=True) if self.joint else square
         shrink = self.rest**0.5 * square.clamp_min(max(self.rest, TINY**2)).rsqrt()
-        return from_matrices(leading + rest * shrink.view(-1, 1, 1), tensor, self.transposed)
+        return from_matrices(self.norm * (leading + rest * shrink.view(-1, 1, 1)), tensor, self.transposed)
 
 
 class StableRankNormalization(Reparametrization):
-    """Every weight matrix has spectral norm 1 and a stable rank of at most rank * min(m, n)."""
+    """Every weight matrix has spectral norm `norm` and a stable rank of at most rank min(m, n)."""
 
-    def __init__(self, model: nn.Module, *, rank: float = 0.7, **options: object) -> None:
+    def __init__(self, model: nn.Module, *, rank: float = 0.7, norm: float = 1.0, **options: object) -> None:
         """`rank` in (0, 1]; with 1 it is spectral normalization."""
         require(0 < rank <= 1, f"rank={rank} must lie in (0, 1]")
-        self.rank = rank
+        require(norm > 0, f"norm={norm} must be positive")
+        self.rank, self.norm = rank, norm
         super().__init__(model, **options)  # type: ignore[arg-type]
 
     def parametrization(self, weight: Weight, generator: torch.Generator) -> Parametrization:
-        return StableRankLimited(weight, generator, self.rank)
+        return StableRankLimited(weight, generator, self.rank, self.norm)
 
 
 @dataclass
@@ -72,4 +74,4 @@ class StableRankMethod(ReparametrizationMethod):
     Config = StableRankOptions
 
     def make(self, **general: Any) -> StableRankNormalization:
-        return StableRankNormalization(self.model, rank=self.options.rank, **general)
+        return StableRankNormalization(self.model, rank=self.options.rank, norm=self.options.norm, **general)

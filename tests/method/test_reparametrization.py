@@ -25,7 +25,7 @@ from sns.linalg.weights import weights_of
 from sns.measure.spectrum import sigma_and_frobenius, singular_values, weight_matrices
 from sns.method.reparametrization import Reparametrization
 from sns.method.sigma_reparam import SigmaReparam, SigmaReparamOptions
-from sns.method.spectral_normalization import SpectralNormalization
+from sns.method.spectral_normalization import SpectralNormalization, SpectralNormalizationOptions
 from sns.method.stable_rank import StableRankNormalization, StableRankOptions
 from sns.record import store
 from sns.train import checkpoint
@@ -55,17 +55,25 @@ def limited(matrix: Tensor) -> Tensor:
 
 DENSE: dict[str, tuple[Made, Callable[[Tensor], Tensor]]] = {
     "spectral_normalization": (SpectralNormalization, lambda w: w / norm(w)),
+    "spectral_normalization of norm 3": (
+        lambda model, **options: SpectralNormalization(model, norm=3.0, **options),
+        lambda w: 3 * w / norm(w),
+    ),
     "sigma_reparam": (SigmaReparam, lambda w: w / norm(w)),
     "sigma_reparam from sigma": (
         lambda model, **options: SigmaReparam(model, gamma="sigma", **options),
         lambda w: w * (norm(w).detach() / norm(w)),
     ),
     "stable_rank": (lambda model, **options: StableRankNormalization(model, rank=RANK, **options), limited),
+    "stable_rank of norm 3": (
+        lambda model, **options: StableRankNormalization(model, rank=RANK, norm=3.0, **options),
+        lambda w: 3 * limited(w),
+    ),
 }
 
 
 def trained(model: nn.Module) -> dict[str, Tensor]:
-    """The gradient of every trained weight, by its name in the model without our parametrisation."""
+    """The gradient of every trained weight, by its name without our parametrisation."""
     return {
         name.replace("parametrizations.", "").removesuffix(".original"): p.grad
         for name, p in model.named_parameters()
@@ -257,7 +265,7 @@ def test_memory_format_autocast_and_16_bits(name: str) -> None:
     moved = DENSE[name][0](network().float().to(memory_format=torch.channels_last))
     assert_close(last[0].weight, model[0].weight)
     assert not last[0].weight.is_contiguous()
-    assert_close([v for v in vectors(last)], [v.flatten() for _, m in moved.layers for v in (m.u, m.v)])
+    assert_close(vectors(last), [v.flatten() for _, m in moved.layers for v in (m.u, m.v)])
     with torch.autocast("cpu", torch.bfloat16):
         assert torch.equal(model[0].weight, copy.deepcopy(model)[0].weight)
         inside = model[0].weight
@@ -316,6 +324,8 @@ def test_extremes_of_a_weight() -> None:
     ("make", "says"),
     [
         (lambda: StableRankNormalization(network(), rank=0.0), "rank=0.0 must lie"),
+        (lambda: SpectralNormalization(network(), norm=0.0), "norm=0.0 must be positive"),
+        (lambda: SpectralNormalizationOptions(norm=-1.0), "method.norm=-1.0"),
         (lambda: SigmaReparam(network(), gamma="two"), "gamma=two is unknown"),
         (lambda: StableRankOptions(rank=1.5), "method.rank=1.5"),
         (lambda: SigmaReparamOptions(gamma="two"), "method.gamma=two"),
