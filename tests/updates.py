@@ -21,6 +21,7 @@ PROJECTIONS = (
     "spectral_hard_cap",
 )
 METHODS = ("vanilla", "decay", "adversarial", "spectral", "spectral_operator", *PROJECTIONS)
+METHODS += ("orthonormal", "sigma_reparam", "spectral_normalization", "stable_rank", "unit_sigma")
 SPLIT = ("batch=large", "batch.size=32", "batch.ghost=8", "batch.micro=16")
 AUGMENT = ("data.crop_padding=1", "data.flip=true")
 
