@@ -210,7 +210,11 @@ def test_the_scripts_take_a_task_without_images(tmp_path: Path, capsys: pytest.C
 
 def test_methods_that_need_real_valued_inputs_say_so() -> None:
     model = torch.nn.Linear(3, 2)
-    for method, says in (("adversarial", "whole numbers"), ("spectral_operator", "needs images")):
+    for method, says in (
+        ("adversarial", "whole numbers"),
+        ("jacobian", "whole numbers"),
+        ("spectral_operator", "needs images"),
+    ):
         built = methods.build(METHODS[method].Config(), model, torch.Generator())
         with pytest.raises(ConfigError, match=says):
             built.backward(lambda x, share: {}, torch.zeros(4, 3, dtype=torch.int64), 1.0)
