@@ -2,7 +2,7 @@
 number of seeds of an experiment before its further runs."""
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -50,9 +50,26 @@ def plan_of(results: Results) -> Seeds | None:
 
 
 def in_plan(results: Results) -> Results:
-    """The runs with the seeds that the experiment is judged with in the end."""
+    """The runs that each setting alone is judged with in the end."""
     plan = plan_of(results)
-    return results if plan is None else results.with_seeds(range(plan.fixed))
+    if plan is None:
+        return results
+    cells: list[Cell] = []
+    for setting in results.settings:
+        own = results.with_seeds(_in_common(_cells(results, [setting]), plan.fixed))
+        cells += [cell for cell in own.cells if cell.setting == setting]
+    return replace(results, cells=tuple(cells))
+
+
+def _cells(results: Results, settings: Sequence[str]) -> list[Cell]:
+    """The cells that claims are about, with or without runs."""
+    return [results.cell(place, method, regime) for place in settings for regime in REGIMES for method in METHODS]
+
+
+def _in_common(cells: Sequence[Cell], planned: int) -> list[int]:
+    """Those of the seeds 0 to `planned` - 1 that every cell with runs has."""
+    begun = [{record.result.seed for record in cell.records} for cell in cells if cell.records]
+    return sorted(set(range(planned)).intersection(*begun)) if begun else []
 
 
 @dataclass(frozen=True)
@@ -80,8 +97,8 @@ class Judgement:
 
 
 def judge(results: Results, settings: Sequence[str] | None = None) -> tuple[Judgement, ...]:
-    """The claims judged with every seed; or, where claims.yaml has `seeds` for the experiment, twice
-    by the same rules: with the first ones, and with all that it fixed and no other.
+    """The claims judged with every seed; where claims.yaml has `seeds` for the experiment, twice by
+    the same rules: with the first ones, and with all that it fixed and no other.
 
     Until all of these runs are there, the seeds are those that all cells have in common.
     `settings` and errors as in `settings_of`; UserError of `load_seeds` too.
@@ -94,19 +111,11 @@ def judge(results: Results, settings: Sequence[str] | None = None) -> tuple[Judg
 
 
 def _judge_with(results: Results, settings: Sequence[str], planned: int) -> Judgement:
-    cells = [results.cell(place, method, regime) for place in settings for regime in REGIMES for method in METHODS]
-    begun = [_seeds_of(cell) for cell in cells if cell.records]
-    seeds = sorted(set.intersection(*begun) & set(range(planned))) if begun else []
-    lacking = []
-    if len(seeds) < planned:
-        lacking.append(f"{len(seeds)} of {planned} seeds so far")
-    if len(begun) < len(cells):
-        lacking.append(f"{len(cells) - len(begun)} of {len(cells)} cells not run")
+    cells = _cells(results, settings)
+    seeds, absent = _in_common(cells, planned), sum(not cell.records for cell in cells)
+    lacking = [f"{len(seeds)} of {planned} seeds so far"] if len(seeds) < planned else []
+    lacking += [f"{absent} of {len(cells)} cells not run"] if absent else []
     return Judgement(_verdicts(results.with_seeds(seeds), settings), tuple(seeds), planned, ", ".join(lacking))
-
-
-def _seeds_of(cell: Cell) -> set[int]:
-    return {record.result.seed for record in cell.records}
 
 
 def _verdicts(results: Results, settings: Sequence[str]) -> tuple[ClaimVerdict, ...]:
