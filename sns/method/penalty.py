@@ -32,15 +32,14 @@ class WeightPenalty(ABC):
     every process holds the same penalty.
     """
 
-    target: TargetFactor | None = None  # changes factor
+    target: TargetFactor | None = None  # replaces factor
     fresh: torch.Generator | None = None  # of the device, that calls draw from
 
     def __init__(self, model: nn.Module, factor: float, *, name: str | None = None, **which: bool) -> None:
         """`name`: of the penalty in messages; None: its class. `which`: embeddings and heads, as in
         `weights_of`. ConfigError if nothing is left."""
         require(factor >= 0, f"factor={factor} must not be negative")
-        self.model = model
-        self.factor: float | Tensor = factor  # lambda
+        self.model, self.factor = model, factor
         self.name = name or type(self).__name__
         self.weights: list[Weight] = trained_weights(self.name, model, **which)
 
@@ -73,7 +72,7 @@ class SigmaPenalty(WeightPenalty):
     """factor / 2 * sum_l f(sigma_l), with sigma_l from power iterations that persist.
 
     Subclasses define `value`, f, and `slope`, f'/2. u and v are treated as constants, so that the
-    gradient is factor * f'(sigma) / 2 * u v^T. In evaluation mode v and factor stay as they are.
+    gradient is factor * f'(sigma) / 2 * u v^T. In evaluation mode v and target stay as they are.
     """
 
     def __init__(
@@ -90,11 +89,11 @@ class SigmaPenalty(WeightPenalty):
         name: str | None = None,
         **which: bool,
     ) -> None:
-        """`fresh`: every call starts from a new random v. `target_sigma`: each call changes factor,
-        see `TargetFactor`. `operator`: penalise each layer's norm as a map of images, for which
-        `input_shape`, (C, H, W) of the model's inputs, must be known. `generator`, on the CPU: of
-        the first v; None: a fixed seed. ConfigError for options out of range and for layers that
-        cannot be treated.
+        """`fresh`: every call starts from a new random v. `target_sigma`: each call changes lambda,
+        from factor on, see `TargetFactor`. `operator`: penalise each layer's norm as a map of
+        images, for which `input_shape`, (C, H, W) of the model's inputs, must be known.
+        `generator`, on the CPU: of the first v; None: a fixed seed. ConfigError for options out of
+        range and for layers that cannot be treated.
         """
         super().__init__(model, factor, name=name, **which)
         require(n_iterations >= 1, f"n_iterations={n_iterations} must be at least 1")
@@ -109,8 +108,6 @@ class SigmaPenalty(WeightPenalty):
             self.vectors = LeadingVectors(self.weights, generator)
         first = self.weights[0].matrices()
         self.target = None if target_sigma is None else TargetFactor(factor, target_sigma, first)
-        if self.target is not None:
-            self.factor = self.target.value
         if fresh:
             seed = int(torch.randint(2**62, (), generator=generator))
             self.fresh = torch.Generator(first.device).manual_seed(seed)
@@ -137,8 +134,7 @@ class SigmaPenalty(WeightPenalty):
     def __call__(self) -> Tensor:
         self._follow()
         leading = self._iterate()
-        self._adapt(leading)
-        factor = self.factor.clone() if isinstance(self.factor, Tensor) else self.factor
+        factor = self._adapted(leading)
         with full_precision(leading[0].sigma.device):
             sigmas = [part.live() for part in leading]
             values = [part.of_norms(self.value(sigma)).sum() for part, sigma in zip(leading, sigmas, strict=True)]
@@ -153,25 +149,29 @@ class SigmaPenalty(WeightPenalty):
         self.vectors.follow()
         weight = self.weights[0].matrices()
         if self.target is not None:
-            self.factor = self.target.to(weight)
+            self.target.to(weight)
         if self.fresh is not None and self.fresh.device != weight.device:
             self.fresh = torch.Generator(weight.device).manual_seed(self.fresh.initial_seed())
 
-    def _adapt(self, leading: list[Leading]) -> None:
-        if self.target is not None and self.model.training:
+    def _adapted(self, leading: list[Leading]) -> float | Tensor:
+        """lambda of this call."""
+        if self.target is None:
+            return self.factor
+        if self.model.training:
             self.target.follow([part.norms() for part in leading])
+        return self.target.value.clone()  # a loss may outlive the next call, which changes it
 
     @torch.no_grad()
     def regularize(self) -> Tensor:
         if self.iterated:
             self.device.join(self.stream)
         leading, self.iterated = self.iterated or self._iterate(), []
-        self._adapt(leading)
+        factor = self._adapted(leading)
         with full_precision(leading[0].sigma.device):
             for part in leading:
-                part.add_gradient(part.of_norms(self.factor * self.slope(part.sigma)))
+                part.add_gradient(part.of_norms(factor * self.slope(part.sigma)))
         values = torch.stack([part.of_norms(self.value(part.sigma)).sum() for part in leading])
-        penalty: Tensor = 0.5 * self.factor * values.sum()
+        penalty: Tensor = 0.5 * factor * values.sum()
         return penalty
 
     def iterate_beside(self) -> None:

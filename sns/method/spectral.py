@@ -39,13 +39,23 @@ class SpectralNormPenalty(SigmaPenalty):
 
 
 @dataclass
-class SpectralOptions(Strength):
-    """The paper's lambda is 0.01, with one power iteration a step."""
+class SigmaOptions(Strength):
+    """Options of a penalty on sigmas: the paper's lambda, 0.01, and one power iteration a step."""
 
     published: ClassVar[float] = 0.01
 
-    name: str = "spectral"
     n_iterations: int = 1  # power iterations a step, which start from v of the last step
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        require(self.n_iterations >= 1, f"method.n_iterations={self.n_iterations} must be at least 1")
+
+
+@dataclass
+class SpectralOptions(SigmaOptions):
+    """The paper's penalty, and how public code differs from it."""
+
+    name: str = "spectral"
     half: bool = later(True)  # False: lambda sigma^2 instead of lambda/2 sigma^2
     fresh: bool = later(False)  # every step starts from a new random v
     # lambda is adapted until the geometric mean of the layers' sigmas is this: TargetFactor; None:
@@ -55,7 +65,6 @@ class SpectralOptions(Strength):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        require(self.n_iterations >= 1, f"method.n_iterations={self.n_iterations} must be at least 1")
         known = (CORRECTED, *ALGORITHMS)
         require(
             self.algorithm in known, f"method.algorithm={self.algorithm} is unknown; choose one of {', '.join(known)}"

@@ -70,10 +70,9 @@ class TargetFactor:
         self.value.mul_(torch.exp(self.GAIN * error + self.DAMPING * change)).clamp_(*self.bounds)
         self.log_mean.copy_(log_mean)
 
-    def to(self, like: Tensor) -> Tensor:
-        """Moves to the device and type of `like`. Returns lambda."""
+    def to(self, like: Tensor) -> None:
+        """Moves to the device and type of `like`."""
         self.value, self.log_mean = self.value.to(like), self.log_mean.to(like)
-        return self.value
 
     def state_dict(self) -> dict[str, Tensor]:
         """Both tensors."""

@@ -81,7 +81,7 @@ class Task(ABC):
     optimizers: Sequence[Optimizer]
     running: Running
     sizes: Sizes
-    generators: Sequence[torch.Generator] = ()  # those that `update` uses, except torch's default generator
+    generators: Sequence[torch.Generator] = ()  # those that `update` uses, the method's included, but torch's default
     notes: list[str]  # for the user, printed before the first update
 
     def __init__(self, setup: Setup) -> None:

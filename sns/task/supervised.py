@@ -35,7 +35,7 @@ class Supervised(Task):
         options = at_dose(config.method, config.optim, self.length.updates)
         self.method = method.build(options, model, generator(config.seed, "power_iteration"))
         self.method.prepare()
-        self.generators = [*self.method.generators]
+        self.generators = self.method.generators
         self.optimizers = [optim.build(config.optim, model.parameters())]
         self.order = BatchOrder(examples, config.batch.size, generator(config.seed, "order"), device)
         self.running = Running(device, sums)

@@ -167,7 +167,7 @@ def test_the_mean_is_over_weights_of_which_one_in_groups_has_the_norm_of_its_lar
         penalty.add_gradient_()
     assert penalty.target is not None
     assert penalty.target.log_mean.exp().item() == pytest.approx(6.0, rel=1e-9)  # of 4 and 9
-    assert penalty.factor == pytest.approx(1.0, rel=1e-6)
+    assert penalty.target.value == pytest.approx(1.0, rel=1e-6)
 
 
 @pytest.mark.parametrize("target", [0.8, 3.0])
@@ -189,9 +189,10 @@ def test_the_drop_in_class_holds_sigma_at_the_target(target: float, as_loss: boo
         optimizer.step()
     assert torch.linalg.matrix_norm(model.weight, 2).item() == pytest.approx(target, rel=0.02)
     model.eval()
-    factor = float(penalty.factor)
+    assert penalty.target is not None
+    factor = penalty.target.value.item()
     penalty()
-    assert float(penalty.factor) == factor
+    assert penalty.target.value.item() == factor
 
 
 def test_lambda_changes_once_an_update_whatever_the_number_of_passes(tiny: Make) -> None:
