@@ -143,7 +143,7 @@ def train(method: Method, model: nn.Module, optimizer: str, rate: float, steps: 
 OPTIONS: dict[str, dict[str, Any]] = {
     "lipschitz_projection": {"conv": 1.0, "linear": 1.0, "n_iterations": 16},
     "spectral_decay": {"factor": 1.0},
-    "spectral_hammer": {"n_iterations": 16},
+    "spectral_hammer": {},
     "spectral_soft_cap": {},
     "spectral_hard_cap": {},
 }
