@@ -196,6 +196,10 @@ class SigmaPenalty(WeightPenalty):
             state["generator"] = self.fresh.get_state()
         return state
 
+    def __getstate__(self) -> dict[str, Any]:
+        """For copies and pickles: a stream belongs to one process."""
+        return self.__dict__ | {"stream": None, "iterated": []}
+
     def load_state_dict(self, state: Mapping[str, Tensor]) -> None:
         self._follow()
         vectors = dict(state)
