@@ -1,7 +1,8 @@
 """sigma_1, u_1 and v_1 of every weight matrix, by a power iteration that goes on from call to call.
 
 `LeadingVectors` is for the matrices of section 3.2, `LeadingImages` for layers as maps of images.
-What a method does with a result is a function of sigma: `Leading.add_gradient` and `add_weight`.
+What a method does with a result is a function of sigma: `Leading.add_gradient`, `add_weight` and
+`scale`.
 """
 
 from abc import ABC, abstractmethod
@@ -41,6 +42,10 @@ class Leading(ABC):
             return values
         return values * torch.zeros_like(values).scatter_(0, self.sigma.argmax(0, keepdim=True), 1.0)
 
+    def norms(self) -> Tensor:
+        """The largest sigma of each of `weights`: (number of weights,)."""
+        return self.sigma if len(self.weights) == len(self.sigma) else self.sigma.amax(0, keepdim=True)
+
     @abstractmethod
     def add_gradient(self, coefficient: Tensor) -> None:
         """Adds coefficient (L,) * d sigma / d W to the gradient of every weight."""
@@ -48,6 +53,13 @@ class Leading(ABC):
     @abstractmethod
     def add_weight(self, coefficient: Tensor) -> None:
         """Adds coefficient (L,) * u v^T to every weight. ConfigError if it is parametrised."""
+
+    def scale(self, factor: Tensor) -> None:
+        """Multiplies every weight, or every block of one, by factor (L,). ConfigError if it is
+        parametrised."""
+        single = len(self.weights) < len(factor)
+        for weight, part in zip(self.weights, [factor] if single else factor.split(1), strict=True):
+            weight.scale(part)
 
     @abstractmethod
     def live(self) -> Tensor:
@@ -145,14 +157,19 @@ class LeadingVectors:
             self._arrange([v.view(weight.blocks, -1) for weight, v in vectors])
 
     @torch.no_grad()
-    def iterate(self, n_iterations: int = 1, moving: bool = True) -> list[Leading]:
+    def iterate(
+        self, n_iterations: int = 1, moving: bool = True, fresh: torch.Generator | None = None
+    ) -> list[Leading]:
         """sigma, u and v of every weight after `n_iterations` from the last v.
 
-        `moving`: whether the next call starts from there. Nothing waits for the device.
+        `moving`: whether the next call starts from there. `fresh`: of the device; v is first drawn
+        anew from it. Nothing waits for the device.
         """
         results: list[Leading] = []
         with full_precision(self.v[0].device):
             for group, stack, v in zip(self.groups, self.stacks, self.v, strict=True):
+                if fresh is not None:
+                    self._draw(group, v, fresh)
                 weights = [self.weights[i] for i in group]
                 matrices = [weight.matrices() for weight in weights]
                 stacked = matrices[0] if stack is None else stack.fill([matrix[0] for matrix in matrices])
@@ -161,6 +178,14 @@ class LeadingVectors:
                     v.copy_(new)
                 results.append(_Matrices(weights, sigma, u, new, [self.columns[i] for i in group]))
         return results
+
+    def _draw(self, group: Sequence[int], v: Tensor, generator: torch.Generator) -> None:
+        """A Gaussian v, the same one in every memory format."""
+        v.normal_(generator=generator)  # the padding too: it meets zero columns
+        for place, i in enumerate(group):
+            if self._permuted(i):
+                own = v[place, : self.columns[i]]
+                own.copy_(memory_order(self.weights[i].shape, own))
 
     def state_dict(self) -> dict[str, Tensor]:
         """v of every weight matrix, in model order and the paper's column order."""
@@ -227,11 +252,15 @@ class LeadingImages:
         self.v = [v.to(as_operator(self.name, w).weight) for w, v in zip(self.weights, self.v, strict=False)]
 
     @torch.no_grad()
-    def iterate(self, n_iterations: int = 1, moving: bool = True) -> list[Leading]:
+    def iterate(
+        self, n_iterations: int = 1, moving: bool = True, fresh: torch.Generator | None = None
+    ) -> list[Leading]:
         """As `LeadingVectors.iterate`."""
         results: list[Leading] = []
         with full_precision(self.v[0].device):
             for weight, v in zip(self.weights, self.v, strict=True):
+                if fresh is not None:
+                    v.normal_(generator=fresh)
                 operator = as_operator(self.name, weight, (v.shape[2], v.shape[3]))
                 sigma, u, new = operator.power_iteration(v, n_iterations)
                 if moving:

@@ -33,6 +33,14 @@ class OptimOptions:
             f"optim.drops={self.drops} must be increasing fractions between 0 and 1",
         )
 
+    def dose(self, factor: float, rate_sum: float) -> float | None:
+        """The dose of a penalty of strength `factor`; None if it is not defined for this optimizer.
+
+        The dose is the number of e-folds by which the penalty alone, with a flat loss, would shrink
+        what it penalises. `rate_sum` is the sum of the learning rates.
+        """
+        return None
+
 
 class Optimizer(ABC):
     """Updates parameters from their gradients.
@@ -67,14 +75,6 @@ class Optimizer(ABC):
         """Deletes the gradients: the next backward pass writes them instead of adding to zeros."""
         for parameter in self.parameters:
             parameter.grad = None
-
-    def dose(self, factor: float, rate_sum: float) -> float | None:
-        """The dose of a penalty of strength `factor`; None if it is not defined for this optimizer.
-
-        The dose is the number of e-folds by which the penalty alone, with a flat loss, would shrink
-        what it penalises. `rate_sum` is the sum of the learning rates.
-        """
-        return None
 
 
 class TorchOptimizer(Optimizer):
