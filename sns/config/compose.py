@@ -25,7 +25,8 @@ from sns.config.schema import (
     require,
 )
 
-YAML_ONLY = ("regimes",)  # top-level keys that only other YAML values refer to
+YAML_ONLY = ("regimes", "strengths", "candidate")  # top-level keys that only other YAML values refer to
+STRENGTH = "strength"  # a key that sets an option of the method, see `_set_strength`
 SECTIONS: dict[str, type] = {  # sections with fixed fields
     "experiment": ExperimentConfig,
     "batch": BatchConfig,
@@ -57,6 +58,7 @@ def parse(tree: Any, registered: Registered) -> Config:
         raise ConfigError(f"the configuration cannot be resolved: {first_line(error)}") from None
     assert isinstance(plain, dict)
     values = renamed({str(key): value for key, value in plain.items() if key not in YAML_ONLY})
+    _set_strength(values, registered["method"])
     _require_keys(values, registered)
     chosen = {group: _choose(group, values.get(group), registered[group]) for group in CHOICES}
     built: dict[str, Any] = {
@@ -67,6 +69,20 @@ def parse(tree: Any, registered: Registered) -> Config:
     return Config(**vars(top), **built)
 
 
+def _set_strength(values: dict[str, Any], methods: Mapping[str, type]) -> None:
+    """`strength=X` sets the option that says how strong the chosen method is, whatever its name.
+
+    A class of options names it as `strength`. ConfigError for a method that has none.
+    """
+    strength, options = values.pop(STRENGTH, None), values.get("method")
+    if strength is None or not isinstance(options, dict):
+        return
+    name = str(options.get("name"))
+    option = getattr(methods.get(name), STRENGTH, None)
+    require(option is not None, f"strength={strength} has no meaning for method={name}, which has no strength")
+    values["method"] = {**options, str(option): strength}
+
+
 def store_defaults() -> None:
     """Gives Hydra the dataclasses' defaults as the config `defaults`, used by configs/config.yaml.
 
@@ -75,7 +91,7 @@ def store_defaults() -> None:
     sections = {name: OmegaConf.to_container(OmegaConf.structured(cls)) for name, cls in SECTIONS.items()}
     top = OmegaConf.to_container(OmegaConf.structured(TOP))
     assert isinstance(top, dict)
-    node = OmegaConf.create({**top, **sections, **{group: {} for group in CHOICES}})
+    node = OmegaConf.create({**top, **sections, **{group: {} for group in CHOICES}, STRENGTH: None})
     for group in CHOICES:
         # YAML files state only what differs from the dataclass. Without struct mode, Hydra accepts
         # the other fields on the command line too; `parse` reports misspelt ones.
@@ -179,7 +195,7 @@ def all_keys(registered: Registered, groups: Iterable[str] = ()) -> list[str]:
     """Everything that may stand before a `=` on the command line: groups, sections, fields."""
     classes = [*SECTIONS.items(), *((section, cls) for section in CHOICES for cls in registered[section].values())]
     inside = {f"{section}.{entry.name}" for section, cls in classes for entry in fields(cls)}
-    return sorted(inside | {entry.name for entry in fields(Config)} | set(groups))
+    return sorted(inside | {entry.name for entry in fields(Config)} | {STRENGTH, *groups})
 
 
 def nearest(name: str, names: Iterable[str]) -> str:

@@ -4,6 +4,7 @@ The perturbation is the L2 step eta = epsilon * g / |g|_2, or the sign step.
 """
 
 from dataclasses import dataclass
+from typing import ClassVar
 
 import torch
 from torch import Tensor
@@ -21,6 +22,8 @@ class AdversarialOptions:
 
     epsilon is in units of the contrast-normalised image; 1 is 1.8% of an image's norm on CIFAR.
     """
+
+    strength: ClassVar[str] = "epsilon"
 
     name: str = "adversarial"
     alpha: float = 0.5  # weight of the clean loss

@@ -1,6 +1,7 @@
 """Weight decay (section 3.3, equation 2): adds lambda / 2 * sum_l |W_l|_F^2 to the risk."""
 
 from dataclasses import dataclass
+from typing import ClassVar
 
 import torch
 from torch import Tensor, nn
@@ -14,6 +15,8 @@ SCOPES = ("all", "weights")
 @dataclass
 class DecayOptions:
     """The paper's lambda is 1e-4."""
+
+    strength: ClassVar[str] = "factor"
 
     name: str = "decay"
     factor: float = 1e-4  # lambda, before `scale`
@@ -35,7 +38,7 @@ class Decay(Method):
     def __init__(self, options: DecayOptions, model: nn.Module, generator: torch.Generator) -> None:
         super().__init__(options, model, generator)
         self.factor: float = options.factor * options.scale
-        weights = trained_weights("decay", model) if options.scope == "weights" else []
+        weights = trained_weights("method=decay", model) if options.scope == "weights" else []
         held = (weight.parameter for weight in weights) if weights else model.parameters()
         self.parameters = list(dict.fromkeys(p for p in held if p is not None and p.requires_grad))
         self.parametrised = [weight for weight in weights if weight.parameter is None]

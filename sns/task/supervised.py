@@ -32,7 +32,7 @@ class Supervised(Task):
         self.model, self.sizes = model, sizes or Sizes(config.batch.size, examples)
         self.method = method.build(config.method, model, generator(config.seed, "power_iteration"))
         self.method.prepare()
-        self.factor = self.method.factor
+        self.factor, self.generators = self.method.factor, self.method.generators
         self.optimizers = [optim.build(config.optim, model.parameters())]
         self.order = BatchOrder(examples, config.batch.size, generator(config.seed, "order"), device)
         self.running = Running(device, sums)
@@ -50,7 +50,8 @@ class Supervised(Task):
         model.train()
 
     def draw(self) -> None:
-        """The indices of the next batch."""
+        """The indices of the next batch, and its learning rate."""
+        self.method.set_rate(self.optimizers[0].rate)
         self.order.fill(self.index)
         self.running.count += len(self.index)
 

@@ -91,8 +91,9 @@ def test_every_field_is_read_somewhere() -> None:
         file = ROOT / "sns/model" / f"{model.__module__.split('.')[-1]}.py"
         assert unread(model.Config, "config", [file]) in ([], ["name"]), model
     for method in METHODS.values():
-        file = ROOT / "sns/method" / f"{method.__module__.split('.')[-1]}.py"
-        assert unread(method.Config, "options", [file]) in ([], ["name"]), method
+        modules = {base.__module__ for base in method.__mro__ if base.__module__.startswith("sns.method.")}
+        files = [ROOT / f"{name.replace('.', '/')}.py" for name in modules]
+        assert unread(method.Config, "options", files) in ([], ["name"]), method
 
 
 def test_an_unread_field_is_noticed() -> None:
@@ -184,3 +185,24 @@ def test_npz_identity_is_the_archive_name_not_its_folder() -> None:
         return configure(compose_tree("setting=vgg_cifar10", "data=npz", f"data.path={path}")).run_id
 
     assert run_id("/a/x.npz") == run_id("/b/x.npz") != run_id("/a/y.npz")
+
+
+@pytest.mark.parametrize(
+    ("method", "option"),
+    [
+        ("decay", "factor"),
+        ("spectral_operator", "factor"),
+        ("adversarial", "epsilon"),
+        ("layerwise_jacobian", "factor"),
+        ("sam", "rho"),
+    ],
+)
+def test_strength_sets_the_option_that_says_how_strong_a_method_is(method: str, option: str) -> None:
+    by_name = configure(compose_tree(f"method={method}", f"method.{option}=0.3"))
+    assert configure(compose_tree(f"method={method}", "strength=0.3")) == by_name
+    assert configure(compose_tree(f"method={method}")) == configure(compose_tree(f"method={method}", "strength=null"))
+
+
+def test_a_method_without_strength_says_so() -> None:
+    with pytest.raises(ConfigError, match=r"strength=0\.3 has no meaning for method=vanilla"):
+        configure(compose_tree("strength=0.3"))
