@@ -11,6 +11,7 @@ import pandas as pd
 
 from sns.analysis import cli, scores
 from sns.analysis.cells import load_experiment
+from sns.analysis.claims import power
 from sns.analysis.claims import text as claims
 from sns.analysis.figures import render as figures
 from sns.analysis.figures import summary
@@ -78,6 +79,8 @@ def _command(folder: Path, page: Path) -> str:
     """The command that writes `page` again, and no page that its folder lacks."""
     if page.stem == "sensitivity":
         return f"python scripts/sensitivity.py {folder}"
+    if page.stem == "power":
+        return f"python scripts/claims.py {folder} --experiment {page.parent.name} --power"
     alone = page.name.startswith("figure") and not (page.parent / "report.html").is_file()
     script = f"figures.py {page.stem}" if alone else "publish.py"
     return f"python scripts/{script} {folder} --experiment {page.parent.name}"
@@ -91,13 +94,15 @@ def _compute_pages(folder: Path, experiment: str, names: set[str], out: Path) ->
     drawn = sorted({name.split(".")[0] for name in names if name.startswith("figure")})
     if "scores.csv" in names:
         cli.save(out, "scores", scores.FORMATS, scores.compute(load_experiment(folder, experiment, task=None)[1]))
-    if not drawn and not names & {"table1.csv", "claims.csv", "summary.md", "report.html"}:
+    if not drawn and not names & {"table1.csv", "claims.csv", "power.csv", "summary.md", "report.html"}:
         return
     results = load_experiment(folder, experiment, may_be_empty="table1.csv" in names)[1]
     if "table1.csv" in names:
         cli.save(out, "table1", table1_text.FORMATS, table1.compute(results))
     if "claims.csv" in names:
         claims.write(results, out)
+    if "power.csv" in names:
+        cli.save(out, "power", power.FORMATS, power.compute(results))
     if "summary.md" in names:
         cli.save(out, "summary", {"md": summary.to_markdown}, summary.compute(results))
     if "report.html" in names:

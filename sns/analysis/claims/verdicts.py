@@ -184,12 +184,11 @@ def printed(claim: Claim) -> tuple[str, str]:
     return "supported" if enough else "not supported", f"{sum(outcome)} of {len(outcome)} {noun}"
 
 
-def compute(results: Results, settings: Sequence[str] | None = None) -> list[ClaimVerdict]:
-    """A verdict on every claim, in `settings`.
+def settings_of(results: Results, settings: Sequence[str] | None = None) -> tuple[str, ...]:
+    """The settings to judge in: `settings`; else the paper's where one of them has records, else
+    all that have records.
 
-    Without `settings`: in the paper's where one of them has records, else in all that have records;
-    the verdicts then say that these are not the paper's. Raises UserError where a given setting has
-    no record.
+    UserError where there is no run, or where one of `settings` has no record.
     """
     if not results.cells:
         raise UserError("there is no finished run to judge the claims by: run an experiment or give another folder")
@@ -197,6 +196,9 @@ def compute(results: Results, settings: Sequence[str] | None = None) -> list[Cla
         if name not in results.settings:
             raise UserError(f"setting={name} has no record; settings with records: {', '.join(results.settings)}")
     of_paper = set(results.settings) & set(PAPER_SETTINGS)
-    chosen = tuple(settings or (PAPER_SETTINGS if of_paper else results.settings))
-    measured = Measured(results)
-    return [judge_claim(claim, measured, chosen) for claim in load_claims()]
+    return tuple(settings or (PAPER_SETTINGS if of_paper else results.settings))
+
+
+def judge_all(measured: Measured, settings: Sequence[str]) -> list[ClaimVerdict]:
+    """A verdict on every claim, in `settings`; each says whether these are the paper's."""
+    return [judge_claim(claim, measured, settings) for claim in load_claims()]
