@@ -6,14 +6,14 @@ The head of that file says how to read a rule. Tests and corrections are those o
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from functools import cache
+from functools import cache, partial
 from pathlib import Path
 from typing import Any
 
 import yaml
 
 from sns.analysis.cells import METHODS, REGIMES, Results, arrange
-from sns.analysis.claims.measures import DESCRIPTIONS, OVER_METHODS, Measured, Place
+from sns.analysis.claims.measures import DESCRIPTIONS, Measured, Place
 from sns.analysis.claims.rules import FAILS, HOLDS, OPEN, Comparison, Inequality, compare, decide_conjunctions
 from sns.analysis.claims.rules import parse_inequality as parse
 from sns.analysis.claims.verdicts import VERDICTS
@@ -91,7 +91,8 @@ class Experiment:
         names = sorted({record.result.optimizer for record in results.records})
         by_name = {n: arrange([r for r in results.records if r.result.optimizer == n]) for n in names}
         self.results: dict[str, Results] = by_name if len(names) > 1 else dict.fromkeys(names, results)
-        self.measured = {name: Measured(own) for name, own in self.results.items()}
+        methods = {*results.methods, *(name for question in load_questions() for name in question.methods)}
+        self.measured = {name: Measured(own, sorted(methods)) for name, own in self.results.items()}
         places = dict.fromkeys((c.setting, c.regime) for own in self.results.values() for c in own.cells)
         self.places = [(setting, regime) for setting in results.settings for regime in REGIMES]
         self.places = [place for place in self.places if place in places]
@@ -102,7 +103,7 @@ class Experiment:
         only = next(iter(self.measured)) if len(self.measured) == 1 else ""
         return optimizer or only, Place(*at, own if method == "value" else method)
 
-    def values(self, measure: str, name: str, own: str | None) -> dict[Key, float]:
+    def values(self, measure: str, own: str | None, name: str) -> dict[Key, float]:
         """The measure of `name` by setting, regime and seed; `own` is the method called `value`."""
         found: dict[Key, float] = {}
         for setting, regime in self.places:
@@ -112,9 +113,11 @@ class Experiment:
                 found |= {(setting, regime, seed): value for seed, value in values.items()}
         return found
 
-    def missing(self, measure: str, name: str, own: str | None, needed: int) -> Iterator[str]:
-        """A phrase for each setting and batch size in which `name` has too few seeds."""
-        for at in self.places:
+    def missing(
+        self, measure: str, name: str, own: str | None, needed: int, places: Sequence[tuple[str, str]]
+    ) -> Iterator[str]:
+        """A phrase for each of `places` in which `name` has too few seeds."""
+        for at in places:
             optimizer, place = self._place(name, own, at)
             if optimizer in self.measured:
                 yield from self.measured[optimizer].missing(measure, place, needed)
@@ -124,7 +127,7 @@ class Experiment:
 
 @cache
 def load_questions(path: Path = RULES) -> tuple[Question, ...]:
-    """Every question of the file, in its order; KeyError or ValueError where a rule is malformed."""
+    """Every question of the file in its order; KeyError or ValueError where a rule is malformed."""
     content = yaml.safe_load(path.read_text(encoding="utf-8"))
     defaults = content["defaults"]
     if defaults["pairs"] != PAIRS or defaults["test"] != "paired t":
@@ -151,8 +154,12 @@ def _question(entry: Mapping[str, Any], defaults: Mapping[str, Any], known: set[
 
 
 def answers(experiment: Experiment, question: Question) -> list[Answer]:
-    """The answers to a question with a rule: one for each of its methods, or one in all."""
-    each: Sequence[str | None] = question.methods or (None,)
+    """The answers to a question with a rule: one for each of its methods, or one in all.
+
+    A method that the rule names itself is left out: it would be compared with itself.
+    """
+    named = {name for _, inequalities in question.expect for x in inequalities for _, name in x.terms}
+    each: Sequence[str | None] = [method for method in question.methods if method not in named] or (None,)
     pooled = [_comparisons(experiment, question, own) for own in each]
     states = decide_conjunctions(pooled, question.confidence)
     local = [tuple(_local(experiment, question, own)) for own in each]
@@ -166,29 +173,39 @@ def _comparisons(
     comparisons = []
     for branch, (measure, inequalities) in enumerate(question.expect):
         for inequality in inequalities:
-            margin = inequality.margin(lambda name, m=measure: experiment.values(m, name, own))
-            counts = {place: sum(key[:2] == place for key in margin) for place in experiment.places}
+            margin = inequality.margin(partial(experiment.values, measure, own))
+            places = experiment.places if at is None else [at]
+            counts = {place: sum(key[:2] == place for key in margin) for place in places}
             few = [place for place, count in counts.items() if count < question.minimum_seeds]
-            missing = [text for name in _names(inequality, measure) for text in experiment.missing(
-                measure, name, own, question.minimum_seeds)] if few and at is None else []
-            margin = margin if at is None else {key: value for key, value in margin.items() if key[:2] == at}
-            unit = own or question.id
-            comparisons.append(
-                compare(
-                    (unit, branch, measure),
-                    inequality,
-                    margin,
-                    list(dict.fromkeys(missing)) or [f"{', '.join(place)}: too few seeds in common" for place in few],
-                    testable=bool(experiment.places) and (not few if at is None else at not in few),
-                    confidence=question.confidence,
-                )
+            comparison = compare(
+                (own or question.id, branch, measure),
+                inequality,
+                {key: value for key, value in margin.items() if key[:2] in places},
+                _missing(experiment, question, measure, inequality, own, few),
+                testable=bool(places) and not few,
+                confidence=question.confidence,
             )
+            comparisons.append(comparison)
     return comparisons
 
 
-def _names(inequality: Inequality, measure: str) -> list[str]:
-    """The names of an inequality; of a measure over all methods any name means all of them."""
-    return ["value"] if measure in OVER_METHODS else [name for _, name in inequality.terms]
+def _missing(
+    experiment: Experiment,
+    question: Question,
+    measure: str,
+    inequality: Inequality,
+    own: str | None,
+    few: Sequence[tuple[str, str]],
+) -> list[str]:
+    """Why there are too few seeds at the places `few`."""
+    if not few:
+        return []
+    phrases = (
+        text
+        for _, name in inequality.terms
+        for text in experiment.missing(measure, name, own, question.minimum_seeds, few)
+    )
+    return list(dict.fromkeys(phrases)) or [f"{', '.join(place)}: too few seeds in common" for place in few]
 
 
 def _local(experiment: Experiment, question: Question, own: str | None) -> Iterator[Local]:

@@ -24,9 +24,9 @@ KEYS = ["setting", "regime", "batch_size", "optimizer", "method"]
 COLUMNS = [*KEYS, "runs", "n", *(f"{q}_{part}" for q in QUANTITIES for part in ("mean", "low", "high"))]
 COLUMNS += ["cost", "cost_low", "cost_high"]
 NOTE = (
-    "Mean over the n seeds that trained to the end, ± half of its 95% t interval; last evaluation. Mean sigma: geometric "
-    "mean over the weight matrices of the largest singular value. Jacobian norm: mean over test images of the spectral "
-    "norm of d logits / d x. Time per update: over vanilla's, median of paired rounds (bench/README.md)."
+    "Mean over the n seeds that trained to the end, ± half of its 95% t interval; last evaluation. Mean sigma: "
+    "geometric mean over the weight matrices of the largest singular value. Jacobian norm: mean over test images of "
+    "the spectral norm of d logits / d x. Time per update: over vanilla's, median of paired rounds (bench/README.md)."
 )
 
 
@@ -90,6 +90,6 @@ def _written(row: dict[Any, Any], quantity: str) -> str:
     mean, low, high = (row[f"{quantity}_{part}"] for part in ("mean", "low", "high"))
     if not is_given(mean):
         return "–"
-    scale, digits = (100, "{:.1f}") if quantity in PERCENT else (1, "{:#.3g}")
-    half = f" ± {digits.format(scale * (high - low) / 2)}" if is_given(low) else ""
+    scale, digits, few = (100, "{:.1f}", "{:.1f}") if quantity in PERCENT else (1, "{:#.3g}", "{:.2g}")
+    half = f" ± {few.format(scale * (high - low) / 2)}" if is_given(low) else ""
     return digits.format(scale * mean) + half

@@ -1,7 +1,7 @@
 """The numbers that the claims compare: of one run, or of one seed over the cells of a setting."""
 
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 from sns.analysis.cells import METHODS, REGIMES, Cell, Results, paper_table
@@ -141,8 +141,9 @@ DESCRIPTIONS = {
 class Measured:
     """Measures of the finished runs of some results, by seed."""
 
-    def __init__(self, results: Results) -> None:
-        self.results = results
+    def __init__(self, results: Results, methods: Sequence[str] = ()) -> None:
+        """`methods`: those of a measure over methods; all that have a record unless given."""
+        self.results, self.methods = results, methods or results.methods
         self._cache: dict[tuple[str, Place], dict[int, float]] = {}
 
     def values(self, measure: str, place: Place) -> Mapping[int, float]:
@@ -192,7 +193,7 @@ class Measured:
         return _ranked(sides)
 
     def _methods_at(self, place: Place) -> list[Place]:
-        return [Place(place.setting, place.regime, method) for method in self.results.methods]
+        return [Place(place.setting, place.regime, method) for method in self.methods]
 
     def missing(self, measure: str, place: Place, needed: int) -> list[str]:
         """Why `place` has fewer than `needed` values, one phrase a cell; [] where it has enough."""
