@@ -1,7 +1,8 @@
 """sigma_1, u_1 and v_1 of every weight matrix, by a power iteration that goes on from call to call.
 
 `LeadingVectors` is for the matrices of section 3.2, `LeadingImages` for layers as maps of images.
-What a method does with a result is a function of sigma: `Leading.add_gradient` and `add_weight`.
+What a method does with a result is a function of sigma: `Leading.add_gradient`, `add_weight` and
+`scale`.
 """
 
 from abc import ABC, abstractmethod
@@ -48,6 +49,13 @@ class Leading(ABC):
     @abstractmethod
     def add_weight(self, coefficient: Tensor) -> None:
         """Adds coefficient (L,) * u v^T to every weight. ConfigError if it is parametrised."""
+
+    def scale(self, factor: Tensor) -> None:
+        """Multiplies every weight, or every block of one, by factor (L,). ConfigError if it is
+        parametrised."""
+        single = len(self.weights) < len(factor)
+        for weight, part in zip(self.weights, [factor] if single else factor.split(1), strict=True):
+            weight.scale(part)
 
     @abstractmethod
     def live(self) -> Tensor:

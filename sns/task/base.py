@@ -81,7 +81,7 @@ class Task(ABC):
     running: Running
     sizes: Sizes
     factor: float | None = None  # lambda of the method's penalty; None without a penalty
-    generators: Sequence[torch.Generator] = ()  # those that `update` uses, except torch's default generator
+    generators: Sequence[torch.Generator] = ()  # those that `update` uses, the method's included, but torch's default
     notes: list[str]  # for the user, printed before the first update
 
     def __init__(self, setup: Setup) -> None:

@@ -32,7 +32,7 @@ class Supervised(Task):
         self.model, self.sizes = model, sizes or Sizes(config.batch.size, examples)
         self.method = method.build(config.method, model, generator(config.seed, "power_iteration"))
         self.method.prepare()
-        self.factor = self.method.factor
+        self.factor, self.generators = self.method.factor, self.method.generators
         self.optimizers = [optim.build(config.optim, model.parameters())]
         self.order = BatchOrder(examples, config.batch.size, generator(config.seed, "order"), device)
         self.running = Running(device, sums)
