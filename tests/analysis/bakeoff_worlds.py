@@ -24,7 +24,12 @@ def holds(method: str, seed: int) -> dict[str, float]:
     level = {"vanilla": 0.45, "decay": 0.5, "spectral": 0.55}.get(method, 0.6)
     gap = (0.4 if method in ("vanilla", "decay") else 0.2) + number / 1000 + seed / 1e4
     jacobian = 10 * gap
-    return {"accuracy": level + seed / 1000, "gap": gap, "sigma": jacobian + 0.02 * MIXED[number], "jacobian": jacobian}
+    return {
+        "accuracy": level + seed / 1000,
+        "gap": gap,
+        "sigma": jacobian + 0.005 * MIXED[number],
+        "jacobian": jacobian,
+    }
 
 
 def fails(method: str, seed: int) -> dict[str, float]:
