@@ -24,7 +24,7 @@ from sns.config.schema import Config
 from sns.launch import throughput, work
 from sns.launch.plan import planned, remaining
 from sns.launch.throughput import Machine, Sample
-from sns.method.base import Sums
+from sns.method.base import Sums, Term, no_term
 from sns.record.environment import describe
 from sns.task import Setup
 from sns.train.device import choose_device
@@ -136,10 +136,10 @@ def _pass(config: Config, device: torch.device, count: int) -> float:
     chosen.prepare()
     x, y = torch.randn(count, channels, side, side, device=device), torch.zeros(count, dtype=torch.int64, device=device)
 
-    def risk(images: Tensor, share: float) -> Sums:
+    def risk(images: Tensor, share: float, term: Term = no_term) -> Sums:
         with autocast(config.train.precision, device):
-            logits = net(images)
-        (F.cross_entropy(logits.float(), y) * share).backward()
+            logits = net(images).float()
+        ((F.cross_entropy(logits, y) + term(logits)) * share).backward()
         return {}
 
     return _second_call(lambda: chosen.backward(risk, x, 1.0), device)

@@ -20,7 +20,7 @@ from sns.common import accelerator
 from sns.common.seed import generator
 from sns.config.schema import Config
 from sns.measure.spectrum import weight_matrices
-from sns.method.base import Sums
+from sns.method.base import Sums, Term, no_term
 from sns.model import MODELS
 from sns.task.length import Length
 
@@ -194,9 +194,12 @@ def network(config: Config) -> Network:
 
 @dataclass(frozen=True)
 class Problem:
-    """A method on a network: its passes over the batch, and the work of an update beside them."""
+    """A method on a network: its passes over the batch, and the work of an update beside them.
 
-    passes: int
+    A term that a method adds to the loss counts as `Method.term_passes`.
+    """
+
+    passes: float
     rest: Work
 
 
@@ -212,11 +215,15 @@ def problem(config: Config) -> Problem:
         chosen.prepare()
         for parameter in net.parameters():
             parameter.grad = torch.zeros_like(parameter)
-        passes = 0
+        passes = 0.0
 
-        def risk(x: Tensor, share: float) -> Sums:
+        def risk(x: Tensor, share: float, term: Term = no_term) -> Sums:
             nonlocal passes
             passes += 1
+            if term is not no_term:
+                passes += chosen.term_passes
+                with accelerator.forked_rng([]):  # of the dropout masks
+                    term(net(x))
             x.grad = torch.zeros_like(x)
             return {"loss": torch.zeros(()), "correct": torch.zeros(())}
 
@@ -225,7 +232,7 @@ def problem(config: Config) -> Problem:
         with Counter() as counter:
             chosen.regularize()
             chosen.project()
-        return Problem(max(1, passes), counter.work)
+        return Problem(max(1.0, passes), counter.work)
 
     found: Problem = _once(f"{config.model} {images(config)[2:]} {config.method}", count)
     return found
@@ -236,7 +243,7 @@ def update(config: Config) -> Work:
     return plain_update(config, config.batch.size, problem(config).passes) + problem(config).rest
 
 
-def plain_update(config: Config, batch: int, passes: int = 1) -> Work:
+def plain_update(config: Config, batch: int, passes: float = 1.0) -> Work:
     """An update of `batch` images by the optimizer alone, with so many passes over them."""
     net, per_pass = network(config), min(config.batch.micro or batch, batch)
     return net.training(batch, per_pass) * passes + Work(0, STEP * net.parameters, 1)

@@ -11,6 +11,7 @@ from contextlib import contextmanager
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
+from torch.nn.modules.batchnorm import _BatchNorm
 
 EPS = 2e-5  # default of Chainer, the authors' framework
 MOMENTUM = 0.1  # weight of the newest statistics; Chainer calls it decay = 0.9
@@ -30,7 +31,6 @@ class GhostBatchNorm2d(nn.BatchNorm2d):
     def __init__(self, features: int, ghost: int | None = None) -> None:
         super().__init__(features, eps=EPS, momentum=MOMENTUM)
         self.ghost = ghost
-        self.frozen = False
 
     def forward(self, x: Tensor) -> Tensor:
         """Same shape as x."""
@@ -49,7 +49,7 @@ class GhostBatchNorm2d(nn.BatchNorm2d):
         return n // self.ghost
 
     def _normalize(self, x: Tensor) -> Tensor:
-        mean, variance = (None, None) if self.frozen else (self.running_mean, self.running_var)
+        mean, variance = (self.running_mean, self.running_var) if self.track_running_stats else (None, None)
         return F.batch_norm(x, mean, variance, self.weight, self.bias, True, self.momentum or 0.0, self.eps)
 
     def _check_input_dim(self, input: Tensor) -> None:
@@ -59,13 +59,15 @@ class GhostBatchNorm2d(nn.BatchNorm2d):
 
 @contextmanager
 def frozen_running_statistics(model: nn.Module) -> Iterator[None]:
-    """Inside, training-mode passes use batch statistics but do not move the running ones."""
-    layers = [module for module in model.modules() if isinstance(module, GhostBatchNorm2d)]
-    before = [layer.frozen for layer in layers]
+    """Inside, training-mode passes use batch statistics but do not move the running ones.
+
+    This holds for torch's own batch norm too.
+    """
+    layers = [module for module in model.modules() if isinstance(module, _BatchNorm) and module.track_running_stats]
     for layer in layers:
-        layer.frozen = True
+        layer.track_running_stats = False
     try:
         yield
     finally:
-        for layer, frozen in zip(layers, before, strict=True):
-            layer.frozen = frozen
+        for layer in layers:
+            layer.track_running_stats = True

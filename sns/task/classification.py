@@ -24,7 +24,7 @@ from sns.measure.hessian import hessian_split
 from sns.measure.lipschitz import lipschitz_summary
 from sns.measure.recalibration import recalibrated
 from sns.measure.spectrum import layer_table, sigma_and_frobenius, singular_values, spectra_table
-from sns.method.base import Sums
+from sns.method.base import Sums, Term, no_term
 from sns.record.gap import gap_at_alpha
 from sns.record.schema import CLASSIFICATION, LAYERS, LAYERS_CSV, RECALIBRATED, SPECTRA, SPECTRA_CSV, Score
 from sns.task import passes
@@ -62,7 +62,7 @@ class Classification(Supervised):
         sums = {"loss": torch.float64, "correct": torch.int64}
         self.begin(self.model, len(self.dataset.train), sums, sizes)
         self.augmentation = self.parts["augmentation"] = generator(config.seed, "augmentation", device)
-        self.generators = [self.augmentation]
+        self.generators = [*self.generators, self.augmentation]
         self.exchange = Exchange(ranks, self.model, own // (config.batch.ghost or own))
         images, measure = self.dataset, config.measure
         self.splits = {  # with the indices of the images whose gradient norms are averaged; None: all
@@ -101,15 +101,15 @@ class Classification(Supervised):
         self.method.project()
         self.running.note(sums, penalty)
 
-    def risk(self, y: Tensor, x: Tensor, share: float) -> Sums:
-        """The mean cross entropy on images x (N, C, H, W) with labels y (N,).
+    def risk(self, y: Tensor, x: Tensor, share: float, term: Term = no_term) -> Sums:
+        """The mean cross entropy on images x (N, C, H, W) with labels y (N,), plus `term(logits)`.
 
         Adds `share` times its gradient to `.grad`, and to x.grad if x requires a gradient. Returns
         the summed loss and the number of correct predictions, both ().
         """
         logits = self.logits(x)
         loss = F.cross_entropy(logits, y)
-        (loss * share).backward()
+        ((loss + term(logits)) * share).backward()
         with torch.no_grad():
             return {"loss": loss.detach() * len(y), "correct": (logits.argmax(dim=1) == y).sum()}
 
@@ -121,6 +121,9 @@ class Classification(Supervised):
 
     def compile(self, compiled: Callable[[nn.Module], Callable[..., Any]]) -> None:
         """Compiles the network for training passes; evaluations use the plain model."""
+        if self.method.second_order:  # a compiled backward pass has no derivative
+            name = self.setup.config.method.name
+            raise UserError(f"method={name} differentiates gradients; train.mode=compile cannot: use graph or eager")
         self.network = compiled(self.model)
 
     # Measuring

@@ -188,7 +188,14 @@ def test_npz_identity_is_the_archive_name_not_its_folder() -> None:
 
 
 @pytest.mark.parametrize(
-    ("method", "option"), [("decay", "factor"), ("spectral_operator", "factor"), ("adversarial", "epsilon")]
+    ("method", "option"),
+    [
+        ("decay", "factor"),
+        ("spectral_operator", "factor"),
+        ("adversarial", "epsilon"),
+        ("layerwise_jacobian", "factor"),
+        ("sam", "rho"),
+    ],
 )
 def test_strength_sets_the_option_that_says_how_strong_a_method_is(method: str, option: str) -> None:
     by_name = configure(compose_tree(f"method={method}", f"method.{option}=0.3"))

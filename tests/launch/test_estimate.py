@@ -53,12 +53,16 @@ def test_a_network_is_counted_as_on_paper() -> None:
 
 
 def test_the_passes_and_the_penalty_of_a_method_are_counted() -> None:
-    counted = {name: work.problem(config(f"method={name}")) for name in ("vanilla", "decay", "adversarial", "spectral")}
+    counted = {
+        name: work.problem(config(f"method={name}"))
+        for name in ("vanilla", "decay", "adversarial", "spectral", "jacobian")
+    }
     assert {name: problem.passes for name, problem in counted.items()} == {
         "vanilla": 1,
         "decay": 1,
         "adversarial": 2,
         "spectral": 1,
+        "jacobian": 3,  # the term costs two
     }
     assert counted["vanilla"].rest == work.Work()
     twice = work.problem(config("method=spectral", "method.n_iterations=2")).rest
@@ -70,6 +74,7 @@ def test_counting_leaves_the_random_numbers_and_imports_no_compiler() -> None:
     before = torch.get_rng_state()
     work._counted.clear()
     work.update(config("method=spectral"))
+    work.update(config("method=jacobian", "model.dropout=[[0.5],[0.5],[0.5]]"))
     assert torch.equal(torch.get_rng_state(), before)
     code = (
         "import sys; from sns.launch.sweep import dry_run; from sns.launch import work;"

@@ -59,7 +59,6 @@ def test_dropout_hides_what_is_learned() -> None:
 
 def test_the_model_is_as_before() -> None:
     net = network(4)
-    net[1].frozen = True
     net.eval()
     net[3].train()
     before = {name: value.clone() for name, value in net.state_dict().items()}

@@ -5,6 +5,7 @@ from typing import Any
 
 import pytest
 import torch
+from classifiers import batch, gradients, make, network, risk
 from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.testing import assert_close
@@ -14,42 +15,9 @@ from sns.linalg.leading import LeadingVectors
 from sns.linalg.weights import weight_parameters
 from sns.method import METHODS, Method, register
 from sns.method.adversarial import AdversarialOptions, perturbation
-from sns.method.base import Risk, Sums
 from sns.method.decay import DecayOptions
 from sns.method.spectral import Spectral, SpectralOptions
 from sns.model.ghost_norm import GhostBatchNorm2d
-
-
-def network(dropout: float = 0.0) -> nn.Module:
-    torch.manual_seed(0)
-    layers = [nn.Conv2d(2, 4, 3, padding=1), GhostBatchNorm2d(4), nn.ReLU(), nn.Conv2d(4, 5, 3, stride=2, bias=False)]
-    layers += [nn.Dropout(dropout), nn.Flatten(), nn.Linear(5 * 3 * 3, 3)]
-    return nn.Sequential(*layers).double()
-
-
-def batch(n: int = 12) -> tuple[Tensor, Tensor]:
-    g = torch.Generator().manual_seed(1)
-    return torch.randn(n, 2, 8, 8, generator=g, dtype=torch.float64), torch.randint(0, 3, (n,), generator=g)
-
-
-def risk(model: nn.Module, y: Tensor) -> Risk:
-    """The risk of a classifier with labels y, as the task defines it; in float64."""
-
-    def of(x: Tensor, share: float) -> Sums:
-        logits = model(x)
-        loss = F.cross_entropy(logits, y)
-        (loss * share).backward()
-        return {"loss": loss.detach() * len(y), "correct": (logits.argmax(1) == y).sum()}
-
-    return of
-
-
-def make(options: Any, model: nn.Module) -> Method:
-    return methods.build(options, model, torch.Generator().manual_seed(2))
-
-
-def gradients(model: nn.Module) -> list[Tensor]:
-    return [p.grad.clone() for p in model.parameters() if p.grad is not None]
 
 
 def full_step(options: Any, model: nn.Module, parts: int = 1) -> tuple[list[Tensor], Tensor | None]:

@@ -136,7 +136,11 @@ def test_status_and_tables_show_it(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("method", [name for name in METHODS if name != "spectral_operator"])
 def test_every_method_works_on_it(tmp_path: Path, method: str) -> None:
-    assert run(toy(tmp_path, method)).final["test_error"] < 0.5
+    """The target's slope is sqrt(5). Layers of norm 1 allow a slope of 1 only: an error of
+    (sqrt(5) - 1)^2 at best, less what the noise of 40 examples allows."""
+    least, most = (1.2, 2.5) if method in ("spectral_normalization", "stable_rank") else (0.0, 0.5)
+    wide = {"limit": 3.0} if hasattr(METHODS[method].Config(), "limit") else {}  # so that the target is in reach
+    assert least < run(toy(tmp_path, method, method={"name": method} | wide)).final["test_error"] < most
 
 
 @pytest.mark.parametrize("name", OPTIMIZERS)
@@ -206,7 +210,11 @@ def test_the_scripts_take_a_task_without_images(tmp_path: Path, capsys: pytest.C
 
 def test_methods_that_need_real_valued_inputs_say_so() -> None:
     model = torch.nn.Linear(3, 2)
-    for method, says in (("adversarial", "whole numbers"), ("spectral_operator", "needs images")):
+    for method, says in (
+        ("adversarial", "whole numbers"),
+        ("jacobian", "whole numbers"),
+        ("spectral_operator", "needs images"),
+    ):
         built = methods.build(METHODS[method].Config(), model, torch.Generator())
         with pytest.raises(ConfigError, match=says):
             built.backward(lambda x, share: {}, torch.zeros(4, 3, dtype=torch.int64), 1.0)

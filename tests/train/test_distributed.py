@@ -28,7 +28,7 @@ from sns.train.configure import configure
 from sns.train.progress import LOG
 from sns.train.run import run
 
-METHODS = ("vanilla", "decay", "adversarial", "spectral")
+METHODS = ("vanilla", "decay", "adversarial", "spectral", "orthonormal", "sigma_reparam", "sam")
 SHARED = [
     *TINY,
     "batch=large",
@@ -69,7 +69,7 @@ def make(results: Path, *overrides: str) -> Config:
 
 @pytest.fixture(scope="module")
 def two(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Results of all four methods, trained by two processes."""
+    """Results of these methods, trained by two processes."""
     results = tmp_path_factory.mktemp("two")
     process = torchrun(2, "-m", *SHARED, *PLAIN, f"results={results}", f"method={','.join(METHODS)}")
     output, _ = process.communicate(timeout=300)

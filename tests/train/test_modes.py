@@ -10,18 +10,18 @@ from contextlib import nullcontext
 import pytest
 import torch
 from torch import nn
-from updates import AUGMENT, METHODS, SPLIT, Make, same, small, state, trained
+from updates import AUGMENT, METHODS, SECOND_ORDER, SPLIT, Make, same, small, state, trained
 
 from sns.common import accelerator
 from sns.common.errors import UserError
 from sns.config.schema import TrainConfig
-from sns.linalg.weights import weight_parameters
+from sns.linalg.weights import weights_of
 from sns.train.device import choose_memory_format, choose_mode
 from sns.train.run import advance
 from sns.train.session import Session, start
 
 # adversarial: an image whose gradient is rounding alone still gets a whole step, in any direction
-SMOOTH = [method for method in METHODS if method != "adversarial"]
+SMOOTH = [method for method in METHODS if method not in ("adversarial", *SECOND_ORDER)]
 ON_GPU = [pytest.param("cuda", method, marks=pytest.mark.gpu) for method in SMOOTH]
 HEAD = {"digits_vgg": ["model.head_dropout=0.0"], "digits_densenet": []}
 os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # for equal sums of cuBLAS; read at its first call
@@ -36,7 +36,7 @@ def assert_alike(a: Session, b: Session, rtol: float, atol: float) -> None:
 @needs_compiler
 def test_compiled_equals_eager_dropout_included(tiny: Make) -> None:
     """Six updates in passes of half a batch on the CPU are equal but for rounding."""
-    for method in METHODS:  # in one test, so that one process compiles once
+    for method in [*SMOOTH, "adversarial"]:  # in one test, so that one process compiles once
         options = (f"method={method}", *SPLIT)
         eager, compiled = (trained(tiny(*options, f"train.mode={mode}")) for mode in ("eager", "compile"))
         assert compiled.mode == "compile"
@@ -70,7 +70,7 @@ def assert_equal_but_for_rounding(a: Session, b: Session) -> None:
     the gradient of a bias before batch norm is rounding alone. In a second update rounding may
     carry an input across a ReLU's threshold. TensorFloat-32, u = 2^-11, is outside the bound.
     """
-    pixels, layers = a.config.batch.size * a.task.dataset.image_size**2, len(weight_parameters(a.task.model))
+    pixels, layers = a.config.batch.size * a.task.dataset.image_size**2, len(weights_of(a.task.model))
     bound = 2 * layers * math.sqrt(pixels) * 2.0**-24
     theirs = state(b)
     kinds = defaultdict(list)

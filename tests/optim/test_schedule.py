@@ -3,8 +3,8 @@
 import pytest
 
 from sns.optim.nesterov import NesterovOptions
+from sns.optim.schedule import learning_rate, learning_rate_sum
 from sns.task.length import Length
-from sns.train.schedule import learning_rate, learning_rate_sum
 
 
 @pytest.mark.parametrize(
