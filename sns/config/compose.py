@@ -132,6 +132,7 @@ _built: dict[tuple[str, type, str], Any] = {}  # a cache: most sections are equa
 
 
 def _build(prefix: str, cls: type, values: Any) -> Any:
+    _require_numbers(prefix.removesuffix("."), values)  # before an integer is made a float, which may fail
     try:
         merged = OmegaConf.merge(OmegaConf.structured(cls), values)
         _require_numbers(prefix.removesuffix("."), OmegaConf.to_container(merged))
@@ -153,8 +154,8 @@ def _require_numbers(name: str, value: Any) -> None:
         for inside in value:
             _require_numbers(name, inside)
     elif isinstance(value, int | float):
-        require(math.isfinite(value), f"{name}={value} must be a finite number")
-        require(abs(value) <= LARGEST, f"{name}={value:g} is too large: at most {LARGEST:g}")
+        require(isinstance(value, int) or math.isfinite(value), f"{name}={value} must be a finite number")
+        require(abs(value) <= LARGEST, f"{name}={str(value)[:20]} is too large: at most {LARGEST}")
 
 
 def _choose(group: str, values: Any, registered: Mapping[str, type]) -> type | None:
