@@ -14,7 +14,15 @@ from sns.train.session import Session, start
 
 Make = Callable[..., Config]
 SECOND_ORDER = ("jacobian", "layerwise_jacobian")  # their random directions differ by device; not to be compiled
-METHODS = ("vanilla", "decay", "adversarial", "spectral", "spectral_operator", "sam", *SECOND_ORDER)
+PROJECTIONS = (
+    "lipschitz_projection",
+    "spectral_decay",
+    "spectral_hammer",
+    "spectral_soft_cap",
+    "spectral_hard_cap",
+)
+METHODS = ("vanilla", "decay", "adversarial", "spectral", "spectral_operator", "sam", *SECOND_ORDER, *PROJECTIONS)
+METHODS += ("orthonormal", "sigma_reparam", "spectral_normalization", "stable_rank", "unit_sigma")
 SPLIT = ("batch=large", "batch.size=32", "batch.ghost=8", "batch.micro=16")
 AUGMENT = ("data.crop_padding=1", "data.flip=true")
 

@@ -1,8 +1,8 @@
 """Records grouped for analysis: `Results` holds cells of setting x method x regime with their runs.
 The paper's own numbers are read here too."""
 
-from collections.abc import Iterable
-from dataclasses import dataclass
+from collections.abc import Container, Iterable
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -75,6 +75,12 @@ class Results:
             if (cell.setting, cell.method, cell.regime) == (setting, method, regime):
                 return cell
         return Cell(setting, method, regime, ())
+
+    def with_seeds(self, seeds: Container[int]) -> "Results":
+        """The same cells with the runs of these seeds only; cells without such a run are left
+        out."""
+        cells = (replace(cell, records=tuple(r for r in cell.records if r.result.seed in seeds)) for cell in self.cells)
+        return replace(self, cells=tuple(cell for cell in cells if cell.records))
 
 
 def title_of(setting: str) -> str:

@@ -58,6 +58,11 @@ class Weight:
         return list(self.module.parametrizations[self.attribute].parameters())  # type: ignore[index, union-attr]
 
     @property
+    def trained(self) -> bool:
+        """Whether training may change it: not all of `sources` are frozen."""
+        return any(source.requires_grad for source in self.sources)
+
+    @property
     def plain(self) -> bool:
         """Whether `as_matrix` of the weight is the matrix."""
         return self.blocks == 1 and not self.transposed
@@ -76,12 +81,7 @@ class Weight:
 
     def live(self) -> Tensor:
         """As `matrices`, as a function of the weight, for autograd."""
-        tensor = self.tensor
-        tensor = tensor.float() if tensor.dtype.itemsize < 4 else tensor
-        if self.plain:
-            return as_matrix(tensor).unsqueeze(0)
-        blocks: Tensor = tensor.unflatten(0, (self.blocks, -1))
-        return torch.flatten(blocks.transpose(1, 2) if self.transposed else blocks, start_dim=2)
+        return to_matrices(self.tensor, self.blocks, self.transposed)
 
     def matrix(self) -> Tensor:
         """The whole matrix (blocks * m, blocks * n), columns in the paper's order, detached."""
@@ -92,30 +92,38 @@ class Weight:
 
     def from_matrices(self, matrices: Tensor) -> Tensor:
         """The inverse of `matrices` for any tensor (blocks, m, n): in the weight's own shape."""
-        tensor = self.tensor
-        if self.plain and channels_last(tensor):
-            out, channels, *kernel = tensor.shape
-            return matrices.view(out, *kernel, channels).permute(0, 3, 1, 2)
-        if self.transposed:
-            matrices = matrices.unflatten(2, (-1, *tensor.shape[2:])).transpose(1, 2)
-        return matrices.reshape(tensor.shape)
+        return from_matrices(matrices, self.tensor, self.transposed)
 
     def add_outer(self, u: Tensor, v: Tensor) -> None:
-        """Adds the gradient u v^T of each block, u (blocks, m) and v (blocks, n), to `.grad`."""
+        """Adds the gradient u v^T of each block, u (blocks, m) and v (blocks, n), to `.grad`;
+        nothing to that of a frozen weight."""
+        if not self.trained:
+            return
         parameter = self.parameter
         if parameter is not None and parameter.grad is not None and self._adds_in_place(parameter.grad, u):
             as_matrix(self._own(parameter.grad)).addr_(u[0], v[0])
         else:
             self.add_gradient(self.from_matrices(u.unsqueeze(2) * v.unsqueeze(1)))
 
+    def add_product(self, left: Tensor, right: Tensor, factor: float) -> None:
+        """Adds the gradient factor * left right of each block, left (blocks, m, k) and right
+        (blocks, k, n), to `.grad`; nothing to that of a frozen weight."""
+        if not self.trained:
+            return
+        parameter = self.parameter
+        if parameter is not None and parameter.grad is not None and self._adds_in_place(parameter.grad, left):
+            as_matrix(self._own(parameter.grad)).addmm_(left[0], right[0], alpha=factor)
+        else:
+            self.add_gradient(self.from_matrices(factor * (left @ right)))
+
     def _adds_in_place(self, holder: Tensor, u: Tensor) -> bool:
         """Whether the matrix is a view of `holder`, a parameter or its gradient, in u's type."""
-        return self.plain and holder.dtype == u.dtype
+        return self.plain and holder.dtype == u.dtype and not holder.is_sparse
 
     @torch.no_grad()
     def change(self, u: Tensor, v: Tensor) -> None:
         """Adds u v^T of each block to the weight itself. ConfigError if it is parametrised."""
-        parameter = self._free()
+        parameter = self.changeable()
         if self._adds_in_place(parameter, u):
             as_matrix(self._own(parameter)).addr_(u[0], v[0])
         else:
@@ -125,15 +133,26 @@ class Weight:
     def assign(self, matrices: Tensor) -> None:
         """Sets the blocks to `matrices` (blocks, m, n). ConfigError if the weight is
         parametrised."""
-        self._own(self._free()).copy_(self.from_matrices(matrices))
+        self._own(self.changeable()).copy_(self.from_matrices(matrices))
 
-    def _free(self) -> nn.Parameter:
+    @torch.no_grad()
+    def scale(self, factors: Tensor) -> None:
+        """Multiplies each block by its factor (blocks,), or all by one (1,). ConfigError if the
+        weight is parametrised."""
+        blocks = self._own(self.changeable()).unflatten(0, (self.blocks, -1))
+        blocks.mul_(factors.view(-1, *(1,) * (blocks.dim() - 1)))
+
+    def changeable(self) -> nn.Parameter:
+        """The parameter that holds the weight. ConfigError if it is parametrised."""
         if self.parameter is None:
             raise ConfigError(f"{self.name} is parametrised: it cannot be changed after a step; remove one of the two")
         return self.parameter
 
     def add_gradient(self, gradient: Tensor) -> None:
-        """Adds a gradient with respect to the weight, in its shape, to its parameters' `.grad`."""
+        """Adds a gradient with respect to the weight, in its shape, to its parameters' `.grad`;
+        nothing where they are frozen."""
+        if not self.trained:
+            return
         parameter = self.parameter
         if parameter is None:
             with torch.enable_grad():
@@ -141,6 +160,8 @@ class Weight:
         else:
             if parameter.grad is None:  # it took no part in the loss
                 parameter.grad = torch.zeros_like(parameter)
+            elif parameter.grad.is_sparse:  # of an embedding with sparse=True: the penalty's is dense
+                parameter.grad = parameter.grad.to_dense()
             self._own(parameter.grad).add_(gradient)
 
 
@@ -180,7 +201,8 @@ def _packed(module: nn.Module) -> dict[str, str]:
         return {"in_proj_weight": "qkv"} if module._qkv_same_embed_dim else separate
     lstm, gru = isinstance(module, nn.LSTM | nn.LSTMCell), isinstance(module, nn.GRU | nn.GRUCell)
     gates = "ifgo" if lstm else "rzn" if gru else "h"  # in torch's order of rows
-    names = [name for name, parameter in module._parameters.items() if parameter is not None and parameter.dim() > 1]
+    names = module._flat_weights_names if isinstance(module, nn.RNNBase) else ("weight_ih", "weight_hh")
+    names = [name for name in names if name.startswith("weight")]
     return {name: "h" if name.startswith("weight_hr") else gates for name in names}
 
 
@@ -195,6 +217,26 @@ def left_out(model: nn.Module, **which: bool) -> list[str]:
     as embeddings."""
     known = {id(source) for weight in weights_of(model, **which) for source in weight.sources}
     return [name for name, p in model.named_parameters() if p.dim() > 1 and id(p) not in known]
+
+
+def to_matrices(tensor: Tensor, blocks: int = 1, transposed: bool = False) -> Tensor:
+    """A tensor of a weight's shape as its blocks (blocks, m, n); a view where layout and type allow
+    one. float32 for 16 bits. `transposed`: of a transposed convolution."""
+    tensor = tensor.float() if tensor.dtype.itemsize < 4 else tensor
+    if blocks == 1 and not transposed:
+        return as_matrix(tensor).unsqueeze(0)
+    parts: Tensor = tensor.unflatten(0, (blocks, -1))
+    return torch.flatten(parts.transpose(1, 2) if transposed else parts, start_dim=2)
+
+
+def from_matrices(matrices: Tensor, like: Tensor, transposed: bool = False) -> Tensor:
+    """The inverse of `to_matrices`, in the shape and the column order of the tensor `like`."""
+    if transposed:
+        matrices = matrices.unflatten(2, (-1, *like.shape[2:])).transpose(1, 2)
+    elif len(matrices) == 1 and channels_last(like):
+        out, channels, *kernel = like.shape
+        return matrices.view(out, *kernel, channels).permute(0, 3, 1, 2)
+    return matrices.reshape(like.shape)
 
 
 def as_matrix(weight: Tensor) -> Tensor:

@@ -16,6 +16,7 @@ from sns.analysis.claims import text as claims_text
 from sns.analysis.claims import verdicts as claims
 from sns.analysis.claims.claim import load_claims
 from sns.analysis.claims.measures import DESCRIPTIONS, Measured, Place
+from sns.analysis.claims.seeds import judge
 from sns.common.errors import UserError
 from sns.record.store import Record, read_all
 
@@ -180,24 +181,25 @@ def test_a_damaged_layer_table_is_missing_not_fatal(tmp_path: Path) -> None:
 
 def test_other_settings_are_judged_and_labelled(tmp_path: Path) -> None:
     write_grid(tmp_path, ("digits_vgg",), seeds=range(3), effect=holds, epochs=8)
-    verdicts = claims.compute(load_results(tmp_path))
+    (judged,) = judge(load_results(tmp_path))
+    verdicts = judged.verdicts
     assert {verdict.verdict for verdict in verdicts} == {"supported"}
     assert {verdict.settings for verdict in verdicts} == {("digits_vgg",)}
     assert not any(verdict.on_paper_settings for verdict in verdicts)
-    assert "nothing about the paper" in claims_text.scope_note(verdicts)
+    assert "nothing about the paper" in claims_text.scope_note([judged])
 
 
 def test_a_chosen_setting_the_claim_is_not_about_leaves_it_undecided(worlds: dict[str, Results]) -> None:
-    verdicts = {v.id: v for v in claims.compute(worlds["holds"], ["vgg_cifar10"])}
+    verdicts = {v.id: v for v in judge(worlds["holds"], ["vgg_cifar10"])[0].verdicts}
     assert verdicts["large_batch_spectral_best"].verdict == "supported"
     assert verdicts["vanilla_spectrum_skewed"].reason == "the claim is about densenet40_cifar100"
 
 
 def test_unusable_choices_are_one_sentence(worlds: dict[str, Results]) -> None:
     with pytest.raises(UserError, match="setting=nowhere has no record"):
-        claims.compute(worlds["holds"], ["nowhere"])
+        judge(worlds["holds"], ["nowhere"])
     with pytest.raises(UserError, match="no finished run"):
-        claims.compute(Results((), ()))
+        judge(Results((), ()))
 
 
 def test_rank_over_cells_needs_every_cell(worlds: dict[str, Results]) -> None:
@@ -223,7 +225,8 @@ def test_script_writes_three_files_and_reports_errors(tmp_path: Path, capsys: py
     assert main([str(results)]) == 0
     assert "UNDECIDED" in capsys.readouterr().out
     assert {file.name for file in (results / "demo").iterdir()} == {"claims.md", "claims.csv", "claims.json"}
-    assert len(json.loads((results / "demo" / "claims.json").read_text())["claims"]) == len(CLAIMS)
+    (judged,) = json.loads((results / "demo" / "claims.json").read_text())["judged"]
+    assert len(judged["claims"]) == len(CLAIMS)
     assert main([str(tmp_path / "nowhere")]) == 1
     message = capsys.readouterr().err
     assert message.startswith("error: ")
@@ -233,9 +236,9 @@ def test_script_writes_three_files_and_reports_errors(tmp_path: Path, capsys: py
 def test_claims_by_setting(worlds: dict[str, Results]) -> None:
     """A column a setting, each judged alone: one where all holds, one where nothing does that can
     fail there."""
-    verdicts = {name: claims.compute(worlds[name], ["densenet40_cifar100"]) for name in ("holds", "fails")}
-    head, _, *lines = claims_text.by_setting(verdicts).splitlines()
-    elsewhere = {v.id for v in verdicts["holds"] if not v.units}  # claims about other settings
+    judged = {name: judge(worlds[name], ["densenet40_cifar100"]) for name in ("holds", "fails")}
+    head, _, *lines = claims_text.by_setting(judged).splitlines()
+    elsewhere = {v.id for v in judged["holds"][0].verdicts if not v.units}  # claims about other settings
     assert 0 < len(elsewhere) < len(CLAIMS) == len(lines)
     for line, claim in zip(lines, CLAIMS.values(), strict=True):
         cells = [cell.strip() for cell in line.strip("|").split(" | ")]

@@ -83,6 +83,25 @@ def test_precision_compares_with_the_runs_of_pocket(tmp_path: Path) -> None:
     assert ghost["mean"].tolist() == [0.9]  # bf16 runs are no part of another study
 
 
+def test_further_seeds_of_pocket_without_a_partner_change_no_row_of_precision(tmp_path: Path) -> None:
+    """Seed 3 has a partner, though the study did not plan it; seeds 4 and 5 have none."""
+    runs = tmp_path / "runs"
+
+    def rows(*further: int) -> pd.DataFrame:
+        for seed in further:
+            write_study_run(runs / "pocket", "spectral", seed, 0.1 * seed, {"model.dropout": 0.0})
+        frame = sensitivity.compute(*sensitivity.load_studies(tmp_path))
+        return frame[(frame["study"] == "precision") & (frame["method"] == "spectral")].reset_index(drop=True)
+
+    for seed in (0, 1, 2, 3):
+        write_study_run(runs / "sensitivity", "spectral", seed, 0.52 + seed / 100, {"train.precision": "bf16"})
+    before = rows(0, 1, 2, 3)
+    accuracy = before[(before["quantity"] == "test_accuracy") & (before["runs"] == 4)]
+    assert accuracy["value"].tolist() == ["fp32", "bf16"]
+    assert accuracy["pairs"].iloc[1] == 4
+    pd.testing.assert_frame_equal(rows(4, 5), before)
+
+
 def statistics(folder: Path, method: str, seed: int, plain: float, anew: float) -> None:
     place = write_run(folder, "nin_pocket", method, "small", seed, test_accuracy=plain, gap=0.2)
     path = place / "result.json"

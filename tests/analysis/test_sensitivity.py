@@ -207,6 +207,19 @@ def test_the_gap_by_both_definitions_of_training_accuracy(tmp_path: Path) -> Non
     assert "for the final gap in 1 of 1" in page
 
 
+def test_both_definitions_compare_methods_over_their_common_seeds(tmp_path: Path) -> None:
+    place = tmp_path / "runs" / "pocket"
+    for seed in (0, 1):
+        pocket(place, "vanilla", seed, 0.9, 0.8)
+        pocket(place, "decay", seed, 0.8, 0.8)
+    pocket(place, "vanilla", 2, 0.6, 0.5)  # decay has no such run yet
+    frame = sensitivity.compute(None, load_results(place))
+    rows = frame[(frame["study"] == "train_accuracy") & (frame["quantity"] == "gap")].set_index(["method", "value"])
+    assert rows["n"].tolist() == [2] * 4
+    assert rows["mean"]["vanilla", "evaluation"] == pytest.approx(0.4)
+    assert rows["missing_seeds"].to_dict() == {key: "2" if key[0] == "decay" else "" for key in rows.index}
+
+
 def test_a_gap_that_never_reached_alpha_has_no_rank(tmp_path: Path) -> None:
     place = tmp_path / "runs" / "pocket"
     pocket(place, "vanilla", 0, 0.9, 0.8)

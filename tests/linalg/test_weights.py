@@ -2,13 +2,14 @@
 weights."""
 
 import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from functools import partial
 
 import pytest
 import torch
+from mixed import Mixed
 from torch import Tensor, nn
-from torch.nn.utils import parametrizations, parametrize
+from torch.nn.utils import parametrize
 from torch.testing import assert_close
 
 from sns import method as methods
@@ -18,8 +19,10 @@ from sns.linalg.leading import LeadingVectors
 from sns.linalg.weights import left_out, weight_parameters, weights_of
 from sns.measure.spectrum import sigma_and_frobenius, singular_values
 from sns.method.decay import DecayOptions
+from sns.method.orthonormal import OrthonormalOptions
 from sns.method.spectral import SpectralOptions
 from sns.method.spectral_operator import SpectralOperator, SpectralOperatorOptions
+from sns.method.unit_sigma import UnitSigmaOptions
 
 PATCHES: dict[str, tuple[nn.Module, tuple[int, ...]]] = {  # one output place sees the whole input
     "linear": (nn.Linear(5, 3, bias=False), (5,)),
@@ -71,50 +74,6 @@ def test_the_norm_as_a_map_of_images_is_that_of_the_dense_operator(name: str) ->
     operator = Convolution.of(layer.double(), layer.weight, shape[1:])
     assert operator is not None
     assert operator.norm() == pytest.approx(torch.linalg.matrix_norm(dense(layer, shape), 2).item(), rel=1e-6)
-
-
-class Mixed(nn.Module):
-    """Every kind of layer once, tied, parametrised, frozen and unused weights, and two that are no
-    matrices. Only its parameters matter here."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.embedding = nn.Embedding(7, 4)
-        self.tied = nn.Linear(4, 7, bias=False)
-        self.again = nn.Linear(4, 7)
-        self.again.weight = self.tied.weight
-        self.shared = nn.ModuleList([self.tied])
-        self.attention = nn.MultiheadAttention(4, 2)
-        self.cross = nn.MultiheadAttention(4, 2, kdim=3, vdim=5)
-        self.lstm, self.cell = nn.LSTM(3, 4, proj_size=2), nn.GRUCell(3, 4)
-        self.flat, self.volume = nn.Conv1d(2, 3, 3), nn.Conv3d(2, 3, 2)
-        self.up, self.up_groups = nn.ConvTranspose2d(3, 5, 3), nn.ConvTranspose2d(4, 6, 3, groups=2)
-        self.grouped = nn.Conv2d(6, 4, 3, groups=2)
-        self.normalized = parametrizations.weight_norm(nn.Linear(6, 3))
-        self.frozen = nn.Linear(2, 2)
-        self.frozen.weight.requires_grad_(False)
-        self.bilinear = nn.Bilinear(2, 3, 4)
-        self.norm = nn.BatchNorm2d(3)
-        self.double()
-        draw = torch.Generator().manual_seed(0)
-        with torch.no_grad():
-            for parameter in self.parameters():
-                parameter.copy_(torch.randn(parameter.shape, generator=draw, dtype=torch.float64))
-
-    def matrices(self) -> Iterator[Tensor]:
-        """The trained matrices, with a graph, written out by hand."""
-        yield self.tied.weight
-        yield from self.attention.in_proj_weight.chunk(3)
-        yield self.attention.out_proj.weight
-        yield from (self.cross.q_proj_weight, self.cross.k_proj_weight, self.cross.v_proj_weight)
-        yield self.cross.out_proj.weight
-        yield from (*self.lstm.weight_ih_l0.chunk(4), *self.lstm.weight_hh_l0.chunk(4), self.lstm.weight_hr_l0)
-        yield from (*self.cell.weight_ih.chunk(3), *self.cell.weight_hh.chunk(3))
-        yield from (self.flat.weight.flatten(1), self.volume.weight.flatten(1))
-        yield self.up.weight.transpose(0, 1).flatten(1)
-        yield torch.block_diag(*(w.transpose(0, 1).flatten(1) for w in self.up_groups.weight.chunk(2)))
-        yield torch.block_diag(*(w.flatten(1) for w in self.grouped.weight.chunk(2)))
-        yield self.normalized.weight
 
 
 def gradients(model: nn.Module) -> dict[str, Tensor]:
@@ -224,3 +183,19 @@ def test_a_shared_weight_counts_once_and_a_parametrised_one_as_it_is_used() -> N
     parametrize.register_parametrization(layer, "weight", nn.Softplus())
     assert torch.equal(weights_of(layer)[0].matrix(), layer.weight)
     assert weight_parameters(layer) == []
+
+
+def smaller_side(matrix: Tensor) -> Tensor:
+    """|W W^T - I|_F^2, or |W^T W - I|_F^2 for a matrix of more rows than columns."""
+    matrix = matrix if matrix.shape[0] <= matrix.shape[1] else matrix.T
+    return (matrix @ matrix.T - torch.eye(len(matrix), dtype=matrix.dtype)).square().sum()
+
+
+def test_orthonormal_treats_every_kind_of_layer() -> None:
+    actual = regularized(OrthonormalOptions(factor=0.05))
+    assert_close(actual, expected(smaller_side))
+
+
+def test_unit_sigma_treats_every_kind_of_layer() -> None:
+    actual = regularized(UnitSigmaOptions(factor=0.1, n_iterations=2000))
+    assert_close(actual, expected(lambda w: (torch.linalg.matrix_norm(w, 2) - 1).square()), rtol=1e-6, atol=1e-8)

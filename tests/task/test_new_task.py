@@ -136,7 +136,11 @@ def test_status_and_tables_show_it(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("method", [name for name in METHODS if name != "spectral_operator"])
 def test_every_method_works_on_it(tmp_path: Path, method: str) -> None:
-    assert run(toy(tmp_path, method)).final["test_error"] < 0.5
+    """The target's slope is sqrt(5). Layers of norm 1 allow a slope of 1 only: an error of
+    (sqrt(5) - 1)^2 at best, less what the noise of 40 examples allows."""
+    least, most = (1.2, 2.5) if method in ("spectral_normalization", "stable_rank") else (0.0, 0.5)
+    wide = {"limit": 3.0} if hasattr(METHODS[method].Config(), "limit") else {}  # so that the target is in reach
+    assert least < run(toy(tmp_path, method, method={"name": method} | wide)).final["test_error"] < most
 
 
 @pytest.mark.parametrize("name", OPTIMIZERS)

@@ -28,7 +28,7 @@ from sns.train.configure import configure
 from sns.train.progress import LOG
 from sns.train.run import run
 
-METHODS = ("vanilla", "decay", "adversarial", "spectral", "sam")
+METHODS = ("vanilla", "decay", "adversarial", "spectral", "orthonormal", "sigma_reparam", "sam")
 SHARED = [
     *TINY,
     "batch=large",

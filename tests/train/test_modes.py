@@ -15,7 +15,7 @@ from updates import AUGMENT, METHODS, SECOND_ORDER, SPLIT, Make, same, small, st
 from sns.common import accelerator
 from sns.common.errors import UserError
 from sns.config.schema import TrainConfig
-from sns.linalg.weights import weight_parameters
+from sns.linalg.weights import weights_of
 from sns.train.device import choose_memory_format, choose_mode
 from sns.train.run import advance
 from sns.train.session import Session, start
@@ -70,7 +70,7 @@ def assert_equal_but_for_rounding(a: Session, b: Session) -> None:
     the gradient of a bias before batch norm is rounding alone. In a second update rounding may
     carry an input across a ReLU's threshold. TensorFloat-32, u = 2^-11, is outside the bound.
     """
-    pixels, layers = a.config.batch.size * a.task.dataset.image_size**2, len(weight_parameters(a.task.model))
+    pixels, layers = a.config.batch.size * a.task.dataset.image_size**2, len(weights_of(a.task.model))
     bound = 2 * layers * math.sqrt(pixels) * 2.0**-24
     theirs = state(b)
     kinds = defaultdict(list)

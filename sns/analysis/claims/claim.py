@@ -13,6 +13,9 @@ from sns.analysis.cells import METHODS, PAPER, PAPER_SETTINGS, REGIMES
 from sns.analysis.claims.measures import DESCRIPTIONS, Place
 from sns.analysis.claims.rules import Inequality, parse_inequality
 
+LEADER = "spectral"  # the method that the paper proposes
+OTHERS = tuple(method for method in METHODS if method != LEADER)
+
 
 @dataclass(frozen=True)
 class Claim:
@@ -52,10 +55,17 @@ class Claim:
 
 
 @cache
+def read_rules(path: Path = PAPER / "claims.yaml") -> Mapping[str, Any]:
+    """The file of the claims as it is: `claims`, `defaults` and `seeds`."""
+    content: Mapping[str, Any] = yaml.safe_load(path.read_text(encoding="utf-8"))
+    return content
+
+
+@cache
 def load_claims(path: Path = PAPER / "claims.yaml") -> tuple[Claim, ...]:
     """Every claim of the file, in its order; KeyError or ValueError where a rule does not have the
     form that the head of claims.yaml describes."""
-    content = yaml.safe_load(path.read_text(encoding="utf-8"))
+    content = read_rules(path)
     return tuple(_claim({**entry, "rule": {**content["defaults"], **entry["rule"]}}) for entry in content["claims"])
 
 
@@ -89,7 +99,7 @@ def places(name: str, unit: Place) -> list[Place]:
         if part in REGIMES:
             regime = part
         elif part == "best_other":
-            methods = [method for method in METHODS if method != "spectral"]
+            methods = list(OTHERS)
         elif part in METHODS:
             methods = [part]
         elif part != "value":

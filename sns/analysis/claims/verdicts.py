@@ -14,12 +14,12 @@ from sns.analysis.claims.rules import (
     OPEN,
     Comparison,
     Inequality,
+    compare,
     conjunction,
     decide_tests,
     disjunction,
     majority,
 )
-from sns.analysis.stats import summarise, t_test
 from sns.common.errors import UserError
 
 VERDICTS = {HOLDS: "supported", FAILS: "contradicted", OPEN: "undecided"}
@@ -76,25 +76,12 @@ def _compare(measured: Measured, claim: Claim, unit: Place) -> list[Comparison]:
             phrases = (text for place in cells for text in measured.missing(measure, place, claim.minimum_seeds))
             missing = list(dict.fromkeys(phrases))
             margin = _margin(measured, measure, inequality, unit)
-            summary = summarise(margin.values(), claim.confidence)
-            testable = summary.n >= claim.minimum_seeds and summary.sd is not None
-            p_holds, p_fails = t_test(list(margin.values())) if testable else (None, None)
             if not missing and len(margin) < claim.minimum_seeds:
                 missing = [f"{unit}: {len(margin)} of {claim.minimum_seeds} seeds in common with {measure}"]
+            enough = len(margin) >= claim.minimum_seeds
+            place = str(unit), branch, measure
             comparisons.append(
-                Comparison(
-                    unit=str(unit),
-                    branch=branch,
-                    measure=measure,
-                    inequality=inequality.text,
-                    margin=summary.mean,
-                    low=summary.low,
-                    high=summary.high,
-                    n=summary.n,
-                    p_holds=p_holds,
-                    p_fails=p_fails,
-                    missing=tuple(missing),
-                )
+                compare(place, inequality, margin, missing, testable=enough, confidence=claim.confidence)
             )
     return comparisons
 
@@ -197,12 +184,11 @@ def printed(claim: Claim) -> tuple[str, str]:
     return "supported" if enough else "not supported", f"{sum(outcome)} of {len(outcome)} {noun}"
 
 
-def compute(results: Results, settings: Sequence[str] | None = None) -> list[ClaimVerdict]:
-    """A verdict on every claim, in `settings`.
+def settings_of(results: Results, settings: Sequence[str] | None = None) -> tuple[str, ...]:
+    """The settings to judge in: `settings`; else the paper's where one of them has records, else
+    all that have records.
 
-    Without `settings`: in the paper's where one of them has records, else in all that have records;
-    the verdicts then say that these are not the paper's. Raises UserError where a given setting has
-    no record.
+    UserError where there is no run, or where one of `settings` has no record.
     """
     if not results.cells:
         raise UserError("there is no finished run to judge the claims by: run an experiment or give another folder")
@@ -210,6 +196,9 @@ def compute(results: Results, settings: Sequence[str] | None = None) -> list[Cla
         if name not in results.settings:
             raise UserError(f"setting={name} has no record; settings with records: {', '.join(results.settings)}")
     of_paper = set(results.settings) & set(PAPER_SETTINGS)
-    chosen = tuple(settings or (PAPER_SETTINGS if of_paper else results.settings))
-    measured = Measured(results)
-    return [judge_claim(claim, measured, chosen) for claim in load_claims()]
+    return tuple(settings or (PAPER_SETTINGS if of_paper else results.settings))
+
+
+def judge_all(measured: Measured, settings: Sequence[str]) -> list[ClaimVerdict]:
+    """A verdict on every claim, in `settings`; each says whether these are the paper's."""
+    return [judge_claim(claim, measured, settings) for claim in load_claims()]

@@ -1,6 +1,7 @@
 """The report: one self-contained HTML page computed from the records of a results folder."""
 
 import json
+from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -11,11 +12,12 @@ from plotly.offline import get_plotlyjs
 
 from sns.analysis.cells import PAPER, PAPER_SETTINGS, Results
 from sns.analysis.claims import text as claims_text
-from sns.analysis.claims import verdicts as claims
+from sns.analysis.claims.seeds import Judgement, by_claim, judge
 from sns.analysis.figures import traces
 from sns.analysis.report import bound as report_bound
 from sns.analysis.report import data as report_data
 from sns.analysis.report import figures as report_figures
+from sns.analysis.report.comparison import comparison
 from sns.analysis.report.finding import finding
 from sns.analysis.table1 import table as table1
 from sns.common.files import write_text
@@ -29,7 +31,7 @@ def build(results: Results, title: str, figures: Figures | None = None) -> str:
 
     UserError where there is no finished run.
     """
-    verdicts = claims.compute(results)
+    judged = judge(results)
     cells, environments = report_data.cells(results)
     table = report_data.table(table1.compute(results))
     figures = dict(report_figures.build(results) if figures is None else figures)
@@ -46,14 +48,13 @@ def build(results: Results, title: str, figures: Figures | None = None) -> str:
             title=title,
             ours=not any(name in PAPER_SETTINGS for name in results.settings),
             finding=finding(results),
+            comparison=comparison(results),
             table=table,
             summary=figures.pop("summary"),  # on top of the page
             figures=list(figures.values()),
             methods={name: traces.look(name, results.methods) for name in results.methods},
-            claims=[
-                {**asdict(v), "interval": claims_text.interval(v), "printed": claims_text.paper(v)} for v in verdicts
-            ],
-            claims_scope=f"{claims_text.scope_note(verdicts)} {claims_text.counts(verdicts).capitalize()}.",
+            claims=_claims(judged),
+            claims_scope=" ".join([claims_text.scope_note(judged), *claims_text.outcome(judged)]),
             bound=report_bound.bound(results),
             departures=yaml.safe_load((PAPER / "departures.yaml").read_text(encoding="utf-8")),
             environments=environments,
@@ -63,6 +64,18 @@ def build(results: Results, title: str, figures: Figures | None = None) -> str:
             plotly=get_plotlyjs(),
         )
     )
+
+
+def _claims(judged: Sequence[Judgement]) -> list[dict[str, Any]]:
+    """Each claim with its verdicts, one for each judgement."""
+    claims = []
+    for row in by_claim(judged):
+        verdicts = [
+            {**asdict(v), "name": own.name, "word": own.word(v), "interval": claims_text.interval(v)}
+            for own, v in zip(judged, row, strict=True)
+        ]
+        claims.append({**verdicts[-1], "printed": claims_text.paper(row[-1]), "verdicts": verdicts})
+    return claims
 
 
 def write(results: Results, title: str, path: Path, figures: Figures | None = None) -> int:

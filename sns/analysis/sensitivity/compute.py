@@ -14,7 +14,7 @@ import pandas as pd
 from sns.analysis.cells import Results, load_results
 from sns.analysis.figures import plotted
 from sns.analysis.sensitivity import batch_norm, precision
-from sns.analysis.sensitivity.studies import STUDIES, Runs, Study, collect, option, swept
+from sns.analysis.sensitivity.studies import STUDIES, Runs, Study, collect, option
 from sns.analysis.stats import paired, summarise
 from sns.common.errors import RecordError
 from sns.record.gap import gap_at_alpha
@@ -68,11 +68,12 @@ def compute(studies: Results | None, main: Results | None, statistics: Results |
 
 def _records(study: Study, studies: Results | None, main: Results | None) -> list[Record]:
     """The records of a study; those of its default are of `main` if it does not train it."""
-    own = studies.records if studies else ()
+    own = list(studies.records if studies else ())
     if not study.with_main:
-        return list(own)
-    others = main.records if main else ()
-    return [*(r for r in own if option(r, study.field) != study.default), *others]
+        return own
+    own = [r for r in own if option(r, study.field) != study.default]
+    seeds = {*study.seeds, *(r.result.seed for r in own)}  # a further seed of `main` has no partner
+    return [*own, *(r for r in (main.records if main else ()) if r.result.seed in seeds)]
 
 
 def _study(
@@ -137,14 +138,17 @@ def _values(runs: Runs, quantity: str) -> dict[int, float]:
 
 def _definitions(results: Results) -> Iterator[dict[str, Any]]:
     """The gap of every cell by both definitions of training accuracy, with the rank of its
-    method."""
-    seeds = set(swept(MAIN)["seed"])
+    method. A line compares its methods over the seeds that all of them have."""
+    seeds = {record.result.seed for cell in results.cells for record in cell.records}
     rows: list[dict[str, Any]] = []
     for cell in results.cells:
+        line = [other for other in results.cells if (other.setting, other.regime) == (cell.setting, cell.regime)]
+        common = set.intersection(*({record.result.seed for record in other.records} for other in line))
         place: dict[str, Any] = {"study": DEFINITION, "field": "", "setting": cell.setting, "regime": cell.regime}
         place |= {"batch_size": cell.records[0].result.batch_size, "method": cell.method, "runs": len(cell.records)}
         place["missing_seeds"] = _listed(seeds - {record.result.seed for record in cell.records})
-        by_definition = {name: _gaps(cell.finished, name) for name in DEFINITIONS}
+        runs = [record for record in cell.finished if record.result.seed in common]
+        by_definition = {name: _gaps(runs, name) for name in DEFINITIONS}
         for name, gaps in by_definition.items():
             default = name == DEFINITIONS[0]
             named = {**place, "value": name, "is_default": default}
