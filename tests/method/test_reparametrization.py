@@ -368,7 +368,9 @@ def test_a_stopped_run_equals_an_uninterrupted_one(tiny: Make, tmp_path: Any, me
 
 
 def test_an_update_of_several_passes_makes_one_iteration(tiny: Make) -> None:
-    session = start(tiny("method=spectral_normalization", "batch=large", "batch.size=16", "batch.micro=8"))
+    session = start(
+        tiny("method=spectral_normalization", "batch=large", "batch.size=16", "batch.ghost=8", "batch.micro=8")
+    )
     made = [made for _, made in session.task.method.reparametrization.layers]
     before = [one.v.clone() for one in made]
     advance(session)
