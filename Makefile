@@ -90,7 +90,7 @@ demo: $(STAMP) ## every cell in minutes on 8x8 digits, with table, figures, clai
 	$(PYTHON) scripts/train.py -m experiment=demo $(OVERRIDES)
 	$(PYTHON) scripts/publish.py $(RESULTS) --experiment demo
 
-pocket: $(STAMP) ## small networks on 5,000 CIFAR images: 72 runs of about a minute on one core, table to report
+pocket: $(STAMP) ## small networks on 5,000 CIFAR images: 216 runs of minutes on one core, table to report
 	$(PYTHON) scripts/train.py -m experiment=pocket results=$(RESULTS) $(ARGS)
 	$(PYTHON) scripts/publish.py $(RESULTS) --experiment pocket
 

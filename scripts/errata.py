@@ -41,6 +41,10 @@ def penalties() -> Iterator[str]:
     right, wrong = errata.reshaped_norms()
     yield "3. Norm of a Gaussian 128 x 64 x 3 x 3 kernel"
     yield f"   as 128 x 576 {right:.3f}, by its last dimension as 24576 x 3 {wrong:.3f}: {wrong / right:.2f} times"
+    large, small = (errata.public_gradients(sigma_1) for sigma_1 in (1.30, 0.67))
+    yield "   what public code adds: its size / the paper's at sigma_1 = 1.30 and 0.67, and cosine of their angle"
+    for name, one in large.items():
+        yield f"   {name:36}{one.size:8.3f}{small[name].size:8.3f}{one.cosine:8.3f}"
 
 
 def convolutions(cells: list[Trained]) -> Iterator[str]:

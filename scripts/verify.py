@@ -19,9 +19,11 @@ from typing import Any
 from omegaconf import OmegaConf
 
 from sns.analysis import cli, verify
+from sns.analysis.bakeoff import choice
 from sns.common.command import reports_errors
 from sns.common.errors import RecordError
 from sns.config.schema import DataConfig
+from sns.method import strengths
 from sns.record import store
 from sns.train.configure import configure
 from sns.train.run import run
@@ -63,7 +65,7 @@ def main(arguments: list[str] | None = None) -> int:
     if options.requote:
         verify.requote(root)
     faults = [*verify.record_faults(folder / "runs", configure), *verify.page_faults(folder)]
-    faults += verify.quote_faults(root)
+    faults += [*choice.faults(folder, strengths()), *verify.quote_faults(root)]
     for fault in faults:
         print(fault, file=sys.stderr)
     count = len(store.run_directories(folder / "runs"))

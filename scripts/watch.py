@@ -31,7 +31,7 @@ def main(arguments: list[str] | None = None) -> int:
     runs = options.results / "runs" / (options.experiment or "")
     signal.signal(signal.SIGTERM, lambda number, frame: sys.exit(0))  # ends the server too
     if importlib.util.find_spec("tensorboard") is None:
-        raise UserError("tensorboard is not installed; pip install -e '.[dashboard]', or use make watch")
+        raise UserError("tensorboard is not installed; pip install -e '.[track]', or use make watch")
     if not options.results.is_dir():
         raise UserError(f"{options.results} does not exist; give the results folder that holds runs/")
     _require_port(options.port)

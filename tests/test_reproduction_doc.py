@@ -15,6 +15,8 @@ from conftest import ROOT, compose_tree
 from hydra import compose, initialize_config_dir
 
 from sns.config.compose import all_keys
+from sns.method.published import ALGORITHMS
+from sns.method.spectral import CORRECTED
 from sns.train.configure import configure, registered_options
 
 PAGE = re.sub(r"\n +", " ", (ROOT / "docs/reproduction.md").read_text(encoding="utf-8"))  # a list entry is one line
@@ -162,3 +164,12 @@ def test_the_errata_on_the_page_quote_the_command(printed: str) -> None:
     for part, number in quoted:
         computed = [float(other) for other in NUMBER.findall(parts[part])]
         assert any(near(number, other) for other in computed), f"erratum {part}: {number}"
+
+
+def test_the_table_of_public_code_quotes_the_command(printed: str) -> None:
+    rows = re.findall(r"^\| (.+?) \| .+? \| (\w+) \| ([\d.]+) ([\d.]+) \| ([\d.]+) \|$", PAGE, re.MULTILINE)
+    assert [algorithm for _, algorithm, *_ in rows] == [CORRECTED, *ALGORITHMS]
+    for name, _, *quoted in rows:
+        (line,) = [line for line in printed.splitlines() if line.startswith(f"   {name} ")]
+        computed = line.removeprefix(f"   {name}").split()
+        assert all(near(a, float(b)) for a, b in zip(quoted, computed, strict=True)), name

@@ -13,6 +13,7 @@ from torch.nn import functional as F
 
 from sns.linalg.conv_operator import circular_operator_norm, operator_norm
 from sns.linalg.power_iteration import literal_algorithm_1, power_iteration
+from sns.linalg.published import blog_1, blog_2, gouk, lmt
 
 
 def gaussian(shape: tuple[int, ...], seed: int = 0) -> Tensor:
@@ -85,6 +86,46 @@ def reshaped_norms(out: int = 128, channels: int = 64) -> tuple[float, float]:
     kernel = gaussian((out, channels, 3, 3))
     right, wrong = kernel.flatten(1), kernel.reshape(-1, kernel.shape[-1])
     return torch.linalg.matrix_norm(right, 2).item(), torch.linalg.matrix_norm(wrong, 2).item()
+
+
+@dataclass(frozen=True)
+class PublicGradient:
+    """What public code adds to the gradient, against the paper's lambda sigma_1 u_1 v_1^T."""
+
+    size: float  # ratio of the norms
+    cosine: float  # of the angle between the two
+
+
+def public_gradients(sigma_1: float, updates: int = 200) -> dict[str, PublicGradient]:
+    """For each repository, on a Gaussian 64 x 32 x 3 x 3 kernel scaled to `sigma_1`, which does not
+    change for `updates`; with as many iterations an update as published."""
+    kernel = gaussian((64, 32, 3, 3))
+    w = kernel.flatten(1)
+    kernel *= sigma_1 / torch.linalg.matrix_norm(w, 2)  # w is a view
+    left, values, right = torch.linalg.svd(w, full_matrices=False)
+    paper = values[0] * torch.outer(left[:, 0], right[0])
+    start = torch.randn(64, generator=torch.Generator().manual_seed(1), dtype=torch.float64)
+    x, (sigma, u, v) = start, power_iteration(w, paper.new_ones(w.shape[1]), updates)
+    for _ in range(updates):
+        printed, x = lmt(w, x)
+
+    def differentiated(form: Callable[[Tensor], Tensor]) -> Tensor:
+        tensor = kernel.clone().requires_grad_()
+        (gradient,) = torch.autograd.grad(form(tensor), tensor)
+        return gradient.flatten(1)
+
+    added = {
+        "this repository": sigma * torch.outer(u, v),
+        "ytsmiling/lmt": printed,
+        "msakarvadia/memorization": torch.outer(u, v) / 2,
+        "henrygouk/keras-lipschitz-networks": differentiated(lambda tensor: gouk(tensor, start)),
+        "0809zheng.github.io, 1": differentiated(blog_1),
+        "0809zheng.github.io, 2": differentiated(blog_2),
+    }
+    return {
+        name: PublicGradient((g.norm() / paper.norm()).item(), ((g * paper).sum() / g.norm() / paper.norm()).item())
+        for name, g in added.items()
+    }
 
 
 @dataclass(frozen=True)

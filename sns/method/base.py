@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from sns.common.registry import Registry
 from sns.config.schema import require
 from sns.linalg.weights import Weight, left_out, weights_of
+from sns.record.schema import Column
 
 Sums = Mapping[str, Tensor]  # sums over the examples of a pass, (), on the device: the loss and a task's metrics
 Term = Callable[[Tensor], Tensor | float]  # of the network's outputs (N, ...): what is added to the mean loss, ()
@@ -37,8 +38,7 @@ def trained_weights(name: str, model: nn.Module, **which: bool) -> list[Weight]:
     `name` says in messages who asks; `which` is as in `weights_of`. Warns, in one line, of the
     parameters that it leaves out. ConfigError where there are no matrices.
     """
-    weights = weights_of(model, **which)
-    weights = [weight for weight in weights if any(source.requires_grad for source in weight.sources)]
+    weights = [weight for weight in weights_of(model, **which) if weight.trained]
     require(bool(weights), f"{name} needs weight matrices to train, and this network has none")
     if names := left_out(model, **which):
         shown = ", ".join(names[:4]) + (f" and {len(names) - 4} more" if len(names) > 4 else "")
@@ -64,7 +64,7 @@ class Method:
 
     Config: ClassVar[type] = Options
     rate: Tensor  # (), the learning rate of the present update, on the model's device
-    factor: float | None = None  # lambda of a penalty on the weights, for the dose; None without one
+    factor: float | None = None  # lambda of a penalty on the weights; None without one, or where it has no dose
     generators: Sequence[torch.Generator] = ()  # those on the device; their states belong to `state_dict`
     second_order: ClassVar[bool] = False  # whether `backward` differentiates gradients of the network
     term_passes: float = 0.0  # about how many plain passes the term that it adds costs, for estimates of time
@@ -75,6 +75,19 @@ class Method:
         self.model = model
         self.rate = torch.zeros((), device=next(model.parameters()).device)
         self._rate = 0.0
+
+    @classmethod
+    def columns(cls, options: Any) -> Sequence[Column]:
+        """Columns of history.csv that this method adds with these options."""
+        return ()
+
+    def measures(self) -> dict[str, float]:
+        """The present value of each of `columns`. May wait for the device."""
+        return {}
+
+    def mean_factor(self) -> float | None:
+        """lambda of the whole run, for its dose: `factor`, where it does not change."""
+        return self.factor
 
     def prepare(self) -> None:
         """Called once, before the optimizer is built. May reparametrise the model's weights."""

@@ -6,26 +6,24 @@ from typing import ClassVar
 import torch
 from torch import Tensor, nn
 
-from sns.config.schema import later, require
+from sns.config.schema import require
 from sns.method.base import Method, register, trained_weights
+from sns.method.strength import Strength
 
 SCOPES = ("all", "weights")
 
 
 @dataclass
-class DecayOptions:
+class DecayOptions(Strength):
     """The paper's lambda is 1e-4."""
 
-    strength: ClassVar[str] = "factor"
+    published: ClassVar[float] = 1e-4
 
     name: str = "decay"
-    factor: float = 1e-4  # lambda, before `scale`
     scope: str = "all"  # all: every parameter, as Chainer's hook | weights: weight matrices only, as equation 2
-    scale: float = later(1.0)  # lambda is factor * scale: a setting matches the paper's dose by it
 
     def __post_init__(self) -> None:
-        require(self.factor >= 0, f"method.factor={self.factor} must not be negative")
-        require(self.scale >= 0, f"method.scale={self.scale} must not be negative")
+        super().__post_init__()
         require(self.scope in SCOPES, f"method.scope={self.scope} is unknown; choose one of {', '.join(SCOPES)}")
 
 
@@ -37,6 +35,7 @@ class Decay(Method):
 
     def __init__(self, options: DecayOptions, model: nn.Module, generator: torch.Generator) -> None:
         super().__init__(options, model, generator)
+        assert options.factor is not None, f"`at_dose` replaces {options.dose} by it"
         self.factor: float = options.factor * options.scale
         weights = trained_weights("method=decay", model) if options.scope == "weights" else []
         held = (weight.parameter for weight in weights) if weights else model.parameters()

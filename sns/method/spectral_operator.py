@@ -7,8 +7,9 @@ padding and stride of training. Image sizes are those of the first batch, or of 
 
 from dataclasses import dataclass
 
+from sns.config.schema import require
 from sns.method.base import register
-from sns.method.spectral import Spectral, SpectralOptions
+from sns.method.spectral import CORRECTED, Spectral, SpectralOptions
 
 
 @dataclass
@@ -19,6 +20,10 @@ class SpectralOperatorOptions(SpectralOptions):
     """
 
     name: str = "spectral_operator"
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        require(self.algorithm == CORRECTED, f"method.algorithm={self.algorithm} needs method=spectral")
 
 
 @register("spectral_operator")

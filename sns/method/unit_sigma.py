@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from sns.method.base import register
 from sns.method.penalty import PenaltyMethod, SigmaPenalty
-from sns.method.spectral import SpectralOptions
+from sns.method.spectral import SigmaOptions
 
 
 class UnitSigmaPenalty(SigmaPenalty):
@@ -30,7 +30,7 @@ class UnitSigmaPenalty(SigmaPenalty):
 
 
 @dataclass
-class UnitSigmaOptions(SpectralOptions):
+class UnitSigmaOptions(SigmaOptions):
     """The options of `spectral`, with its lambda, 0.01."""
 
     name: str = "unit_sigma"

@@ -6,12 +6,11 @@ from dataclasses import dataclass, field
 from typing import Any, ClassVar
 
 import torch
-from omegaconf import MISSING
 from torch import Tensor, nn
 
 from sns.common import accelerator
 from sns.common.registry import Registry
-from sns.config.schema import require
+from sns.config.schema import MISSING, require
 
 OPTIMIZERS: Registry[type["Optimizer"]] = Registry("optimizer")
 register = OPTIMIZERS.register  # a decorator: makes an Optimizer known as `optim.name=<name>`
@@ -33,6 +32,14 @@ class OptimOptions:
             self.drops == sorted(self.drops) and all(0 < drop < 1 for drop in self.drops),
             f"optim.drops={self.drops} must be increasing fractions between 0 and 1",
         )
+
+    def dose(self, factor: float, rate_sum: float) -> float | None:
+        """The dose of a penalty of strength `factor`; None if it is not defined for this optimizer.
+
+        The dose is the number of e-folds by which the penalty alone, with a flat loss, would shrink
+        what it penalises. `rate_sum` is the sum of the learning rates.
+        """
+        return None
 
 
 class Optimizer(ABC):
@@ -68,14 +75,6 @@ class Optimizer(ABC):
         """Deletes the gradients: the next backward pass writes them instead of adding to zeros."""
         for parameter in self.parameters:
             parameter.grad = None
-
-    def dose(self, factor: float, rate_sum: float) -> float | None:
-        """The dose of a penalty of strength `factor`; None if it is not defined for this optimizer.
-
-        The dose is the number of e-folds by which the penalty alone, with a flat loss, would shrink
-        what it penalises. `rate_sum` is the sum of the learning rates.
-        """
-        return None
 
 
 class TorchOptimizer(Optimizer):

@@ -31,6 +31,10 @@ class NesterovOptions(OptimOptions):
         require(0 <= self.momentum < 1, f"optim.momentum={self.momentum} must lie in [0, 1)")
         require(not self.nesterov or self.momentum > 0, "optim.nesterov=true needs optim.momentum > 0")
 
+    def dose(self, factor: float, rate_sum: float) -> float:
+        """factor * sum of rates / (1 - momentum)."""
+        return factor * rate_sum / (1 - self.momentum)
+
 
 @register("nesterov")
 class NesterovSGD(Optimizer):
@@ -73,11 +77,6 @@ class NesterovSGD(Optimizer):
             nesterov=self.options.nesterov,
             maximize=False,
         )
-
-    def dose(self, factor: float, rate_sum: float) -> float:
-        """factor * sum of rates / (1 - momentum)."""
-        dose: float = factor * rate_sum / (1 - self.options.momentum)
-        return dose
 
     def state_dict(self) -> dict[str, Any]:
         """The momentum buffers, in the order of the parameters."""

@@ -113,7 +113,9 @@ class Result:
     high_is_good: bool  # whether a high score is a good one
     final: dict[str, float]  # the last finite row of the history: primary
     best: dict[str, float]  # the row with the best score, the earliest of equals: secondary
-    dose: dict[str, float | None]  # learning_rate_sum; e_folds, None without a penalty or where it is undefined
+    # learning_rate_sum; e_folds, None without a penalty or where it is undefined; factor, lambda
+    # (weighted by the learning rate where it changes), None likewise and in older records
+    dose: dict[str, float | None]
     measured: dict[str, Any]  # by the task, at the end; of classification: `MEASURED`
     timings: dict[str, float]  # train, measure, setup seconds; images_per_second; sessions
     memory: dict[str, float | None]  # peak_bytes on the device (None on CPU), peak_host_bytes, pass_images

@@ -17,8 +17,9 @@ from sns.common.errors import UserError
 from sns.common.ranks import ALONE, Ranks
 from sns.common.registry import Registry
 from sns.config.schema import Config
+from sns.method import METHODS
 from sns.optim import Optimizer
-from sns.record.schema import Column, Score
+from sns.record.schema import AFTER, BEFORE, Column, Score
 from sns.task.length import Length
 from sns.task.running import Running
 
@@ -80,12 +81,16 @@ class Task(ABC):
     optimizers: Sequence[Optimizer]
     running: Running
     sizes: Sizes
-    factor: float | None = None  # lambda of the method's penalty; None without a penalty
     generators: Sequence[torch.Generator] = ()  # those that `update` uses, the method's included, but torch's default
     notes: list[str]  # for the user, printed before the first update
 
     def __init__(self, setup: Setup) -> None:
         self.setup, self.notes = setup, []
+
+    @property
+    def factor(self) -> float | None:
+        """lambda of the method's penalty, for its dose; None without a penalty."""
+        return None
 
     @abstractmethod
     def draw(self) -> None:
@@ -104,6 +109,10 @@ class Task(ABC):
     @abstractmethod
     def evaluate(self) -> Row:
         """The value of each of `columns` at the present weights. Resets the running sums only."""
+
+    def measures(self) -> Row:
+        """The values of the method's own columns of history.csv."""
+        return {}
 
     @abstractmethod
     def state_dict(self) -> dict[str, Any]:
@@ -128,3 +137,9 @@ class Task(ABC):
     def compile(self, compiled: Callable[[nn.Module], Callable[..., Any]]) -> None:
         """Compiles the networks with `compiled`. UserError if the task does not support it."""
         raise UserError(f"task={self.setup.config.task.name} does not support train.mode=compile; use eager")
+
+
+def columns_of(config: Config) -> list[str]:
+    """The columns of history.csv: those of every run, of the task and of the method."""
+    task, method = TASKS[config.task.name], METHODS[config.method.name]
+    return [column.name for column in (*BEFORE, *task.columns, *method.columns(config.method), *AFTER)]

@@ -9,7 +9,8 @@ from torch import nn
 from sns import method, optim
 from sns.common.seed import generator
 from sns.data.order import BatchOrder
-from sns.task.base import Sizes, Task
+from sns.optim.schedule import at_dose
+from sns.task.base import Row, Sizes, Task
 from sns.task.length import Length
 from sns.task.running import Running
 
@@ -30,13 +31,14 @@ class Supervised(Task):
         """
         config, device = self.setup.config, self.setup.device
         self.model, self.sizes = model, sizes or Sizes(config.batch.size, examples)
-        self.method = method.build(config.method, model, generator(config.seed, "power_iteration"))
+        self.length = Length(config.train.epochs, examples, config.batch.size)
+        options = at_dose(config.method, config.optim, self.length.updates)
+        self.method = method.build(options, model, generator(config.seed, "power_iteration"))
         self.method.prepare()
-        self.factor, self.generators = self.method.factor, self.method.generators
+        self.generators = self.method.generators
         self.optimizers = [optim.build(config.optim, model.parameters())]
         self.order = BatchOrder(examples, config.batch.size, generator(config.seed, "order"), device)
         self.running = Running(device, sums)
-        self.length = Length(config.train.epochs, examples, config.batch.size)
         # The indices of the next batch, at a fixed place.
         self.index = torch.zeros(config.batch.size, dtype=torch.int64, device=device)
         # What the following updates depend on, by name. A subclass may add to it.
@@ -48,6 +50,15 @@ class Supervised(Task):
             "running": self.running,
         }
         model.train()
+
+    @property
+    def factor(self) -> float | None:
+        """lambda of the method's penalty, for its dose."""
+        return self.method.mean_factor()
+
+    def measures(self) -> Row:
+        """The values of the method's own columns."""
+        return self.method.measures()
 
     def draw(self) -> None:
         """The indices of the next batch, and its learning rate."""

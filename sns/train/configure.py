@@ -6,6 +6,7 @@ from sns.data.raw import DATASETS
 from sns.method import METHODS
 from sns.model import MODELS
 from sns.optim import OPTIMIZERS
+from sns.optim.schedule import at_dose
 from sns.task import TASKS
 
 
@@ -18,4 +19,6 @@ def registered_options() -> Registered:
 
 def configure(tree: object) -> Config:
     """A composed configuration tree, checked. ConfigError, one sentence, for any mistake in it."""
-    return parse(tree, registered_options())
+    config = parse(tree, registered_options())
+    at_dose(config.method, config.optim, updates=1)  # its error now, not at the start of the run
+    return config

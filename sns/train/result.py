@@ -14,14 +14,14 @@ from sns import __version__
 from sns.common.errors import RecordError, first_line
 from sns.common.files import write_text
 from sns.config.schema import Config, to_dict
+from sns.optim.schedule import learning_rate_sum
 from sns.record import store
 from sns.record.environment import describe, peak_memory
 from sns.record.lock import RunLock
-from sns.record.schema import AFTER, BEFORE, CONFIG, HISTORY_CSV, SCHEMA_VERSION, Result, Score
-from sns.task import TASKS
+from sns.record.schema import CONFIG, HISTORY_CSV, SCHEMA_VERSION, Result, Score
+from sns.task import TASKS, columns_of
 from sns.task.running import NEVER
 from sns.train import checkpoint
-from sns.train.schedule import learning_rate_sum
 from sns.train.session import Session
 from sns.train.stop import StopSignal
 
@@ -89,7 +89,7 @@ def _failed(config: Config, reason: str, command: str) -> Result:
         reason=first_line(Exception(reason)),
         steps=int(last.get("step", 0)),
         **_rows(rows, TASKS[config.task.name].score),
-        dose={"learning_rate_sum": None, "e_folds": None},
+        dose={"learning_rate_sum": None, "e_folds": None, "factor": None},
         measured={},
         timings={name: float(last.get(name, 0.0)) for name in ("train_seconds", "measure_seconds")},
         memory={"peak_bytes": None, "peak_host_bytes": None},
@@ -180,7 +180,7 @@ def _identity(config: Config) -> dict[str, Any]:
         "seed": config.seed,
         "variant": config.variant,
         "epochs": config.train.epochs,
-        "columns": [column.name for column in (*BEFORE, *task.columns, *AFTER)],
+        "columns": columns_of(config),
         "score": task.score.column,
         "high_is_good": task.score.high,
     }
@@ -195,7 +195,8 @@ def _rows(history: Sequence[dict[str, float]], score: Score) -> dict[str, Any]:
 
 
 def _dose(session: Session) -> dict[str, float | None]:
-    """The sum of learning rates and the dose of the penalty, see `Optimizer.dose`."""
-    optimizer, factor = session.task.optimizers[0], session.task.factor
-    total = learning_rate_sum(session.step, session.total, optimizer.options)
-    return {"learning_rate_sum": total, "e_folds": None if factor is None else optimizer.dose(factor, total)}
+    """The sum of learning rates, lambda, and the dose of the penalty, see `OptimOptions.dose`."""
+    optim, factor = session.task.optimizers[0].options, session.task.factor
+    total = learning_rate_sum(session.step, session.total, optim)
+    folds = None if factor is None else optim.dose(factor, total)
+    return {"learning_rate_sum": total, "e_folds": folds, "factor": factor}

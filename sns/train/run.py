@@ -10,6 +10,7 @@ from sns.common.files import clear_leftovers, write_text
 from sns.common.precision import fastest_kernels, training_precision
 from sns.config.schema import Config, to_dict
 from sns.data.identity import require_same_images
+from sns.optim.schedule import learning_rate
 from sns.record import store
 from sns.record.lock import RunLock
 from sns.record.schema import CONFIG, Result
@@ -21,7 +22,6 @@ from sns.train.memory import PassSizes, release
 from sns.train.progress import Reporter
 from sns.train.result import divergence, finish
 from sns.train.saver import Saver
-from sns.train.schedule import learning_rate
 from sns.train.session import Session, start
 from sns.train.stop import StopSignal, stopping
 

@@ -17,7 +17,6 @@ from sns.common.errors import UserError, first_line
 from sns.common.ranks import ALONE, Ranks
 from sns.common.seed import stream_seed
 from sns.config.schema import Config
-from sns.record.schema import AFTER, BEFORE
 from sns.task import Setup, Task
 from sns.train import checkpoint
 from sns.train.capture import Replay, RunAhead
@@ -52,7 +51,7 @@ class Session:
     @property
     def columns(self) -> list[str]:
         """The columns of history.csv."""
-        return [column.name for column in (*BEFORE, *self.task.columns, *AFTER)]
+        return tasks.columns_of(self.config)
 
     def evaluations_left(self) -> list[int]:
         """The updates after which an evaluation is still to be made."""
@@ -69,7 +68,7 @@ class Session:
     def evaluate(self) -> dict[str, float]:
         """A row of the history for the present weights."""
         with self.timed("measure"):
-            measured = self.task.evaluate()
+            measured = self.task.evaluate() | self.task.measures()
         return {
             "epoch": self.task.length.epoch(self.step),
             "step": self.step,

@@ -258,14 +258,14 @@ def few(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.mark.usefixtures("few")
-@pytest.mark.parametrize("number", [1, 2, 3, 4, 5, 6, 8])
+@pytest.mark.parametrize("number", [1, 2, 3, 4, 5, 6, 8, 12])
 def test_rows_run(number: int, plan: Plan) -> None:
     check(number, list(run.ROWS[number][0](plan)))
 
 
 @pytest.mark.usefixtures("few")
 @pytest.mark.filterwarnings("ignore:'pin_memory'")
-@pytest.mark.parametrize("number", [1, 2, 3, 4, 5, 8])
+@pytest.mark.parametrize("number", [1, 2, 3, 4, 5, 8, 12])
 def test_rows_run_on_a_gpu(number: int, on_gpu: Plan) -> None:
     lines = list(run.ROWS[number][0](on_gpu))
     check(number, lines)

@@ -372,7 +372,7 @@ def test_the_configuration_is_saved_with_the_record(tiny: Make) -> None:
     config = tiny("method=decay")
     run(config)
     stored = yaml.safe_load((config.directory / store.CONFIG).read_text())
-    assert stored["method"] == {"name": "decay", "factor": 1e-4, "scope": "all", "scale": 1.0}
+    assert stored["method"] == {"name": "decay", "factor": 1e-4, "scope": "all", "scale": 1.0, "dose": None}
     assert stored["seed"] == 0
 
 
