@@ -61,7 +61,7 @@ def show(results: Path, only: str | None, out: Path | None) -> int:
 def main(arguments: list[str] | None = None) -> int:
     """Runs the action."""
     parser = Parser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("action", choices=("choose", "show"))
+    parser.add_argument("action", choices=("choose", "show"), help="choose strengths, or show answers")
     parser.add_argument("results", nargs="?", type=Path, default=Path("results"), help="default results")
     parser.add_argument("--experiment", help="one folder under RESULTS/runs instead of all that belong here")
     parser.add_argument("--out", type=Path, help="where to write what is shown; default RESULTS/EXPERIMENT")

@@ -55,7 +55,7 @@ def main(arguments: list[str] | None = None) -> int:
     parser = cli.results_parser(str(__doc__), experiment=False, out=None)
     parser.add_argument("--retrain", type=Path, metavar="RUN_DIRECTORY", help="train this run again and compare")
     parser.add_argument("--requote", action="store_true", help="first renew the tables that README and docs quote")
-    parser.add_argument("overrides", nargs="*", metavar="KEY=VALUE", help="with --retrain: what differs here")
+    parser.add_argument("overrides", nargs="*", metavar="KEY=VALUE", help="with --retrain: options for this machine")
     options = parser.parse_intermixed_args(arguments)
     folder, root = options.results, options.results.absolute().parent
     if options.retrain is not None:

@@ -292,4 +292,27 @@ def test_a_run_that_diverged_is_infinitely_bad() -> None:
         status, high_is_good, score = "diverged", True, "test_accuracy"
         final = {"test_accuracy": 0.3}  # noqa: RUF012
 
-    assert guest.objective(Row()) == -float("inf")  # type: ignore[arg-type]
+    assert guest.objective(Row()) == -math.inf  # type: ignore[arg-type]
+    Row.high_is_good = False
+    assert guest.objective(Row()) == math.inf  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize(
+    ("right", "wrong", "advice"),
+    [
+        ({"direction": "maximize"}, {"direction": "minimize"}, "direction=maximize"),
+        ({"optim": {"maximize": True}}, {"optim": {"maximize": False}}, "optim.maximize=true"),
+        (
+            {"ax_config": {"experiment": {"minimize": False}}},
+            {"ax_config": {"experiment": {"minimize": True}}},
+            "ax_config.experiment.minimize=false",
+        ),
+    ],
+)
+def test_each_sweepers_direction_is_compared_with_the_score(
+    right: dict[str, object], wrong: dict[str, object], advice: str
+) -> None:
+    config = configure(compose_tree(*TINY))
+    guest.check_direction(OmegaConf.create(right), config)
+    with pytest.raises(guest.WrongDirection, match=f"set hydra.sweeper.{advice}$"):
+        guest.check_direction(OmegaConf.create(wrong), config)
