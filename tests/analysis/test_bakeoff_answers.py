@@ -34,7 +34,7 @@ VERDICTS = {"holds": "supported", "fails": "contradicted", "disagrees": "undecid
 
 
 class Worlds(dict[str, Results]):
-    """The results of a world by its name, "holds" or "holds, optim"; written when first asked for."""
+    """The results of a world by its name, "holds" or "holds, optim"; written at the first use."""
 
     def __init__(self, root: Path) -> None:
         super().__init__()
