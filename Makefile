@@ -38,7 +38,7 @@ OVERRIDES := results=$(RESULTS) seed=$(SEED_LIST) $(if $(EPOCHS),train.epochs=$(
 TABLE1 := $(or $(EXPERIMENT),table1)
 WHERE := $(RESULTS) $(if $(EXPERIMENT),--experiment $(EXPERIMENT))
 
-.PHONY: help setup lint test test-gpu test-browser test-slurm soak soak-faults demo pocket sensitivity reproduce-table1 status table1 scores
+.PHONY: help setup lint test test-gpu test-browser test-slurm soak soak-faults demo pocket bakeoff sensitivity reproduce-table1 status table1 scores
 .PHONY: figures claims report errata bench gpu-check verify-results verify-retrain sync watch dashboard clean
 
 help: ## this list
@@ -93,6 +93,18 @@ demo: $(STAMP) ## every cell in minutes on 8x8 digits, with table, figures, clai
 pocket: $(STAMP) ## small networks on 5,000 CIFAR images: 216 runs of minutes on one core, table to report
 	$(PYTHON) scripts/train.py -m experiment=pocket results=$(RESULTS) $(ARGS)
 	$(PYTHON) scripts/publish.py $(RESULTS) --experiment pocket
+
+bakeoff: $(STAMP) ## every method tuned, then compared on small networks; then optimizers: 648 runs, ARGS='any Hydra overrides'
+	$(PYTHON) scripts/train.py -m experiment=bakeoff_tuning results=$(RESULTS) $(ARGS)
+	$(PYTHON) scripts/bakeoff.py choose $(RESULTS) --experiment bakeoff_tuning
+	$(PYTHON) scripts/train.py -m experiment=bakeoff results=$(RESULTS) $(ARGS)
+	$(PYTHON) scripts/train.py -m experiment=bakeoff_rates results=$(RESULTS) $(ARGS)
+	$(PYTHON) scripts/bakeoff.py choose $(RESULTS) --experiment bakeoff_rates
+	$(PYTHON) scripts/train.py -m experiment=bakeoff_optim_tuning results=$(RESULTS) $(ARGS)
+	$(PYTHON) scripts/bakeoff.py choose $(RESULTS) --experiment bakeoff_optim_tuning
+	$(PYTHON) scripts/train.py -m experiment=bakeoff_optim results=$(RESULTS) $(ARGS)
+	$(PYTHON) scripts/bakeoff.py show $(RESULTS)
+	$(PYTHON) scripts/report.py $(RESULTS) --experiment bakeoff
 
 SENSITIVITY := ghost decay_scope dropout iterations operator precision batch_norm
 

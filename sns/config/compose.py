@@ -86,7 +86,7 @@ def _set_strength(values: dict[str, Any], methods: Mapping[str, type]) -> None:
         return
     require(
         strength != UNCHOSEN,
-        f"method={name} has no strength here yet: tune it, and choose by python scripts/bakeoff.py choose",
+        f"method={name} has no strength here yet: tune it and choose one with scripts/bakeoff.py",
     )
     require(option is not None, f"strength={strength} has no meaning for method={name}, which has no strength")
     values["method"] = {**options, str(option): strength}

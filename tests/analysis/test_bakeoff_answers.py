@@ -33,16 +33,27 @@ OPTIM = [q.id for q in QUESTIONS.values() if q.experiment == "bakeoff_optim"]
 VERDICTS = {"holds": "supported", "fails": "contradicted", "disagrees": "undecided"}
 
 
+class Worlds(dict[str, Results]):
+    """The results of a world by its name, "holds" or "holds, optim"; written when first asked for."""
+
+    def __init__(self, root: Path) -> None:
+        super().__init__()
+        self.root = root
+
+    def __missing__(self, key: str) -> Results:
+        name, _, optim = key.partition(", ")
+        if optim:
+            folder = made.write_optim(self.root / key / "runs/bakeoff_optim", getattr(made, f"muon_{name}"))
+        else:
+            seeds = (*made.SEEDS, 4) if name == "disagrees" else made.SEEDS  # as many even as odd ones
+            folder = made.write_world(self.root / key / "runs/bakeoff", getattr(made, name), seeds=seeds)
+        self[key] = load_results(folder)
+        return self[key]
+
+
 @pytest.fixture(scope="module")
-def worlds(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Results]:
-    root = tmp_path_factory.mktemp("worlds")
-    loaded = {}
-    for name in VERDICTS:
-        seeds = (*made.SEEDS, 4) if name == "disagrees" else made.SEEDS  # as many even as odd ones
-        loaded[name] = load_results(made.write_world(root / name / "runs/bakeoff", getattr(made, name), seeds=seeds))
-        muon = made.write_optim(root / name / "runs/bakeoff_optim", getattr(made, f"muon_{name}"))
-        loaded[f"{name}, optim"] = load_results(muon)
-    return loaded
+def worlds(tmp_path_factory: pytest.TempPathFactory) -> Worlds:
+    return Worlds(tmp_path_factory.mktemp("worlds"))
 
 
 def answered(results: Results, question: str) -> list[Answer]:
@@ -63,7 +74,7 @@ def test_the_file_asks_what_it_says() -> None:
 
 @pytest.mark.parametrize("world", VERDICTS)
 @pytest.mark.parametrize("question", EACH)
-def test_a_question_to_each_method_has_every_verdict(worlds: dict[str, Results], question: str, world: str) -> None:
+def test_a_question_to_each_method_has_every_verdict(worlds: Worlds, question: str, world: str) -> None:
     """A method that the rule names (spectral) is not compared with itself."""
     several = answered(worlds[world], question)
     left = {"spectral"} if question == "beats_spectral" else set()
@@ -79,14 +90,14 @@ def test_a_question_to_each_method_has_every_verdict(worlds: dict[str, Results],
 
 @pytest.mark.parametrize("world", VERDICTS)
 @pytest.mark.parametrize("question", ALONE)
-def test_a_question_over_methods_has_every_verdict(worlds: dict[str, Results], question: str, world: str) -> None:
+def test_a_question_over_methods_has_every_verdict(worlds: Worlds, question: str, world: str) -> None:
     (answer,) = answered(worlds[world], question)
     assert (answer.method, answer.verdict) == (None, VERDICTS[world])
 
 
 @pytest.mark.parametrize("world", VERDICTS)
 @pytest.mark.parametrize("question", OPTIM)
-def test_a_question_about_optimizers_has_every_verdict(worlds: dict[str, Results], question: str, world: str) -> None:
+def test_a_question_about_optimizers_has_every_verdict(worlds: Worlds, question: str, world: str) -> None:
     (answer,) = answered(worlds[f"{world}, optim"], question)
     assert answer.verdict == VERDICTS[world]
     assert [c.n for c in answer.comparisons] == [3, 3]
@@ -139,7 +150,7 @@ def test_what_was_not_run_is_named_and_leaves_the_answer_open(tmp_path: Path) ->
     assert "not run" in rank.reason
 
 
-def test_ranks_over_methods_leave_out_what_diverged(worlds: dict[str, Results]) -> None:
+def test_ranks_over_methods_leave_out_what_diverged(worlds: Worlds) -> None:
     results = worlds["holds"]
     place = Place("vgg_pocket", "small")
     rho = Measured(results).values("methods_sigma_gap", place)[1]
@@ -195,7 +206,7 @@ def test_a_malformed_question_is_refused(tmp_path: Path, old: str, new: str, say
 BENCH = {("vgg_pocket", 64, "sam"): Cost(2.0, 1.9, 2.1), ("nin_pocket", 416, "sam"): Cost(1.5, 1.4, 1.6)}
 
 
-def test_the_table_has_the_mean_and_interval_of_every_cell(worlds: dict[str, Results]) -> None:
+def test_the_table_has_the_mean_and_interval_of_every_cell(worlds: Worlds) -> None:
     frame = table.compute(worlds["holds"], BENCH)
     assert list(frame.columns) == table.COLUMNS
     assert len(frame) == 36
@@ -239,14 +250,14 @@ def test_costs_are_those_of_the_same_machine(tmp_path: Path) -> None:
     assert costs("elsewhere", tmp_path) == {}
 
 
-def test_optimizers_are_lines_of_the_table(worlds: dict[str, Results]) -> None:
+def test_optimizers_are_lines_of_the_table(worlds: Worlds) -> None:
     _, lines = table.texts(table.compute(worlds["holds, optim"], BENCH))
     assert len(lines) == 12
     assert ["spectral, nesterov", "3", "60.2 ± 0.2"] in [line[:3] for line in lines]
     assert ["spectral, muon", "3", "50.2 ± 0.2"] in [line[:3] for line in lines]
 
 
-def test_the_pages_state_every_answer(worlds: dict[str, Results], tmp_path: Path) -> None:
+def test_the_pages_state_every_answer(worlds: Worlds, tmp_path: Path) -> None:
     text.write(worlds["holds"], tmp_path)
     assert {path.name for path in tmp_path.iterdir()} == {
         *("answers.md", "answers.csv", "methods.md", "comparison.md", "comparison.csv")
@@ -263,7 +274,7 @@ def test_the_pages_state_every_answer(worlds: dict[str, Results], tmp_path: Path
     assert [cell.strip()[:6] for cell in line.split("|")[2:]] == ["✓ +5.0", "✓ +19.", "–", "–", ""]
 
 
-def test_verify_computes_the_pages_again(worlds: dict[str, Results], tmp_path: Path) -> None:
+def test_verify_computes_the_pages_again(worlds: Worlds, tmp_path: Path) -> None:
     shutil.copytree(worlds["holds, optim"].records[0].path.parent, tmp_path / "runs/bakeoff_optim")
     pages = tmp_path / "bakeoff_optim"
     text.write(load_results(tmp_path / "runs/bakeoff_optim"), pages)
@@ -275,7 +286,7 @@ def test_verify_computes_the_pages_again(worlds: dict[str, Results], tmp_path: P
     assert fault.endswith(f"renew it with python scripts/bakeoff.py show {tmp_path} --experiment bakeoff_optim")
 
 
-def test_the_figure_has_one_mark_and_one_name_a_method(worlds: dict[str, Results]) -> None:
+def test_the_figure_has_one_mark_and_one_name_a_method(worlds: Worlds) -> None:
     frame = methods.compute(worlds["holds"])
     assert list(frame.columns) == methods.COLUMNS
     sam = frame[(frame["method"] == "sam") & (frame["setting"] == "vgg_pocket")].iloc[0]
@@ -315,7 +326,7 @@ def test_the_figure_is_for_more_than_the_papers_methods(tmp_path: Path) -> None:
         methods.compute(load_results(folder))
 
 
-def test_the_report_has_a_section_for_this_experiment_alone(worlds: dict[str, Results], tmp_path: Path) -> None:
+def test_the_report_has_a_section_for_this_experiment_alone(worlds: Worlds, tmp_path: Path) -> None:
     section = comparison(worlds["holds"])
     assert section is not None
     assert [question["id"] for question in section["questions"]] == [*EACH, *ALONE]

@@ -149,7 +149,7 @@ def write(tree: Tree, tuning: Tuning, configs: Path = EXPERIMENTS) -> Path:
     """Writes the choice into the block of its experiment's YAML file, and returns the file."""
     path = configs / f"{tuning.into}.yaml"
     values = yaml.safe_dump({tuning.key: tree}, sort_keys=False, default_flow_style=False)
-    head = f"# begin {tuning.key}: written by python scripts/bakeoff.py choose"
+    head = f"# begin {tuning.key}: written by scripts/bakeoff.py choose"
     content, count = _block(tuning.key).subn(
         lambda _: f"{head}, from {tuning.name}\n{values}# end {tuning.key}", path.read_text(encoding="utf-8")
     )
@@ -190,7 +190,8 @@ def faults(folder: Path, options: Strengths, configs: Path = EXPERIMENTS) -> Ite
         if not (pages / FILE).is_file():
             continue  # nothing was chosen from these records
         frame = compute(folder, tuning, options, configs)
-        again = f"renew it with python scripts/bakeoff.py choose {folder} --experiment {tuning.name}"
+        command = f"python scripts/bakeoff.py choose {folder} --experiment {tuning.name}"
+        again = f"renew it with {command}"
         for suffix, text in FORMATS.items():
             page = pages / f"tuning.{suffix}"
             if not page.is_file() or page.read_text(encoding="utf-8") != text(frame):
