@@ -318,6 +318,11 @@ def test_extremes_of_a_weight() -> None:
     assert_close(torch.linalg.svdvals(single.weight), torch.tensor([1.0, 0.0, 0.0], dtype=torch.float64))
     single.weight.sum().backward()
     assert single.parametrizations.weight.original.grad.isfinite().all()
+    row = nn.Linear(3, 1)
+    with torch.no_grad():
+        row.weight.copy_(torch.tensor([[2.0, 0.0, 0.0]]))  # nothing beside the leading part
+    StableRankNormalization(row, rank=RANK)
+    assert torch.equal(row.weight, torch.tensor([[1.0, 0.0, 0.0]]))
     whole = nn.Linear(4, 3).double()
     tensor = whole.weight.detach().clone()
     StableRankNormalization(whole, rank=1.0, n_iterations=2000).update_()
