@@ -21,7 +21,17 @@ from sns.__main__ import EXTRAS
 from sns.common.folders import project_folder
 from sns.record.commit import commit
 
-PARTS = ("sns", "hydra_plugins", "configs", "scripts", "results/paper", "setup.py", "pyproject.toml", "README.md")
+PARTS = (
+    "sns",
+    "hydra_plugins",
+    "configs",
+    "scripts",
+    "results/paper",
+    "results/bakeoff",
+    "setup.py",
+    "pyproject.toml",
+    "README.md",
+)
 QUICK = ["train.epochs=1", "measure.hessian=false", "measure.spectra=false"]
 
 
