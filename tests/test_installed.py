@@ -209,7 +209,7 @@ def test_python_m_sns_lists_its_commands_and_knows_no_other(python: Path, tmp_pa
     assert all(path.stem in shown.stdout for path in (ROOT / "scripts").glob("*.py"))
     wrong = sns(python, tmp_path, "trian")
     assert (wrong.returncode, wrong.stdout) == (1, "")
-    assert wrong.stderr.startswith("error: there is no command trian; choose one of claims, ")
+    assert wrong.stderr.startswith("error: there is no command trian; choose one of bakeoff, ")
 
 
 def test_a_checkout_states_its_own_commit(tmp_path: Path) -> None:
