@@ -93,7 +93,7 @@ demo: $(STAMP) ## every cell on 8x8 digits, in minutes, then the table, figures,
 	$(PYTHON) scripts/train.py -m experiment=demo $(OVERRIDES)
 	$(PYTHON) scripts/publish.py $(RESULTS) --experiment demo
 
-pocket: $(STAMP) ## small networks on 5,000 CIFAR images: 72 runs of about a minute on one core, then the same pages
+pocket: $(STAMP) ## small networks on 5,000 CIFAR images: 216 runs of minutes on one core, then the same pages
 	$(PYTHON) scripts/train.py -m experiment=pocket results=$(RESULTS) $(ARGS)
 	$(PYTHON) scripts/publish.py $(RESULTS) --experiment pocket
 

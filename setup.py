@@ -15,5 +15,5 @@ INSIDE = {".".join(("sns", *folder.parts)): folder.as_posix() for folder in FOLD
 setup(
     packages=[*find_namespace_packages(include=["sns*", "hydra_plugins*"]), *INSIDE],
     package_dir=INSIDE,
-    package_data={"": ["*.yaml", "*.csv", "*.txt", "*.html.j2", "job.sh", "py.typed"]},
+    package_data={"": ["*.yaml", "*.csv", "*.txt", "*.html.j2", "job.sh"]},
 )

@@ -65,6 +65,6 @@ def shortfall(run: Record) -> float:
     """
     method, layers = run.config["method"], run.layers
     assert layers is not None
-    factor = method["factor"] * method.get("scale", 1.0)
+    factor = run.result.dose.get("factor") or method["factor"] * method.get("scale", 1.0)
     exact = factor / 2 * float(layers["sigma"].pow(2).sum())
     return 1 - math.sqrt(float(run.history["penalty"].iloc[-1]) / exact)

@@ -174,7 +174,7 @@ def too_long(seconds: float, runs: int, configs: Sequence[Config]) -> str | None
     """The sentence of `warning` for an estimate of `seconds`."""
     if seconds <= DAY:
         return None
-    smaller = ["`make pocket` (about two hours on two cores)"]
+    smaller = ["`make pocket` (about six hours on two cores)"]
     if any(config.train.epochs > 96 and config.experiment.name == "table1" for config in configs):
         smaller.append("EXPERIMENT=table1_short (96 epochs instead of 300)")
     if len({config.setting for config in configs}) > 1:

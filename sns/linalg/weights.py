@@ -107,7 +107,9 @@ class Weight:
 
     def add_product(self, left: Tensor, right: Tensor, factor: float) -> None:
         """Adds the gradient factor * left right of each block, left (blocks, m, k) and right
-        (blocks, k, n), to `.grad`."""
+        (blocks, k, n), to `.grad`; nothing to that of a frozen weight."""
+        if not self.trained:
+            return
         parameter = self.parameter
         if parameter is not None and parameter.grad is not None and self._adds_in_place(parameter.grad, left):
             as_matrix(self._own(parameter.grad)).addmm_(left[0], right[0], alpha=factor)

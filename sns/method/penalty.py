@@ -201,6 +201,10 @@ class SigmaPenalty(WeightPenalty):
         return self.__dict__ | {"stream": None, "iterated": []}
 
     def load_state_dict(self, state: Mapping[str, Tensor]) -> None:
+        """Restores a state. ValueError for that of another model or of other options."""
+        given, own = ({name for name in names if not name[1:].isdigit()} for names in (state, self.state_dict()))
+        if given != own:
+            raise ValueError(f"the saved state is of other options than this {self.name}")
         self._follow()
         vectors = dict(state)
         if self.target is not None:

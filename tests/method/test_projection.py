@@ -185,6 +185,20 @@ def test_the_method_is_its_drop_in_class_at_the_optimizers_rate(name: str) -> No
     assert largest(models[0]) < 0.95 * largest(network())
 
 
+def test_the_first_projection_holds_already() -> None:
+    """Vectors are iterated before training, so that sigma of a random start is not far too low."""
+    for cls in (LipschitzProjection, SpectralHammer):
+        model = network()
+        with torch.no_grad():
+            for weight in weights_of(model):
+                weight.parameter.mul_(5)  # type: ignore[union-attr]
+        before = [torch.linalg.svdvals(w.matrices())[:, 1].max() for w in weights_of(model)]
+        limits = {"conv": 0.5, "linear": 0.5} if cls is LipschitzProjection else {"limit": 0.5}
+        cls(model, **limits, n_iterations=1).apply_(0.1)
+        allowed = 0.5 if cls is LipschitzProjection else torch.stack(before).max().item()
+        assert largest(model) < 1.02 * allowed
+
+
 def test_the_soft_cap_reaches_its_limit_from_any_start_and_leaves_what_is_small() -> None:
     model = network(torch.float64)
     with torch.no_grad():

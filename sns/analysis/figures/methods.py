@@ -90,7 +90,7 @@ def _label(axes: Axes, part: pd.DataFrame, names: list[str]) -> None:
     line = {"arrowstyle": "-", "lw": 0.4, "alpha": 0.5, "shrinkA": 3, "shrinkB": 3}
     for place, row in zip(places, part.to_dict("records"), strict=True):
         colour, marker = style.look(row["method"], names)
-        beside = {"color": colour, "clip_on": False, "transform": axes.transAxes}
+        beside: dict[str, Any] = {"color": colour, "clip_on": False, "transform": axes.transAxes}
         axes.plot(1.04, place, marker=marker, ms=4.5, ls="none", **beside)
         axes.text(1.06, place, row["method"], va="center", fontsize=6.5, **beside)
         axes.annotate(
