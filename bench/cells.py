@@ -6,6 +6,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -17,6 +18,7 @@ from bench.timing import Work
 from sns.common import accelerator
 from sns.common.precision import autocast, fastest_kernels, training_precision
 from sns.config.schema import Config
+from sns.task.classification import Classification
 from sns.train.capture import Replay
 from sns.train.configure import configure
 from sns.train.run import advance
@@ -82,8 +84,11 @@ def random_images(folder: Path, side: int, classes: int, train: int, test: int) 
     if not path.is_file():
         draw = np.random.default_rng(0)
         parts = {"train": train, "test": test}
-        arrays = {f"x_{k}": draw.integers(0, 256, (n, side, side, 3), dtype=np.uint8) for k, n in parts.items()}
-        np.savez(path, **arrays, **{f"y_{k}": np.arange(n) % classes for k, n in parts.items()})
+        arrays: dict[str, Any] = {
+            f"x_{k}": draw.integers(0, 256, (n, side, side, 3), dtype=np.uint8) for k, n in parts.items()
+        }
+        arrays |= {f"y_{k}": np.arange(n) % classes for k, n in parts.items()}
+        np.savez(path, **arrays)
     return path
 
 
@@ -104,8 +109,14 @@ def cell(plan: Plan, setting: str, *overrides: str, train: int = 0, test: int = 
     common = [f"setting={setting}", "data.name=npz", f"data.path={images}", f"results={plan.folder}/results"]
     quiet = [f"train.device={plan.device_name}", "train.progress=none"]
     session = start(configured(*common, *quiet, *extra, *overrides))
-    session.task.model.train()
+    classified(session).model.train()
     return session
+
+
+def classified(session: Session) -> Classification:
+    """The task of a session of `cell`."""
+    assert isinstance(session.task, Classification)
+    return session.task
 
 
 def configured(*overrides: str) -> Config:
@@ -134,7 +145,7 @@ def mean_loss(session: Session) -> Callable[[Tensor, Tensor], Tensor]:
 
     def loss(x: Tensor, y: Tensor) -> Tensor:
         with autocast(session.config.train.precision, x.device):
-            logits = session.task.model(x)
+            logits = classified(session).model(x)
         return F.cross_entropy(logits.float(), y)
 
     return loss
@@ -143,7 +154,7 @@ def mean_loss(session: Session) -> Callable[[Tensor, Tensor], Tensor]:
 def batch_of(session: Session) -> tuple[Tensor, Tensor]:
     """One batch of the session's size, copied, in the memory format of its network."""
     size = session.config.batch.size
-    x, y = session.task.dataset.train.x[:size].clone(), session.task.dataset.train.y[:size].clone()
+    x, y = classified(session).dataset.train.x[:size].clone(), classified(session).dataset.train.y[:size].clone()
     return x.contiguous(memory_format=session.memory_format), y
 
 
@@ -159,7 +170,7 @@ def floor(session: Session, extra: Work = lambda: None) -> Work:
     In the session's mode, precision and pass size. `extra` runs before the optimizer.
     """
     x, y = batch_of(session)
-    loss, optimizer = mean_loss(session), sgd(session.task.model, session.config)
+    loss, optimizer = mean_loss(session), sgd(classified(session).model, session.config)
     parts = list(zip(x.split(session.task.sizes.train), y.split(session.task.sizes.train), strict=True))
 
     @fastest_kernels()

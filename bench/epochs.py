@@ -7,7 +7,7 @@ from typing import Any
 import torch
 from torch.nn import functional as F
 
-from bench.cells import NETWORKS, Plan, cell, sgd, update
+from bench.cells import NETWORKS, Plan, cell, classified, sgd, update
 from bench.guard import each_cell
 from bench.line import Line, faster
 from bench.pipeline import loader, pictures
@@ -49,11 +49,11 @@ class Script:
 
     def __init__(self, plan: Plan, session: Session, steps: int, workers: int) -> None:
         self.session, self.steps, self.device = session, steps, plan.device
-        self.optimizer = sgd(session.task.model, session.config, fused=False)
-        side, size = session.task.dataset.image_size, session.config.batch.size
+        self.optimizer = sgd(classified(session).model, session.config, fused=False)
+        side, size = classified(session).dataset.image_size, session.config.batch.size
         options = session.config.data
         count = 4 * size if plan.tiny else max(4 * size, 8_192 if side < 96 else 1_024)  # several updates an epoch
-        images = pictures(count, side, session.task.dataset.classes)
+        images = pictures(count, side, classified(session).dataset.classes)
         self.loader = loader(images, size, options.crop_padding, options.flip, workers, plan.device)
         self.batches: Iterator[Any] = iter(())
         self.loss = self.accuracy = 0.0
@@ -79,7 +79,7 @@ class Script:
         for part_x, part_y in zip(
             x.split(self.session.task.sizes.train), y.split(self.session.task.sizes.train), strict=True
         ):
-            logits = self.session.task.model(part_x)
+            logits = classified(self.session).model(part_x)
             loss = F.cross_entropy(logits, part_y) * (len(part_y) / len(y))
             loss.backward()
             total += loss.item()

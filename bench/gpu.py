@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Iterator
 from dataclasses import replace
+from functools import partial
 
 from bench.cells import Plan, configured
 from bench.guard import guarded
@@ -27,7 +28,7 @@ def gpu(plan: Plan) -> Iterator[Line]:
     ]
     for part, weight in parts:
         here = replace(plan, budget=plan.budget * weight)
-        yield from guarded(plan, ROW, "a part of row 10", lambda part=part, here=here: part(here))
+        yield from guarded(plan, ROW, "a part of row 10", partial(part, here))
 
 
 def _at_other_precisions(plan: Plan, hours: CellHours, rates: Rates) -> Iterator[Line]:

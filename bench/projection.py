@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from functools import partial
 from itertools import product
 
-from bench.cells import NETWORKS, Plan, at_precision, cell, update
+from bench.cells import NETWORKS, Plan, at_precision, cell, classified, update
 from bench.guard import each_cell, release
 from bench.line import Line
 from bench.modes import ROW, Rates
@@ -100,12 +100,12 @@ def _evaluation(plan: Plan, setting: str, train: int, test: int) -> float:
     """Seconds of one evaluation at full size, from passes over the images at hand."""
     release(plan)
     session = cell(plan, setting, train=2_048)
-    x, y = session.task.dataset.train.x, session.task.dataset.train.y
+    x, y = classified(session).dataset.train.x, classified(session).dataset.train.y
     measure = session.config.measure
     batch = min(session.task.sizes.measure, len(x))
 
     works = (None, y.new_zeros(1))  # gradients of all images, of one image
-    both, forward = (at_precision(session, partial(evaluate, session.task.model, x, y, batch, w)) for w in works)
+    both, forward = (at_precision(session, partial(evaluate, classified(session).model, x, y, batch, w)) for w in works)
     both()
     forward()
     with_gradient, plain = (seconds(work, plan.device) / len(x) for work in (both, forward))

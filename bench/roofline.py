@@ -9,7 +9,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 from torch.utils.flop_counter import FlopCounterMode
 
-from bench.cells import NETWORKS, Plan, batch_of, cell, mean_loss, update
+from bench.cells import NETWORKS, Plan, batch_of, cell, classified, mean_loss, update
 from bench.guard import each_cell
 from bench.line import Line
 from bench.modes import PRECISIONS, ROW
@@ -25,7 +25,7 @@ class Traffic(TorchDispatchMode):
     """
 
     def __init__(self) -> None:
-        super().__init__()
+        super().__init__()  # type: ignore[no-untyped-call]
         self.bytes = 0
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
@@ -42,7 +42,7 @@ def work_of_a_step(session: Session, images: int) -> tuple[float, float]:
     loss = mean_loss(session)
     with Traffic() as traffic, FlopCounterMode(display=False) as flops:
         loss(x, y).backward()
-    session.task.model.zero_grad(set_to_none=True)
+    classified(session).model.zero_grad(set_to_none=True)
     return flops.get_total_flops() / len(y), traffic.bytes / len(y)
 
 

@@ -171,4 +171,4 @@ class Results:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(main(None))

@@ -3,7 +3,7 @@
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from bench.cells import NETWORKS, Plan, at_precision, cell, configured, update
+from bench.cells import NETWORKS, Plan, at_precision, cell, classified, configured, update
 from bench.guard import each_cell
 from bench.line import Line, share
 from bench.timing import Work, paired, seconds
@@ -39,7 +39,9 @@ def _schedule(plan: Plan, setting: str, regime: str) -> Iterator[Line]:
     every, epochs, products = config.measure.every, config.train.epochs, config.measure.hessian_iterations
     what = f"{name}{' (tiny)' if plan.tiny else ''}, B = {config.batch.size}"
     between, one = pace.train * train * every, pace.evaluation * (train + test)
-    note = f"scaled from {len(session.task.dataset.train)} training images, passes of {session.task.sizes.measure}"
+    note = (
+        f"scaled from {len(classified(session).dataset.train)} training images, passes of {session.task.sizes.measure}"
+    )
     yield share(8, f"evaluation, {what}", f"training over {every:g} epochs", one, between, target=LIMIT, note=note)
     samples = sum(min(config.measure.hessian_samples, n) for n in (train, test))
     final = pace.product * samples * products + pace.spectra
@@ -62,7 +64,7 @@ def _scaled(plan: Plan, setting: str, regime: str, train: int, test: int) -> Ses
 
 
 def _pace(plan: Plan, session: Session, budget: float) -> Pace:
-    images, one = session.task.dataset, update(session)
+    images, one = classified(session).dataset, update(session)
     works: dict[str, Work] = {"train": one, "evaluation": at_precision(session, session.evaluate)}
     taken = paired(works, plan.device, budget * 0.7, rounds=3)
     per_image = min(taken["train"]) / session.config.batch.size
@@ -71,11 +73,11 @@ def _pace(plan: Plan, session: Session, budget: float) -> Pace:
     x, y = images.train.x[:64], images.train.y[:64]
 
     def product() -> None:
-        hessian_eigenvalue(session.task.model, x, y, options, generator(0, "probe"))
+        hessian_eigenvalue(classified(session).model, x, y, options, generator(0, "probe"))
 
     def spectra() -> None:
-        values = singular_values(session.task.model)
-        layer_table(session.task.model, tuple(images.train.x.shape[1:]), values)
+        values = singular_values(classified(session).model)
+        layer_table(classified(session).model, tuple(images.train.x.shape[1:]), values)
         spectra_table(values)
 
     product_seconds = seconds(at_precision(session, product), plan.device) / len(y)

@@ -6,7 +6,7 @@ from dataclasses import replace
 
 import torch
 
-from bench.cells import Plan, cell, update
+from bench.cells import Plan, cell, classified, update
 from bench.line import Line, faster
 from bench.peers import fourier_operator_norm
 from bench.timing import Work, paired
@@ -37,22 +37,22 @@ def _hessian(plan: Plan) -> Line:
     small = cell(_tiny(plan), "vgg_cifar10", "optim.lr=0.02", "train.mode=eager")
     for _ in range(5 if plan.tiny else UPDATES):
         update(small)()
-    x, y = small.task.dataset.train.x, small.task.dataset.train.y
+    x, y = classified(small).dataset.train.x, classified(small).dataset.train.y
     values: dict[str, float] = {}
 
     def ours() -> None:
         options = MeasureConfig(hessian_tolerance=TOLERANCE, hessian_iterations=1_000)
         start = torch.Generator().manual_seed(0)
-        result = hessian_eigenvalue(small.task.model, x, y, options, start)
+        result = hessian_eigenvalue(classified(small).model, x, y, options, start)
         values["ours"], values["products"] = result.eigenvalue, result.iterations
 
     def theirs() -> None:
         from pyhessian import hessian
 
-        small.task.model.eval()
-        peer = hessian(small.task.model, torch.nn.CrossEntropyLoss(), data=(x, y), cuda=not x.is_cpu)
+        classified(small).model.eval()
+        peer = hessian(classified(small).model, torch.nn.CrossEntropyLoss(), data=(x, y), cuda=not x.is_cpu)
         (values["theirs"],), _ = peer.eigenvalues(maxIter=1_000, tol=TOLERANCE)
-        small.task.model.train()
+        classified(small).model.train()
 
     taken = paired({"ours": ours, "theirs": theirs}, plan.device, plan.budget / 2, rounds=5)
     note = f"eigenvalues {values['ours']:.6g} and {values['theirs']:.6g}, ratio {values['ours'] / values['theirs']:.6f}"

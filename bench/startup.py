@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
-from bench.cells import ROOT, Plan, configured
+from bench.cells import ROOT, Plan, classified, configured
 from bench.line import Line
 from bench.timing import Spread, spread
 from sns.train.run import advance
@@ -50,7 +50,7 @@ def _step(seed: int, device: str) -> float:
     with TemporaryDirectory() as folder:
         overrides = ["setting=digits_vgg", f"results={folder}", f"seed={seed}", f"train.device={device}"]
         session = start(configured(*overrides))
-        session.task.model.train()
+        classified(session).model.train()
         advance(session)
         session.task.running.sums["loss"].item()
         return time.time()

@@ -3,7 +3,7 @@
 from collections.abc import Iterator
 from functools import partial
 
-from bench.cells import NETWORKS, Plan, at_precision, batch_of, cell, floor, mean_loss, sgd, update
+from bench.cells import NETWORKS, Plan, at_precision, batch_of, cell, classified, floor, mean_loss, sgd, update
 from bench.guard import each_cell, guarded
 from bench.line import Line, added, faster, times
 from bench.peers import fresh_iterations_penalty, normalize_spectrally, svd_penalty, three_passes
@@ -27,9 +27,9 @@ def _name(plan: Plan, setting: str, size: int) -> str:
 def _penalty_alone(plan: Plan, regime: str) -> Iterator[Line]:
     ours = cell(plan, "vgg_cifar10", "method=spectral", f"batch={regime}", "train.mode=eager")
     update(ours)()  # makes every .grad
-    model = ours.task.model
+    model = classified(ours).model
     works: dict[str, Work] = {
-        "ours": ours.task.method.regularize,
+        "ours": classified(ours).method.regularize,
         "recipe": lambda: fresh_iterations_penalty(model, FACTOR),
         "svd": lambda: svd_penalty(model, FACTOR),
     }
@@ -47,11 +47,11 @@ def _whole_step(plan: Plan, regime: str) -> Iterator[Line]:
     }
     eager = [f"batch={regime}", "train.mode=eager"]
     plain, recipe, svd, normed = (cell(plan, "vgg_cifar10", *eager) for _ in range(4))
-    normalize_spectrally(normed.task.model)
+    normalize_spectrally(classified(normed).model)
     works: dict[str, Work] = {name: update(session) for name, session in sessions.items()} | {
         "plain": floor(plain),
-        "recipe": floor(recipe, lambda: fresh_iterations_penalty(recipe.task.model, FACTOR)),
-        "svd": floor(svd, lambda: svd_penalty(svd.task.model, FACTOR)),
+        "recipe": floor(recipe, lambda: fresh_iterations_penalty(classified(recipe).model, FACTOR)),
+        "svd": floor(svd, lambda: svd_penalty(classified(svd).model, FACTOR)),
         "normed": floor(normed),
     }
     taken = paired(works, plan.device, plan.budget / 2 / len(plan.batches()))
@@ -92,14 +92,14 @@ def _adversarial(plan: Plan, regime: str) -> Iterator[Line]:
 def _textbook(plan: Plan, regime: str, whole: bool) -> Work:
     peer = cell(plan, "vgg_cifar10", f"batch={regime}", "train.mode=eager")
     x, y = batch_of(peer)
-    loss, optimizer = mean_loss(peer), sgd(peer.task.model, peer.config)
+    loss, optimizer = mean_loss(peer), sgd(classified(peer).model, peer.config)
     pieces = list(zip(x.split(peer.task.sizes.train), y.split(peer.task.sizes.train), strict=True))
 
     @fastest_kernels()
     def work() -> None:
         optimizer.zero_grad(set_to_none=True)
         for part_x, part_y in pieces:
-            three_passes(peer.task.model, loss, part_x, part_y, share=len(part_y) / len(y), whole=whole)
+            three_passes(classified(peer).model, loss, part_x, part_y, share=len(part_y) / len(y), whole=whole)
         optimizer.step()
 
     return at_precision(peer, work)

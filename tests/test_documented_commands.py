@@ -132,6 +132,13 @@ def test_help_describes_every_argument_and_shows_commands_that_are_tested(
     assert ("python scripts/" in page) == bool(list(commands_in(page)))
 
 
+def test_the_tests_of_each_promise_exist() -> None:
+    rows = re.findall(r"^\|.*\|$", (ROOT / "docs/reliability.md").read_text(), re.MULTILINE)
+    files = [re.findall(r"[\w/]+\.py", row.split("|")[3]) for row in rows[2:]]
+    assert all(files)
+    assert [file for row in files for file in row if not (ROOT / "tests" / file).is_file()] == []
+
+
 class Parsed(Exception):  # noqa: N818
     """The arguments are fine."""
 

@@ -110,6 +110,8 @@ def test_an_unread_field_is_noticed() -> None:
     [
         ("train.epochs=abc", "train.epochs"),
         ("train.epochs=0", "train.epochs=0.0 must be positive"),
+        ("train.epochs=inf", "train.epochs=inf must be a finite number"),
+        ("optim.drops=[0.5,nan]", "optim.drops=nan must be a finite number"),
         ("train.precision=fp8", "choose one of fp32, tf32, bf16"),
         ("batch.size=100 batch.micro=50 batch.ghost=30", "batch.ghost=30"),
         ("batch.size=100 batch.micro=50", "batch.micro=50 must be a multiple of batch.ghost=None"),

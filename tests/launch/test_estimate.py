@@ -2,11 +2,14 @@
 
 import copy
 import json
+import re
 import statistics
 import subprocess
 import sys
 import time
+from collections import Counter
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -75,8 +78,7 @@ def test_counting_leaves_the_random_numbers_and_imports_no_compiler() -> None:
     before = torch.get_rng_state()
     work._counted.clear()
     work.update(config("method=spectral"))
-    # whose term draws dropout masks
-    work.update(config("method=jacobian", "model.dropout=[[0.5,0.5],[0.5,0.5],[0.5,0.5]]"))
+    work.update(config("method=jacobian"))  # whose term draws dropout masks
     assert torch.equal(torch.get_rng_state(), before)
     code = (
         "import sys; from sns.launch.sweep import dry_run; from sns.launch import work;"
@@ -183,6 +185,17 @@ def test_a_sweep_of_more_than_a_day_is_announced(
     assert warning(short) is None
     with pytest.raises(pytest.fail.Exception):
         warning(long)
+
+
+def test_the_guide_states_the_hours_that_the_cost_model_gives() -> None:
+    text = " ".join((ROOT / "docs/gpu.md").read_text().split())
+    stated = re.search(r"H100, not measured: (\d+) hours in fp32, (\d+) in tf32, (\d+) in bf16", text)
+    assert stated is not None
+    runs = [run.config for run in dry_run(["experiment=table1"])[0]]
+    for precision, hours in zip(("fp32", "tf32", "bf16"), map(float, stated.groups()), strict=True):
+        at = [replace(run, train=replace(run.train, precision=precision)) for run in runs]
+        each = [estimate._scaled(run, Machine("NVIDIA H100", False), [], "", Counter()) for run in at]
+        assert sum(each) / 3600 == pytest.approx(hours, rel=0.1)
 
 
 def test_what_cannot_be_counted_is_unknown(monkeypatch: pytest.MonkeyPatch) -> None:
