@@ -212,7 +212,9 @@ def _result(
         "high_is_good": True,
         "final": rows[-1] if rows else {},
         "best": max(rows, key=lambda row: row["test_accuracy"]) if rows else {},
-        "dose": {"learning_rate_sum": 1.0, "e_folds": 2.5 if config.method.name in ("decay", "spectral") else None},
+        "dose": {"learning_rate_sum": 1.0, "factor": 0.01, "e_folds": 2.5}
+        if config.method.name in ("decay", "spectral")
+        else {"learning_rate_sum": 1.0, "factor": None, "e_folds": None},
         "measured": measured
         | {
             "alpha": alpha,

@@ -231,7 +231,7 @@ def test_options_are_resolved_where_they_are_built() -> None:
 
 def test_a_changing_lambda_is_weighted_by_the_learning_rate_in_the_record() -> None:
     model = nn.Linear(5, 4).double()
-    method: Any = methods.build(SpectralOptions(target_sigma=0.1), model, torch.Generator().manual_seed(0))
+    method: Any = methods.build(SpectralOptions(target_sigma=0.9), model, torch.Generator().manual_seed(0))
     assert method.mean_factor() is None
     product = total = 0.0
     for rate in (0.1, 0.1, 0.003):
