@@ -38,14 +38,17 @@ OVERRIDES := results=$(RESULTS) seed=$(SEED_LIST) $(if $(EPOCHS),train.epochs=$(
 TABLE1 := $(or $(EXPERIMENT),table1)
 WHERE := $(RESULTS) $(if $(EXPERIMENT),--experiment $(EXPERIMENT))
 
-.PHONY: help setup lint test test-gpu test-browser test-slurm soak soak-faults demo pocket sensitivity reproduce-table1 status table1 scores
+.PHONY: help setup lint test test-gpu test-browser test-slurm soak soak-faults demo pocket bakeoff sensitivity reproduce-table1 status table1 scores
 .PHONY: figures claims report errata bench gpu-check verify-results verify-retrain sync watch dashboard clean
 
 help: ## this list
 	@grep -E '^[a-z0-9-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 20
 	@echo
-	@echo "Options: RESULTS=folder SEEDS=3 EPOCHS=300 EXPERIMENT=table1 ARGS='any Hydra overrides'"
-	@echo "         DRY=1 TIME=1 LAUNCHER=local|slurm BUDGET=9m (reproduce-table1) WATCH=1 (status) DEVICE=cuda ROWS=1,5 SECONDS=540 OUT=file (bench)"
+	@echo "Options, such as make demo SEEDS=3:"
+	@echo "  all                RESULTS=folder EXPERIMENT=table1 ARGS='further options of the script'"
+	@echo "  demo               SEEDS=3 EPOCHS=100 BUDGET=9m (stops after it; the same command resumes)"
+	@echo "  reproduce-table1   the same, EXPERIMENT=table1_short (96 epochs), LAUNCHER=local|slurm, DRY=1, DRY=1 TIME=1 (times updates first)"
+	@echo "  bench              DEVICE=cuda ROWS=1,5 SECONDS=540 OUT=file"
 
 setup: $(STAMP) ## virtual environment with pinned versions in .venv
 
@@ -55,7 +58,7 @@ $(STAMP): pyproject.toml constraints.txt
 		exit 1; }
 	test -x $(PYTHON) || $(PYTHON3) -m venv $(VENV)
 	$(PYTHON) -m pip install --quiet --disable-pip-version-check -c constraints.txt uv
-	$(BIN)/uv pip install --quiet --python $(PYTHON) -c constraints.txt -e '.[dev]'
+	$(BIN)/uv pip install --quiet --compile-bytecode --python $(PYTHON) -c constraints.txt -e '.[dev]'
 	touch $@
 
 lint: $(STAMP) ## ruff and mypy --strict
@@ -66,7 +69,7 @@ lint: $(STAMP) ## ruff and mypy --strict
 test: $(STAMP) lint ## lint and every test
 	$(BIN)/pytest -n auto --dist worksteal $(ARGS)
 
-test-gpu: $(STAMP) ## the tests that need a CUDA device; those that compile for minutes: ARGS='-m compiled'
+test-gpu: $(STAMP) ## the tests that need a CUDA device, without those that compile for minutes: ARGS='-m compiled'
 	$(BIN)/python -c 'import torch, sys; sys.exit(not torch.cuda.is_available() and "error: no CUDA device here")'
 	$(BIN)/pytest -m 'gpu and not compiled' $(ARGS)
 
@@ -86,23 +89,35 @@ test-slurm: $(STAMP) ## tests on a Slurm that is started on this machine (Debian
 		export SLURM_CI_CPUS=2; $$tool up; eval "$$($$tool env)"; \
 		OMP_NUM_THREADS=1 SNS_TEST_SLURM=1 $(BIN)/pytest tests/slurm $(ARGS)
 
-demo: $(STAMP) ## every cell in minutes on 8x8 digits, with table, figures, claims and report
+demo: $(STAMP) ## every cell on 8x8 digits, in minutes, then the table, figures, claims and report
 	$(PYTHON) scripts/train.py -m experiment=demo $(OVERRIDES)
 	$(PYTHON) scripts/publish.py $(RESULTS) --experiment demo
 
-pocket: $(STAMP) ## small networks on 5,000 CIFAR images: 72 runs of about a minute on one core, table to report
+pocket: $(STAMP) ## small networks on 5,000 CIFAR images: 216 runs of minutes on one core, then the same pages
 	$(PYTHON) scripts/train.py -m experiment=pocket results=$(RESULTS) $(ARGS)
 	$(PYTHON) scripts/publish.py $(RESULTS) --experiment pocket
 
+bakeoff: $(STAMP) ## every method tuned, then compared on small networks; then optimizers: 648 runs, ARGS='any Hydra overrides'
+	$(PYTHON) scripts/train.py -m experiment=bakeoff_tuning results=$(RESULTS) $(ARGS)
+	$(PYTHON) scripts/bakeoff.py choose $(RESULTS) --experiment bakeoff_tuning
+	$(PYTHON) scripts/train.py -m experiment=bakeoff results=$(RESULTS) $(ARGS)
+	$(PYTHON) scripts/train.py -m experiment=bakeoff_rates results=$(RESULTS) $(ARGS)
+	$(PYTHON) scripts/bakeoff.py choose $(RESULTS) --experiment bakeoff_rates
+	$(PYTHON) scripts/train.py -m experiment=bakeoff_optim_tuning results=$(RESULTS) $(ARGS)
+	$(PYTHON) scripts/bakeoff.py choose $(RESULTS) --experiment bakeoff_optim_tuning
+	$(PYTHON) scripts/train.py -m experiment=bakeoff_optim results=$(RESULTS) $(ARGS)
+	$(PYTHON) scripts/bakeoff.py show $(RESULTS)
+	$(PYTHON) scripts/report.py $(RESULTS) --experiment bakeoff
+
 SENSITIVITY := ghost decay_scope dropout iterations operator precision batch_norm
 
-sensitivity: $(STAMP) ## one choice at a time varied: 118 runs of minutes, 4 of them of 25, and the tables (make pocket first)
+sensitivity: $(STAMP) ## studies that vary one choice each: 118 runs of minutes, 4 of them of 25, then the tables (make pocket first)
 	@code=0; for study in $(SENSITIVITY); do \
 		$(PYTHON) scripts/train.py -m experiment=sensitivity/$$study results=$(RESULTS) $(ARGS) || code=$$?; \
 		test $$code -ne 75 || exit 75; \
 	done; $(PYTHON) scripts/sensitivity.py $(RESULTS) || code=$$?; exit $$code
 
-reproduce-table1: $(STAMP) ## the paper's 32 cells, without finished runs; EXPERIMENT=table1_short BUDGET=9m DRY=1
+reproduce-table1: $(STAMP) ## trains those of the paper's 32 cells that are not finished, then Table 1; DRY=1 only lists them
 ifneq ($(DRY),)
 	$(PYTHON) scripts/plan.py experiment=$(TABLE1) $(OVERRIDES) $(if $(TIME),--time)
 else

@@ -29,7 +29,13 @@ NETWORKS = {  # setting: name, pixels a side, classes, training and test images
     "densenet40_cifar100": ("DenseNet-40, CIFAR-100", 32, 100, 50_000, 10_000),
     "densenet22_stl10": ("DenseNet-22, STL-10", 96, 10, 5_000, 8_000),
 }
+POCKET = {  # settings of the comparison of all methods, likewise; their images are reduced to 16 pixels
+    "vgg_pocket": ("small VGG, CIFAR-10", 32, 10, 5_000, 5_000),
+    "nin_pocket": ("small NIN, CIFAR-100", 32, 100, 5_000, 5_000),
+}
 TWINS = {
+    "vgg_pocket": "digits_vgg",
+    "nin_pocket": "digits_nin",
     "vgg_cifar10": "digits_vgg",
     "nin_cifar100": "digits_nin",
     "densenet40_cifar100": "digits_densenet",
@@ -86,10 +92,11 @@ def cell(plan: Plan, setting: str, *overrides: str, train: int = 0, test: int = 
 
     0 images: enough for its batch.
     """
-    _, side, classes, *_ = NETWORKS[setting]
+    _, side, classes, *_ = (NETWORKS | POCKET)[setting]
     large = "batch=large" in overrides
     train, test = train or (8_192 if large and not plan.tiny else 512), test or 256
-    extra = [f"train.precision={plan.precision}"] if plan.precision is not None else []
+    extra = ["data.subset=null", "data.test_subset=null"] if setting in POCKET else []
+    extra += [f"train.precision={plan.precision}"] if plan.precision is not None else []
     if plan.tiny:
         setting, side, classes, train, test = TWINS[setting], 8, 10, min(train, 64), min(test, 32)
         extra += ["data.subset=null", f"batch.size={32 if large else 8}", f"batch.ghost={16 if large else 'null'}"]

@@ -20,6 +20,7 @@ TITLES = {
     "8": "Share of evaluation at the settings' schedule",
     "9": "Start-up",
     "10": "Modes, precisions, pass sizes, packing, roofline, projection",
+    "12": "An update of each method against vanilla",
 }
 HEAD = """# Benchmarks
 

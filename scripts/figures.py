@@ -18,7 +18,9 @@ def main(arguments: list[str] | None = None) -> int:
     """Draws the figures and prints where they are; 1 if one that was asked for by name, or all,
     could not be drawn, or if a figure's code is wrong."""
     parser = Parser(description="Figures from records.")
-    parser.add_argument("what", nargs="*", help=f"of {', '.join(FIGURES)}, or all (default); results folder")
+    parser.add_argument(
+        "what", nargs="*", help=f"figures, of {', '.join(FIGURES)}, or all (default); then the results folder"
+    )
     parser.add_argument("--experiment", help="a folder under RESULTS/runs, needed where there are several")
     parser.add_argument("--setting", help="the setting of Figures 1 to 4; default densenet40_cifar100")
     parser.add_argument("--out", type=Path, help="where to write; default RESULTS/EXPERIMENT")

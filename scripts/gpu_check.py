@@ -30,9 +30,9 @@ def main(arguments: list[str] | None = None) -> int:
     """0; 1 if a smoke run fails."""
     parser = Parser(description="A new GPU machine in about three minutes.")
     parser.add_argument("--device", default="auto", help="as train.device: auto (default), cpu, cuda, cuda:N")
-    parser.add_argument("--out", type=Path, help="the file of JSON lines; bench/results/gpu-check-<device>.jsonl")
-    parser.add_argument("--scale", type=float, default=1.0, help="times the seconds of every step")
-    parser.add_argument("--tiny", action="store_true", help="digits networks: for tests")
+    parser.add_argument("--out", type=Path, help="default bench/results/gpu-check-DEVICE.jsonl")
+    parser.add_argument("--scale", type=float, default=1.0, help="multiplies the time of every step; default 1")
+    parser.add_argument("--tiny", action="store_true", help="small networks on digits, for tests")
     options = parser.parse_args(arguments)
     device = choose_device(options.device)
     if accelerator.of(device).host and not options.tiny:

@@ -4,7 +4,8 @@ this device.
 python scripts/plan.py experiment=table1 seed=0,1,2
 
 Estimates rest on counted operations and on speeds measured here before, if there are any. --time
-measures a few updates of each cell first, for a minute in all.
+measures a few updates of each cell first, for a minute in all. All other options are those of
+scripts/train.py.
 """
 
 import collections

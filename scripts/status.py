@@ -20,9 +20,13 @@ from sns.launch import status
 def main(arguments: list[str] | None = None) -> int:
     """Prints the table, or keeps it up to date until Ctrl-C."""
     parser = Parser(description="The state of every run of an experiment.")
-    parser.add_argument("results", nargs="?", type=Path, default=Path("results"), help="results folder")
+    parser.add_argument(
+        "results", nargs="?", type=Path, default=Path("results"), help="results folder; default results"
+    )
     parser.add_argument("--experiment", help="a folder under RESULTS/runs; default: all of them")
-    parser.add_argument("--watch", nargs="?", type=float, const=10.0, metavar="SECONDS", help="refresh (10 s)")
+    parser.add_argument(
+        "--watch", nargs="?", type=float, const=10.0, metavar="SECONDS", help="again every SECONDS; default 10"
+    )
     options = parser.parse_args(arguments)
     console = Console(width=None if sys.stdout.isatty() else 200)
     if options.watch is None:

@@ -15,10 +15,12 @@ from sns.track import sync
 def main(arguments: list[str] | None = None) -> int:
     """0 if everything is on the server."""
     parser = Parser(description="Upload offline runs to Weights & Biases.")
-    parser.add_argument("results", nargs="?", type=Path, default=Path("results"), help="results folder")
+    parser.add_argument(
+        "results", nargs="?", type=Path, default=Path("results"), help="results folder; default results"
+    )
     parser.add_argument("--dir", type=Path, help="track.dir of the runs, where it was set")
-    parser.add_argument("--timeout", type=float, default=600.0, help="seconds for one run (default 600)")
-    parser.add_argument("--dry-run", action="store_true", help="only count")
+    parser.add_argument("--timeout", type=float, default=600.0, help="seconds for one run; default 600")
+    parser.add_argument("--dry-run", action="store_true", help="only count the runs")
     options = parser.parse_args(arguments)
     folder = options.dir or options.results
     wandb, runs = folder / "wandb", options.results / "runs"

@@ -15,7 +15,9 @@ from sns.common.command import reports_errors
 def main(arguments: list[str] | None = None) -> int:
     """Writes the files, prints the table and where the files are."""
     parser = cli.results_parser("Table 1 from records: Markdown, CSV and LaTeX.")
-    parser.add_argument("--accuracy", choices=table.ACCURACIES, default="final", help="last or best evaluation")
+    parser.add_argument(
+        "--accuracy", choices=table.ACCURACIES, default="final", help="of which evaluation; default final"
+    )
     parser.add_argument("--all-cells", action="store_true", help="also list the paper's settings without runs")
     parser.add_argument("--or-empty", action="store_true", help="write the table even if no run is finished")
     options = parser.parse_args(arguments)

@@ -22,7 +22,7 @@ from omegaconf import DictConfig
 from omegaconf.errors import OmegaConfBaseException
 
 from sns.common.command import safe_streams
-from sns.common.errors import UserError
+from sns.common.errors import UserError, in_one_line
 from sns.launch import guest, handover, place, several, switches
 from sns.launch.attempt import Fault, attempt
 from sns.launch.budget import announce, leave
@@ -107,7 +107,7 @@ def reported(overrides: list[str], again: bool, file: str | None) -> Iterator[No
         retry = isinstance(error, Fault) and error.again and not several.is_one_of_several()
         codes.append(RESUMABLE if retry else 1)
         if handover.first_to_say(file, str(error)):
-            print(f"error: {error} [{' '.join(overrides)}]", file=sys.stderr)
+            print(f"error: {error} [{in_one_line(overrides)}]", file=sys.stderr)
         if isinstance(error, guest.WrongDirection):
             sys.exit(1)  # the sweeper catches other errors, and goes on
         if again:

@@ -19,9 +19,11 @@ from typing import Any
 from omegaconf import OmegaConf
 
 from sns.analysis import cli, verify
+from sns.analysis.bakeoff import choice
 from sns.common.command import reports_errors
 from sns.common.errors import RecordError
 from sns.config.schema import DataConfig
+from sns.method import strengths
 from sns.record import store
 from sns.train.configure import configure
 from sns.train.run import run
@@ -53,7 +55,7 @@ def main(arguments: list[str] | None = None) -> int:
     parser = cli.results_parser(str(__doc__), experiment=False, out=None)
     parser.add_argument("--retrain", type=Path, metavar="RUN_DIRECTORY", help="train this run again and compare")
     parser.add_argument("--requote", action="store_true", help="first renew the tables that README and docs quote")
-    parser.add_argument("overrides", nargs="*", metavar="KEY=VALUE", help="with --retrain: what differs here")
+    parser.add_argument("overrides", nargs="*", metavar="KEY=VALUE", help="with --retrain: options for this machine")
     options = parser.parse_intermixed_args(arguments)
     folder, root = options.results, options.results.absolute().parent
     if options.retrain is not None:
@@ -63,7 +65,7 @@ def main(arguments: list[str] | None = None) -> int:
     if options.requote:
         verify.requote(root)
     faults = [*verify.record_faults(folder / "runs", configure), *verify.page_faults(folder)]
-    faults += verify.quote_faults(root)
+    faults += [*choice.faults(folder, strengths()), *verify.quote_faults(root)]
     for fault in faults:
         print(fault, file=sys.stderr)
     count = len(store.run_directories(folder / "runs"))

@@ -28,7 +28,7 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--out", type=Path, help="write workspace.json and report.json here; save nothing")
     options = parser.parse_args(arguments)
     if importlib.util.find_spec("wandb_workspaces") is None:
-        raise UserError("wandb-workspaces is not installed; pip install -e '.[dashboard]'")
+        raise UserError("wandb-workspaces is not installed; pip install -e '.[track]'")
     if options.out is None:
         _save(options)
     else:

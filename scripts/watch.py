@@ -23,15 +23,19 @@ from sns.common.errors import UserError
 def main(arguments: list[str] | None = None) -> int:
     """0 when interrupted."""
     parser = Parser(description="Live curves of running experiments in TensorBoard.")
-    parser.add_argument("results", nargs="?", type=Path, default=Path("results"), help="results folder")
+    parser.add_argument(
+        "results", nargs="?", type=Path, default=Path("results"), help="results folder; default results"
+    )
     parser.add_argument("--experiment", help="only this folder under RESULTS/runs")
-    parser.add_argument("--port", type=int, default=6006)
-    parser.add_argument("--every", type=float, default=10.0, help="seconds between two updates")
+    parser.add_argument("--port", type=int, default=6006, help="of TensorBoard; default 6006")
+    parser.add_argument(
+        "--every", type=float, default=10.0, help="seconds between two updates of the curves; default 10"
+    )
     options = parser.parse_args(arguments)
     runs = options.results / "runs" / (options.experiment or "")
     signal.signal(signal.SIGTERM, lambda number, frame: sys.exit(0))  # ends the server too
     if importlib.util.find_spec("tensorboard") is None:
-        raise UserError("tensorboard is not installed; pip install -e '.[dashboard]', or use make watch")
+        raise UserError("tensorboard is not installed; pip install -e '.[track]', or use make watch")
     if not options.results.is_dir():
         raise UserError(f"{options.results} does not exist; give the results folder that holds runs/")
     _require_port(options.port)

@@ -8,6 +8,13 @@ import sys
 
 from sns.common.folders import project_folder
 
+EXTRAS = {  # of pyproject.toml: what a script needs beyond torch
+    **dict.fromkeys(("gpu_check", "measure", "plan", "status", "train"), "train"),
+    **dict.fromkeys(("bakeoff", "claims", "errata", "figures", "publish", "report"), "report"),
+    **dict.fromkeys(("scores", "sensitivity", "summary", "table1", "verify"), "report"),
+    **dict.fromkeys(("sync", "wandb_dashboard", "watch"), "track"),
+}
+
 
 def main() -> int:
     """Runs the script that the first argument names, with the other arguments."""
@@ -23,7 +30,14 @@ def main() -> int:
     path = str(scripts / f"{name}.py")
     sys.argv = [path, *arguments]  # as if Python had been given the script
     sys.path.insert(0, str(scripts))
-    runpy.run_path(path, run_name="__main__")
+    try:
+        runpy.run_path(path, run_name="__main__")
+    except ModuleNotFoundError as error:
+        if name not in EXTRAS or (error.name or "").startswith("sns"):
+            raise
+        what = f"spectral-norm-regularization[{EXTRAS[name]}]"
+        print(f"error: {name} needs {error.name}, which is not installed: pip install '{what}'", file=sys.stderr)
+        return 1
     return 0
 
 

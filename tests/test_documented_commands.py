@@ -7,6 +7,8 @@ import re
 import shlex
 import subprocess
 import sys
+from collections.abc import Callable, Iterator
+from contextlib import suppress
 from pathlib import Path
 from typing import Any, NoReturn
 
@@ -35,12 +37,16 @@ def commands() -> list[tuple[str, str]]:
     """(page, command line), each command once; comments, output and shell around it removed."""
     found: dict[str, str] = {}
     for page in PAGES:
-        text = re.sub(r"\\\n\s*", "", page.read_text(encoding="utf-8"))  # lines that go on
-        for match in START.finditer(text):
-            words = match.group(2).split("`")[0]
-            words = re.split(r"\s+#|\s[|&>]|;|\s{3,}|\s->|\)[.,:]", words)[0].rstrip(" .,:")
-            found.setdefault(match.group(1) + words, str(page.relative_to(ROOT)))
+        for command in commands_in(page.read_text(encoding="utf-8")):
+            found.setdefault(command, str(page.relative_to(ROOT)))
     return [(page, command) for command, page in found.items()]
+
+
+def commands_in(text: str) -> Iterator[str]:
+    """The command lines of a page."""
+    for match in START.finditer(re.sub(r"\\\n\s*", "", text)):  # lines that go on
+        words = match.group(2).split("`")[0]
+        yield match.group(1) + re.split(r"\s+#|\s[|&>]|;|\s{3,}|\s->|\)[.,:]", words)[0].rstrip(" .,:")
 
 
 COMMANDS = commands()
@@ -91,6 +97,41 @@ def test_any_option_of_sbatch_may_be_set(sign: str) -> None:
     assert {"--exclude=node7", "--gres=gpu:a100:1"} <= set(asked)
 
 
+def main_of(script: str, monkeypatch: pytest.MonkeyPatch) -> Callable[[list[str]], int]:
+    """`main` of scripts/..., without the report of errors."""
+    monkeypatch.syspath_prepend(str(ROOT / "scripts"))
+    spec = importlib.util.spec_from_file_location(f"documented_{Path(script).stem}", ROOT / script)
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    monkeypatch.setattr(sys, "argv", [script])
+    main: Callable[[list[str]], int] = getattr(module.main, "__wrapped__", module.main)
+    return main
+
+
+@pytest.mark.parametrize("script", sorted({path.name for path in ROOT.glob("scripts/*.py")} - {"train.py"}))
+def test_help_describes_every_argument_and_shows_commands_that_are_tested(
+    script: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    made: list[argparse.Action] = []
+    add = argparse.ArgumentParser._add_action
+
+    def noted(self: argparse.ArgumentParser, action: argparse.Action) -> argparse.Action:
+        made.append(action)
+        return add(self, action)
+
+    monkeypatch.setattr(argparse.ArgumentParser, "_add_action", noted)
+    monkeypatch.setenv("COLUMNS", "100")
+    with suppress(SystemExit):
+        assert main_of(f"scripts/{script}", monkeypatch)(["--help"]) == 0
+    page = capsys.readouterr().out
+    assert page.startswith("usage: ") or script == "plan.py"  # its words are Hydra's
+    assert [action.dest for action in made if not action.help] == []
+    assert set(commands_in(page)) <= {command for _, command in COMMANDS}
+    assert ("python scripts/" in page) == bool(list(commands_in(page)))
+
+
 class Parsed(Exception):  # noqa: N818
     """The arguments are fine."""
 
@@ -107,16 +148,9 @@ def test_the_arguments_parse(page: str, command: str, monkeypatch: pytest.Monkey
 
         monkeypatch.setattr(argparse.ArgumentParser, name, end)
     values = {"SECONDS": "5", "--every": "--every", "DIR": "x"}
-    monkeypatch.syspath_prepend(str(ROOT / "scripts"))
-    spec = importlib.util.spec_from_file_location(f"documented_{Path(script).stem}", ROOT / script)
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    monkeypatch.setattr(sys, "argv", [script])
-    main, given = getattr(module.main, "__wrapped__", module.main), [values.get(word, word) for word in words]
+    main, given = main_of(script, monkeypatch), [values.get(word, word) for word in words]
     with pytest.raises((Parsed, SystemExit)) as ended:
-        main(given)  # without the report of errors
+        main(given)
     assert ended.type is Parsed or (ended.value.code == 0 and "--help" in words)
 
 

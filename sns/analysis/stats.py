@@ -118,12 +118,19 @@ def t_test(values: Sequence[float]) -> tuple[float, float]:
 
 
 def holm(p_values: Sequence[float | None]) -> list[float | None]:
-    """Holm's adjusted p-values; None stays None and does not count as a test."""
-    from statsmodels.stats.multitest import multipletests
+    """Holm's adjusted p-values (1979); None stays None and does not count as a test.
 
-    tested = [p for p in p_values if p is not None]
-    adjusted = iter(multipletests(tested, method="holm")[1] if tested else ())
-    return [None if p is None else float(next(adjusted)) for p in p_values]
+    The numbers are those of statsmodels' multipletests, which collects garbage at every call: that
+    took nine tenths of judging the claims.
+    """
+    tested = [index for index, p in enumerate(p_values) if p is not None]
+    values = np.array([p_values[index] for index in tested], dtype=float)
+    order = np.argsort(values, kind="stable")
+    steps = np.maximum.accumulate(values[order] * np.arange(len(values), 0, -1))
+    adjusted = list(p_values)
+    for place, value in zip(order, np.minimum(steps, 1.0), strict=True):
+        adjusted[tested[place]] = float(value)
+    return adjusted
 
 
 def _fisher(rho: float) -> float:

@@ -10,6 +10,7 @@ from typing import Any
 import pandas as pd
 
 from sns.analysis import cli, scores
+from sns.analysis.bakeoff import text as bakeoff
 from sns.analysis.cells import load_experiment
 from sns.analysis.claims import power
 from sns.analysis.claims import text as claims
@@ -28,6 +29,7 @@ from sns.record import attempts, store
 TOLERANCE = 0.03  # of accuracies, a few times the sd over seeds
 IMAGES = (".png", ".pdf")  # not compared themselves: the CSV of their numbers is
 QUOTE = re.compile(r"<!-- (\S+) -->\n(.*?)<!-- / -->", re.DOTALL)  # a file of the repository, quoted on a page
+ELSEWHERE = ("claims.yaml", "tuning.csv", "tuning.md")  # rules, and what bakeoff.choice.faults checks
 SECONDS = ["train_seconds", "measure_seconds"]
 
 
@@ -64,7 +66,8 @@ def record_faults(runs: Path, configure: Callable[[dict[str, Any]], Config]) -> 
 def page_faults(folder: Path) -> Iterator[str]:
     """A sentence for each file of `folder`/<experiment>/ that the records do not give again."""
     for experiment in sorted(path.name for path in (folder / "runs").iterdir() if (folder / path.name).is_dir()):
-        committed = sorted(path for path in (folder / experiment).iterdir() if path.is_file())
+        files = (path for path in (folder / experiment).iterdir() if path.is_file())
+        committed = sorted(path for path in files if path.name not in ELSEWHERE)
         with tempfile.TemporaryDirectory() as scratch:
             _compute_pages(folder, experiment, {path.name for path in committed}, Path(scratch))
             for path in committed:
@@ -81,6 +84,8 @@ def _command(folder: Path, page: Path) -> str:
         return f"python scripts/sensitivity.py {folder}"
     if page.stem == "power":
         return f"python scripts/claims.py {folder} --experiment {page.parent.name} --power"
+    if page.stem in bakeoff.PAGES:
+        return f"python scripts/bakeoff.py show {folder} --experiment {page.parent.name}"
     alone = page.name.startswith("figure") and not (page.parent / "report.html").is_file()
     script = f"figures.py {page.stem}" if alone else "publish.py"
     return f"python scripts/{script} {folder} --experiment {page.parent.name}"
@@ -94,7 +99,14 @@ def _compute_pages(folder: Path, experiment: str, names: set[str], out: Path) ->
     drawn = sorted({name.split(".")[0] for name in names if name.startswith("figure")})
     if "scores.csv" in names:
         cli.save(out, "scores", scores.FORMATS, scores.compute(load_experiment(folder, experiment, task=None)[1]))
-    if not drawn and not names & {"table1.csv", "claims.csv", "power.csv", "summary.md", "report.html"}:
+    if not drawn and not names & {
+        "table1.csv",
+        "claims.csv",
+        "power.csv",
+        "summary.md",
+        "report.html",
+        "comparison.csv",
+    }:
         return
     results = load_experiment(folder, experiment, may_be_empty="table1.csv" in names)[1]
     if "table1.csv" in names:
@@ -105,6 +117,8 @@ def _compute_pages(folder: Path, experiment: str, names: set[str], out: Path) ->
         cli.save(out, "power", power.FORMATS, power.compute(results))
     if "summary.md" in names:
         cli.save(out, "summary", {"md": summary.to_markdown}, summary.compute(results))
+    if "comparison.csv" in names:
+        bakeoff.write(results, out)
     if "report.html" in names:
         report.write(results, experiment, out / "report.html")
     for name in drawn:

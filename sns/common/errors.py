@@ -1,5 +1,7 @@
 """Errors that a user can fix. A message is one sentence: the thing, the cause and the fix."""
 
+from collections.abc import Iterable
+
 
 class UserError(Exception):
     """An error that the user can fix. Scripts print its message without a trace and exit with 1."""
@@ -39,3 +41,8 @@ def first_line(error: BaseException) -> str:
     """The first line of an error's message without a full stop; its type if there is no message."""
     lines = str(error).strip().splitlines()
     return lines[0].rstrip(" .") if lines else type(error).__name__
+
+
+def in_one_line(words: Iterable[str]) -> str:
+    """`words` with a space between two, a line break inside one as \\n."""
+    return " ".join(words).replace("\r", "\\r").replace("\n", "\\n")

@@ -25,8 +25,10 @@ from sns.config.schema import (
     require,
 )
 
-YAML_ONLY = ("regimes", "strengths", "candidate")  # top-level keys that only other YAML values refer to
+# Top-level keys that only other YAML values refer to.
+YAML_ONLY = ("regimes", "candidates", "candidate", "strengths", "rates")
 STRENGTH = "strength"  # a key that sets an option of the method, see `_set_strength`
+UNCHOSEN = "unchosen"  # in place of a strength that an experiment has to choose first
 SECTIONS: dict[str, type] = {  # sections with fixed fields
     "experiment": ExperimentConfig,
     "batch": BatchConfig,
@@ -72,13 +74,20 @@ def parse(tree: Any, registered: Registered) -> Config:
 def _set_strength(values: dict[str, Any], methods: Mapping[str, type]) -> None:
     """`strength=X` sets the option that says how strong the chosen method is, whatever its name.
 
-    A class of options names it as `strength`. ConfigError for a method that has none.
+    A class of options names it as `strength`. ConfigError for a method that has none, and for
+    UNCHOSEN where the method has one.
     """
     strength, options = values.pop(STRENGTH, None), values.get("method")
     if strength is None or not isinstance(options, dict):
         return
     name = str(options.get("name"))
     option = getattr(methods.get(name), STRENGTH, None)
+    if strength == UNCHOSEN and option is None:
+        return
+    require(
+        strength != UNCHOSEN,
+        f"method={name} has no strength here yet: tune it and choose one with scripts/bakeoff.py",
+    )
     require(option is not None, f"strength={strength} has no meaning for method={name}, which has no strength")
     values["method"] = {**options, str(option): strength}
 
@@ -123,6 +132,7 @@ _built: dict[tuple[str, type, str], Any] = {}  # a cache: most sections are equa
 
 
 def _build(prefix: str, cls: type, values: Any) -> Any:
+    _require_numbers(prefix.removesuffix("."), values)  # before an integer is made a float, which may fail
     try:
         merged = OmegaConf.merge(OmegaConf.structured(cls), values)
         _require_numbers(prefix.removesuffix("."), OmegaConf.to_container(merged))
@@ -144,8 +154,8 @@ def _require_numbers(name: str, value: Any) -> None:
         for inside in value:
             _require_numbers(name, inside)
     elif isinstance(value, int | float):
-        require(math.isfinite(value), f"{name}={value} must be a finite number")
-        require(abs(value) <= LARGEST, f"{name}={value:g} is too large: at most {LARGEST:g}")
+        require(isinstance(value, int) or math.isfinite(value), f"{name}={value} must be a finite number")
+        require(abs(value) <= LARGEST, f"{name}={str(value)[:20]} is too large: at most {LARGEST}")
 
 
 def _choose(group: str, values: Any, registered: Mapping[str, type]) -> type | None:

@@ -13,11 +13,11 @@ from dataclasses import asdict, dataclass, field, fields, is_dataclass
 from pathlib import Path
 from typing import Any
 
-from omegaconf import MISSING
-
 from sns.common.errors import ConfigError
 from sns.config import names, units
 
+# OmegaConf's sign of a value that must be given. Without its import, sns.method needs torch only.
+MISSING: Any = "???"
 REGIMES = ("small", "large")
 PRECISIONS = ("fp32", "tf32", "bf16")
 MODES = ("auto", "eager", "compile", "graph")

@@ -31,6 +31,7 @@ from sns.train.device import choose_device
 from sns.train.progress import clock
 
 DAY = 86_400.0
+FEW = 1_000_000  # images of all training passes together: less than a day at 12 images a second
 BENCH = project_folder("bench/results")
 TIMING = 60.0  # seconds for all timings together
 IMAGES = {True: 4, False: 1_024}  # of a timed pass, at most, on a CPU and on another device
@@ -158,8 +159,12 @@ def _second_call(call: Callable[[], object], device: torch.device) -> float:
 def warning(configs: Sequence[Config]) -> str | None:
     """One sentence if the unfinished runs of a sweep take more than a day on this device.
 
-    It says how long, and what smaller thing there is. None where they take less.
+    It says how long, and what smaller thing there is. None where they take less, or train on FEW
+    images, which is not worth the half second of an estimate.
     """
+    known = [config for config in configs if config.task.name == "classification"]
+    if sum(config.train.epochs * work.images(config)[0] for config in known) <= FEW:
+        return None
     left = remaining(planned(configs), Estimator().seconds)
     seconds = sum(value for value in left.values() if value is not None)
     return too_long(seconds, len(left), configs)
@@ -169,7 +174,7 @@ def too_long(seconds: float, runs: int, configs: Sequence[Config]) -> str | None
     """The sentence of `warning` for an estimate of `seconds`."""
     if seconds <= DAY:
         return None
-    smaller = ["`make pocket` (about two hours on two cores)"]
+    smaller = ["`make pocket` (about six hours on two cores)"]
     if any(config.train.epochs > 96 and config.experiment.name == "table1" for config in configs):
         smaller.append("EXPERIMENT=table1_short (96 epochs instead of 300)")
     if len({config.setting for config in configs}) > 1:

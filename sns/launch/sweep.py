@@ -25,7 +25,7 @@ from hydra.plugins.config_source import ConfigResult
 from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf, open_dict
 
-from sns.common.errors import UserError
+from sns.common.errors import UserError, in_one_line
 from sns.launch.handover import CONFIGS, SweepRun, composed
 from sns.launch.mistakes import explain
 
@@ -124,7 +124,7 @@ def _expand_one(loader: ConfigLoaderImpl, master: DictConfig) -> tuple[list[Swee
             tree = composer.compose(parser.parse_overrides(combination))
             runs.append(composed(tree, combination, master.hydra))
         except (UserError, HydraException, ValueError, TypeError) as error:
-            errors.append((explain(error, CONFIGS), " ".join(combination)))
+            errors.append((explain(error, CONFIGS), in_one_line(combination)))
     return runs, _once(errors)
 
 

@@ -20,7 +20,7 @@ from sns.common import accelerator
 from sns.common.seed import generator
 from sns.config.schema import Config
 from sns.measure.spectrum import weight_matrices
-from sns.method.base import Sums, Term, no_term
+from sns.method.base import METHODS, Method, Sums, Term, no_term
 from sns.model import MODELS
 from sns.task.length import Length
 
@@ -162,6 +162,11 @@ def images(config: Config) -> tuple[int, int, int, int, int]:
 
 def build(config: Config) -> nn.Module:
     """A new network of the run's shape, on the CPU."""
+    return copy.deepcopy(_drawn(config))
+
+
+def _drawn(config: Config) -> nn.Module:
+    """The network of `build`, drawn once and shared by all that only count with it."""
     *_, channels, side, classes = images(config)
 
     def make() -> nn.Module:
@@ -169,7 +174,7 @@ def build(config: Config) -> nn.Module:
             net: nn.Module = MODELS[config.model.name](config.model, channels, side, classes, None)
         return net
 
-    net: nn.Module = copy.deepcopy(_once(f"{config.model} {(channels, side, classes)} built", make))  # drawn once
+    net: nn.Module = _once(f"{config.model} {(channels, side, classes)} built", make)
     return net
 
 
@@ -178,7 +183,7 @@ def network(config: Config) -> Network:
     channels, side, classes = shape = images(config)[2:]
 
     def count() -> Network:
-        net = build(config)
+        net = _drawn(config)
         x, y = torch.zeros(PROBE, channels, side, side), torch.zeros(PROBE, dtype=torch.int64)
         with accelerator.forked_rng([]), torch.no_grad(), Counter() as counter:
             F.cross_entropy(net(x), y)
@@ -210,7 +215,8 @@ def problem(config: Config) -> Problem:
     """
 
     def count() -> Problem:
-        net = build(config)
+        own = METHODS[config.method.name].prepare is not Method.prepare  # which may change the network's structure
+        net = build(config) if own else _drawn(config)
         chosen = method.build(config.method, net, generator(0, "power_iteration"))
         chosen.prepare()
         for parameter in net.parameters():

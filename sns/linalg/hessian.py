@@ -3,11 +3,14 @@
 import math
 from collections.abc import Callable, Generator, Iterable, Sequence
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
-import numpy as np
-import numpy.typing as npt
 import torch
 from torch import Tensor
+
+if TYPE_CHECKING:
+    import numpy as np
+    import numpy.typing as npt
 
 # A new pass over the data: each batch's summed loss, a scalar with its graph.
 BatchLosses = Callable[[], Iterable[Tensor]]
@@ -163,9 +166,10 @@ def _lanczos(
     product: Callable[[Tensor], Tensor], start: Tensor, tolerance: float, iterations: int
 ) -> tuple[float | None, float | None]:
     """Largest algebraic eigenvalue and relative residual by scipy; None, None if not converged."""
-    from scipy.sparse.linalg import ArpackError, LinearOperator, eigsh  # here: only the check needs it
+    import numpy as np  # here: only the check needs it, and scipy
+    from scipy.sparse.linalg import ArpackError, LinearOperator, eigsh
 
-    def matvec(vector: npt.NDArray[np.floating]) -> npt.NDArray[np.floating]:
+    def matvec(vector: "npt.NDArray[np.floating]") -> "npt.NDArray[np.floating]":
         image: npt.NDArray[np.floating] = product(torch.from_numpy(vector.copy()).to(start)).cpu().numpy()
         return image
 

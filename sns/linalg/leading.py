@@ -198,7 +198,8 @@ class LeadingVectors:
         return {f"v{i}": vectors[i] for i in sorted(vectors)}
 
     def load_state_dict(self, state: Mapping[str, Tensor]) -> None:
-        """Restores every v."""
+        """Restores every v. ValueError if one is missing."""
+        _require_vectors(state, len(self.weights))
         for group, v in zip(self.groups, self.v, strict=True):
             for place, i in enumerate(group):
                 saved = self._in_memory(i, state[f"v{i}"].view(self.weights[i].blocks, -1))
@@ -240,12 +241,7 @@ class LeadingImages:
 
     def begin(self, sizes: Mapping[str, Size]) -> None:
         """Draws v. `sizes`: of the input of each convolution, by its name (`input_sizes`)."""
-        operators = []
-        for weight in self.weights:
-            size = sizes.get(weight.name.rpartition(".")[0])
-            if size is None and isinstance(weight.module, _ConvNd):
-                raise ConfigError(f"{weight.name} takes no part in the forward pass: its norm is not defined")
-            operators.append(as_operator(self.name, weight, size))
+        operators = [known_operator(self.name, weight, sizes) for weight in self.weights]
         shapes = [operator.input_shape for operator in operators]
         starts = random_unit_vectors([torch.Size(shape).numel() for shape in shapes], self.generator)
         tensors = [operator.weight for operator in operators]
@@ -277,18 +273,38 @@ class LeadingImages:
         return {f"v{i}": v.clone() for i, v in enumerate(self.v)}
 
     def load_state_dict(self, state: Mapping[str, Tensor]) -> None:
-        """Restores every v."""
-        weights = [weight.tensor.detach() for weight in self.weights]
-        self.v = [state[f"v{i}"].to(w, copy=True) for i, w in enumerate(weights)] if state else []
+        """Restores every v. ValueError if one is missing, and not all."""
+        if state:
+            _require_vectors(state, len(self.weights))
+        operators = [as_operator(self.name, weight) for weight in self.weights]
+        self.v = [state[f"v{i}"].to(o.weight, copy=True) for i, o in enumerate(operators)] if state else []
+
+
+def _require_vectors(state: Mapping[str, Tensor], count: int) -> None:
+    if any(f"v{i}" not in state for i in range(count)):
+        raise ValueError(f"the saved vectors are not those of this model, which has {count} weight matrices")
+
+
+def known_operator(name: str, weight: Weight, sizes: Mapping[str, Size]) -> Convolution:
+    """As `as_operator`, with the input sizes of all convolutions by name (`input_sizes`).
+
+    ConfigError also for a convolution that is not among them.
+    """
+    size = sizes.get(weight.name.rpartition(".")[0])
+    if size is None and isinstance(weight.module, _ConvNd):
+        raise ConfigError(f"{weight.name} takes no part in the forward pass: its norm is not defined")
+    return as_operator(name, weight, size)
 
 
 def as_operator(name: str, weight: Weight, size: Size | None = None, tensor: Tensor | None = None) -> Convolution:
-    """The layer without its bias as a map of images; it shares the memory of the weight.
+    """The layer without its bias as a map of images. It shares the memory of the weight, unless
+    that has 16 bits: then it has 32.
 
     `size`: of the layer's input; 1 in each dimension if None. `tensor`: the weight; detached if
     None. ConfigError, in which `name` says who asks, for a layer that is no such map.
     """
     tensor = weight.tensor.detach() if tensor is None else tensor
+    tensor = tensor.float() if tensor.dtype.itemsize < 4 else tensor
     if not isinstance(weight.module, _ConvNd):
         return Convolution(tensor.flatten(1)[:, :, None, None], (1, 1), (1, 1), (0, 0))
     operator = Convolution.of(weight.module, tensor, size or (1,) * (tensor.dim() - 2))

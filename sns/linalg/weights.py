@@ -58,6 +58,11 @@ class Weight:
         return list(self.module.parametrizations[self.attribute].parameters())  # type: ignore[index, union-attr]
 
     @property
+    def trained(self) -> bool:
+        """Whether training may change it: not all of `sources` are frozen."""
+        return any(source.requires_grad for source in self.sources)
+
+    @property
     def plain(self) -> bool:
         """Whether `as_matrix` of the weight is the matrix."""
         return self.blocks == 1 and not self.transposed
@@ -90,7 +95,10 @@ class Weight:
         return from_matrices(matrices, self.tensor, self.transposed)
 
     def add_outer(self, u: Tensor, v: Tensor) -> None:
-        """Adds the gradient u v^T of each block, u (blocks, m) and v (blocks, n), to `.grad`."""
+        """Adds the gradient u v^T of each block, u (blocks, m) and v (blocks, n), to `.grad`;
+        nothing to that of a frozen weight."""
+        if not self.trained:
+            return
         parameter = self.parameter
         if parameter is not None and parameter.grad is not None and self._adds_in_place(parameter.grad, u):
             as_matrix(self._own(parameter.grad)).addr_(u[0], v[0])
@@ -99,7 +107,9 @@ class Weight:
 
     def add_product(self, left: Tensor, right: Tensor, factor: float) -> None:
         """Adds the gradient factor * left right of each block, left (blocks, m, k) and right
-        (blocks, k, n), to `.grad`."""
+        (blocks, k, n), to `.grad`; nothing to that of a frozen weight."""
+        if not self.trained:
+            return
         parameter = self.parameter
         if parameter is not None and parameter.grad is not None and self._adds_in_place(parameter.grad, left):
             as_matrix(self._own(parameter.grad)).addmm_(left[0], right[0], alpha=factor)
@@ -108,7 +118,7 @@ class Weight:
 
     def _adds_in_place(self, holder: Tensor, u: Tensor) -> bool:
         """Whether the matrix is a view of `holder`, a parameter or its gradient, in u's type."""
-        return self.plain and holder.dtype == u.dtype
+        return self.plain and holder.dtype == u.dtype and not holder.is_sparse
 
     @torch.no_grad()
     def change(self, u: Tensor, v: Tensor) -> None:
@@ -139,7 +149,10 @@ class Weight:
         return self.parameter
 
     def add_gradient(self, gradient: Tensor) -> None:
-        """Adds a gradient with respect to the weight, in its shape, to its parameters' `.grad`."""
+        """Adds a gradient with respect to the weight, in its shape, to its parameters' `.grad`;
+        nothing where they are frozen."""
+        if not self.trained:
+            return
         parameter = self.parameter
         if parameter is None:
             with torch.enable_grad():
@@ -147,6 +160,8 @@ class Weight:
         else:
             if parameter.grad is None:  # it took no part in the loss
                 parameter.grad = torch.zeros_like(parameter)
+            elif parameter.grad.is_sparse:  # of an embedding with sparse=True: the penalty's is dense
+                parameter.grad = parameter.grad.to_dense()
             self._own(parameter.grad).add_(gradient)
 
 

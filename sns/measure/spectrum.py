@@ -3,20 +3,24 @@
 import math
 import warnings
 from collections import defaultdict
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 from torch import Tensor, nn
 from torch.nn.modules.conv import _ConvNd
 
+from sns.common.errors import ConfigError
 from sns.linalg.conv_operator import Convolution, circular_operator_norm
+from sns.linalg.leading import known_operator
 from sns.linalg.weights import Weight, weights_of
 from sns.model.sizes import input_sizes
 
+T = TypeVar("T")
 
-def weight_matrices(model: nn.Module) -> dict[str, Tensor]:
+
+def weight_matrices(model: nn.Module, **which: bool) -> dict[str, Tensor]:
     """Name to matrix of every weight, as in `sns.linalg.weights`, detached."""
-    return {weight.name: weight.matrix() for weight in weights_of(model)}
+    return {weight.name: weight.matrix() for weight in weights_of(model, **which)}
 
 
 def sigma_and_frobenius(model: nn.Module) -> dict[str, float]:
@@ -55,12 +59,54 @@ def _smaller_gram(matrix: Tensor) -> Tensor:
     return matrix @ matrix.mT if matrix.shape[0] <= matrix.shape[1] else matrix.mT @ matrix
 
 
-def singular_values(model: nn.Module) -> dict[str, Tensor]:
+def singular_values(model: nn.Module, **which: bool) -> dict[str, Tensor]:
     """Every singular value of every weight matrix, descending, float64, on the host.
 
     On any device the host computes them: a GPU takes longer for a float64 SVD than a CPU core.
     """
-    return {n: torch.linalg.svdvals(matrix.to("cpu", torch.float64)) for n, matrix in weight_matrices(model).items()}
+    matrices = weight_matrices(model, **which)
+    return {name: torch.linalg.svdvals(matrix.to("cpu", torch.float64)) for name, matrix in matrices.items()}
+
+
+def spectrum(module: nn.Module, **which: bool) -> Tensor | dict[str, Tensor]:
+    """`singular_values` of one layer, or of every weight matrix of a model by its name.
+
+    `which`: embeddings and heads, as in `weights_of`. ConfigError without weight matrices.
+    """
+    return _by_name(module, singular_values(module, **which))
+
+
+def sigma(
+    module: nn.Module, *, operator: bool = False, input_shape: tuple[int, ...] | None = None, **which: bool
+) -> float | dict[str, float]:
+    """The spectral norm of one layer, or of every weight matrix of a model by its name.
+
+    Exact, in float64; NaN for a weight that is not finite. `operator`: each layer's norm as a map
+    of images (`Convolution.norm`) instead, where the module's inputs are `input_shape`, (C, H, W).
+    `which`: embeddings and heads, as in `weights_of`. ConfigError without weight matrices and for
+    a layer that is no such map.
+    """
+    weights = weights_of(module, **which)
+    if not operator:
+        return _by_name(module, {weight.name: _norm(weight.matrices()) for weight in weights})
+    if input_shape is None:
+        raise ConfigError("sigma(operator=True) needs input_shape=(C, H, W), the module's inputs")
+    sizes = input_sizes(module, input_shape)
+    return _by_name(module, {weight.name: known_operator("sigma", weight, sizes).norm() for weight in weights})
+
+
+def _norm(blocks: Tensor) -> float:
+    """The largest singular value of all blocks (blocks, m, n), on the host: not all devices have
+    float64."""
+    exact = blocks.to("cpu", torch.float64)
+    return torch.stack(_largest(list(exact))).max().item() if bool(exact.isfinite().all()) else math.nan
+
+
+def _by_name(module: nn.Module, values: dict[str, T]) -> T | dict[str, T]:
+    """The one value of a layer; all of a model, or of a layer with several matrices."""
+    if not values:
+        raise ConfigError(f"{type(module).__name__} has no weight matrices; for embeddings set embeddings=True")
+    return values["weight"] if list(values) == ["weight"] else values
 
 
 def layer_table(model: nn.Module, input_shape: tuple[int, ...], spectra: dict[str, Tensor]) -> list[dict[str, Any]]:

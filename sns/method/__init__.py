@@ -13,7 +13,12 @@ from sns.method.base import METHODS, Method, register
 
 import_modules(__name__)
 
-__all__ = ["METHODS", "Method", "build", "register"]
+__all__ = ["METHODS", "Method", "build", "register", "strengths"]
+
+
+def strengths() -> dict[str, str]:
+    """For each method the option that says how strong it is; "" where it has none."""
+    return {name: getattr(method.Config, "strength", "") for name, method in METHODS.items()}
 
 
 def build(options: Any, model: nn.Module, generator: torch.Generator) -> Method:

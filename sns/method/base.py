@@ -38,8 +38,7 @@ def trained_weights(name: str, model: nn.Module, **which: bool) -> list[Weight]:
     `name` says in messages who asks; `which` is as in `weights_of`. Warns, in one line, of the
     parameters that it leaves out. ConfigError where there are no matrices.
     """
-    weights = weights_of(model, **which)
-    weights = [weight for weight in weights if any(source.requires_grad for source in weight.sources)]
+    weights = [weight for weight in weights_of(model, **which) if weight.trained]
     require(bool(weights), f"{name} needs weight matrices to train, and this network has none")
     if names := left_out(model, **which):
         shown = ", ".join(names[:4]) + (f" and {len(names) - 4} more" if len(names) > 4 else "")

@@ -196,7 +196,15 @@ class SigmaPenalty(WeightPenalty):
             state["generator"] = self.fresh.get_state()
         return state
 
+    def __getstate__(self) -> dict[str, Any]:
+        """For copies and pickles: a stream belongs to one process."""
+        return self.__dict__ | {"stream": None, "iterated": []}
+
     def load_state_dict(self, state: Mapping[str, Tensor]) -> None:
+        """Restores a state. ValueError for that of another model or of other options."""
+        given, own = ({name for name in names if not name[1:].isdigit()} for names in (state, self.state_dict()))
+        if given != own:
+            raise ValueError(f"the saved state is of other options than this {self.name}")
         self._follow()
         vectors = dict(state)
         if self.target is not None:

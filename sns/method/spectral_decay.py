@@ -38,10 +38,10 @@ class SpectralHammer(LeadingProjection):
     A smaller one rises to it, and a second one above `limit` stays for a later step.
     """
 
-    def __init__(self, model: nn.Module, limit: float = 1.0, **options: Any) -> None:
+    def __init__(self, model: nn.Module, limit: float = 1.0, *, n_iterations: int = 16, **options: Any) -> None:
         """ConfigError for a limit that is not positive, and as `LeadingProjection`."""
         require_positive(limit=limit)
-        super().__init__(model, **options)
+        super().__init__(model, n_iterations=n_iterations, **options)
         self.limit = limit
 
     def change(self, kind: str, leading: Leading, lr: float | Tensor) -> None:
@@ -84,7 +84,7 @@ class SpectralHammerOptions:
 
     name: str = "spectral_hammer"
     limit: float = 1.0  # the largest singular value after every step
-    n_iterations: int = 1  # power iterations a step
+    n_iterations: int = 16  # power iterations a step, as the authors; with fewer, u and v lag behind
 
     def __post_init__(self) -> None:
         require_positive("method.", limit=self.limit, n_iterations=self.n_iterations)

@@ -6,10 +6,9 @@ from dataclasses import dataclass
 from typing import ClassVar
 
 import torch
-from omegaconf import MISSING
 from torch import Tensor
 
-from sns.config.schema import later, require
+from sns.config.schema import MISSING, later, require
 from sns.linalg.power_iteration import TINY
 
 

@@ -6,12 +6,11 @@ from dataclasses import dataclass, field
 from typing import Any, ClassVar
 
 import torch
-from omegaconf import MISSING
 from torch import Tensor, nn
 
 from sns.common import accelerator
 from sns.common.registry import Registry
-from sns.config.schema import require
+from sns.config.schema import MISSING, require
 
 OPTIMIZERS: Registry[type["Optimizer"]] = Registry("optimizer")
 register = OPTIMIZERS.register  # a decorator: makes an Optimizer known as `optim.name=<name>`

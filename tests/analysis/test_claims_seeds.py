@@ -148,6 +148,9 @@ def test_a_cell_without_runs_is_stated_and_no_common_seed_is_no_error(whole: Pat
     last = judge(load_results(apart))[-1]
     assert (last.seeds, last.lacking) == ((), "0 of 9 seeds so far, 6 of 8 cells not run")
     assert {v.verdict for v in last.verdicts} == {"undecided"}
+    write_run(tmp_path / "c/runs/pocket", SETTING, "newcomer")  # a method that no claim is about
+    last = judge(load_results(tmp_path / "c/runs/pocket"))[-1]
+    assert (last.seeds, last.lacking) == ((), "0 of 9 seeds so far, 8 of 8 cells not run")
 
 
 @pytest.mark.parametrize(

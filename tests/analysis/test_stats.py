@@ -64,6 +64,15 @@ def test_holm_by_hand() -> None:
     assert holm([None]) == [None]
 
 
+def test_holm_is_that_of_statsmodels_to_the_bit() -> None:
+    from statsmodels.stats.multitest import multipletests
+
+    random = np.random.default_rng(0)
+    for count in (1, 2, 7, 40):
+        values = [*map(float, np.round(random.uniform(0, 0.3, count), 2)), 1.0, 1e-9]  # with ties
+        assert holm(values) == list(multipletests(values, method="holm")[1])
+
+
 def test_identical_values_decide_and_zeros_do_not() -> None:
     assert t_test([0.5, 0.5, 0.5]) == (0, 1)
     assert t_test([0.0, 0.0, 0.0]) == (1, 1)

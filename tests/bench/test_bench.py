@@ -33,10 +33,12 @@ from bench.projection import Hours, projection_at
 from bench.render import headline, render
 from bench.roofline import Traffic, work_of_a_step
 from bench.timing import Spread, paired, spread
+from sns.analysis.bakeoff.costs import costs
 from sns.data.augment import window
 from sns.data.gcn import global_contrast_normalize
 from sns.linalg.conv_operator import circular_operator_norm
 from sns.linalg.weights import weight_parameters
+from sns.method import METHODS
 from sns.train.device import choose_device
 from sns.train.session import Session
 
@@ -265,13 +267,23 @@ def test_rows_run(number: int, plan: Plan) -> None:
 
 @pytest.mark.usefixtures("few")
 @pytest.mark.filterwarnings("ignore:'pin_memory'")
-@pytest.mark.parametrize("number", [1, 2, 3, 4, 5, 8])
+@pytest.mark.parametrize("number", [1, 2, 3, 4, 5, 8, 12])
 def test_rows_run_on_a_gpu(number: int, on_gpu: Plan) -> None:
     lines = list(run.ROWS[number][0](on_gpu))
     check(number, lines)
     if number != 3:
         assert StandIn.counts["replays"] > 0
         assert sum(line.what.endswith("B = 32") for line in lines) == len(lines) // 2  # the large batch too
+
+
+def test_the_cost_of_every_method_is_read_by_the_table(plan: Plan, tmp_path: Path) -> None:
+    lines = list(run.ROWS[12][0](plan))
+    check(12, lines)
+    tree = {"environment": {"device": "here"}, "rows": {"12": {"lines": [line.to_dict() for line in lines]}}}
+    (tmp_path / "here.json").write_text(json.dumps(tree))
+    read, others = costs("here", tmp_path), METHODS.keys() - {"vanilla"}
+    assert read.keys() == set(itertools.product(("vgg_pocket", "nin_pocket"), (8, 32), others))
+    assert sorted(cost.median for cost in read.values()) == sorted(line.figure.median for line in lines if line.figure)
 
 
 def check(number: int, lines: list[Line]) -> None:

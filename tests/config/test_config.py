@@ -91,7 +91,8 @@ def test_every_field_is_read_somewhere() -> None:
         file = ROOT / "sns/model" / f"{model.__module__.split('.')[-1]}.py"
         assert unread(model.Config, "config", [file]) in ([], ["name"]), model
     for method in METHODS.values():
-        modules = {base.__module__ for base in method.__mro__ if base.__module__.startswith("sns.method.")}
+        bases = (*method.__mro__, *method.Config.__mro__)
+        modules = {base.__module__ for base in bases if base.__module__.startswith("sns.method.")}
         files = [ROOT / f"{name.replace('.', '/')}.py" for name in modules]
         assert unread(method.Config, "options", files) in ([], ["name"]), method
 

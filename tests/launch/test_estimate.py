@@ -1,5 +1,6 @@
 """Estimates of the dry run: the counted work, the measured speed, the pocket runs as they went."""
 
+import copy
 import json
 import statistics
 import subprocess
@@ -74,13 +75,28 @@ def test_counting_leaves_the_random_numbers_and_imports_no_compiler() -> None:
     before = torch.get_rng_state()
     work._counted.clear()
     work.update(config("method=spectral"))
-    work.update(config("method=jacobian", "model.dropout=[[0.5],[0.5],[0.5]]"))
+    # whose term draws dropout masks
+    work.update(config("method=jacobian", "model.dropout=[[0.5,0.5],[0.5,0.5],[0.5,0.5]]"))
     assert torch.equal(torch.get_rng_state(), before)
     code = (
         "import sys; from sns.launch.sweep import dry_run; from sns.launch import work;"
         "work.update(dry_run(['seed=0'])[0][0].config); sys.exit('sympy' in sys.modules)"
     )
     assert subprocess.run([sys.executable, "-c", code], cwd=ROOT, check=False).returncode == 0
+
+
+def test_each_network_is_drawn_once_and_copied_for_methods_that_change_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(work, "_counted", {})
+    copied, copies = copy.deepcopy, []
+    monkeypatch.setattr(copy, "deepcopy", lambda x, memo=None: copies.append(x) or copied(x, memo))
+    for method in ("vanilla", "decay", "adversarial", "spectral"):
+        plain = work.problem(config(f"method={method}"))
+        assert plain == work.problem(config(f"method={method}", "seed=1"))
+    assert not [x for x in copies if isinstance(x, torch.nn.Module)]
+    names = list(work._drawn(config()).state_dict())
+    work.problem(config("method=spectral_normalization"))
+    assert [x for x in copies if isinstance(x, torch.nn.Module)] == [work._drawn(config())]
+    assert list(work._drawn(config()).state_dict()) == names
 
 
 def test_estimates_are_within_a_factor_of_two_of_the_pocket_runs(on: Callable[[str], None], tmp_path: Path) -> None:
@@ -151,7 +167,9 @@ def test_real_updates_are_timed_within_a_minute(on: Callable[[str], None], monke
     assert (estimator.seconds(run) or 0) < 1
 
 
-def test_a_sweep_of_more_than_a_day_is_announced(on: Callable[[str], None], tmp_path: Path) -> None:
+def test_a_sweep_of_more_than_a_day_is_announced(
+    on: Callable[[str], None], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     on("Quantum 1")
     place = f"results={tmp_path}"
     long = [run.config for run in dry_run(["experiment=table1", "train.threads=1", place])[0]]
@@ -159,7 +177,12 @@ def test_a_sweep_of_more_than_a_day_is_announced(on: Callable[[str], None], tmp_
     assert sentence is not None
     assert sentence.startswith("32 runs need about ")
     assert all(word in sentence for word in ("make pocket", "EXPERIMENT=table1_short", "setting=vgg_cifar10"))
-    assert warning([run.config for run in dry_run([*TINY, "seed=0,1", place])[0]]) is None
+    short = [run.config for run in dry_run([*TINY, "seed=0,1", place])[0]]
+    assert warning(short) is None
+    monkeypatch.setattr(work, "_once", lambda key, make: pytest.fail("a short sweep is not worth counting"))
+    assert warning(short) is None
+    with pytest.raises(pytest.fail.Exception):
+        warning(long)
 
 
 def test_what_cannot_be_counted_is_unknown(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -168,7 +191,7 @@ def test_what_cannot_be_counted_is_unknown(monkeypatch: pytest.MonkeyPatch) -> N
 
     monkeypatch.setattr(work, "_counted", {})
     monkeypatch.setattr(throughput, "_read", {})
-    monkeypatch.setattr(work, "build", fails)
+    monkeypatch.setattr(work, "_drawn", fails)
     assert Estimator().seconds(config(*TINY)) is None
     throughput.results_of.cache_clear()
     assert throughput.of_records([ROOT / "results"], Machine(XEON, True), "nin_pocket") == []

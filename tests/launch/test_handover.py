@@ -7,6 +7,7 @@ import os
 import shlex
 import subprocess
 import sys
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -15,6 +16,8 @@ from conftest import ROOT, TINY, compose_tree
 from hydra import initialize_config_dir
 from hydra.core.global_hydra import GlobalHydra
 from hydra.types import RunMode
+from hydra.utils import get_class
+from omegaconf import OmegaConf
 
 from sns.common.errors import ConfigError, UserError
 from sns.config.compose import SECTIONS
@@ -66,6 +69,59 @@ def test_a_handed_over_run_is_the_run(tmp_path: Path) -> None:
         handover.read(str(ROOT / "LICENSE"))
 
 
+def test_a_launcher_of_others_receives_composed_runs(tmp_path: Path) -> None:
+    runs = dry_run([*FAST, f"results={tmp_path}", "seed=0,1"])[0]
+    received: list[handover.SweepRun] = []
+
+    class Theirs:
+        def launch(self, jobs: Sequence[Sequence[str]], initial_job_idx: int) -> None:
+            received.extend(handover.read(compose_tree(*words).launch.run) for words in jobs)
+
+    sweeper = get_class("hydra_plugins.sns_launch.sweeper.SnsSweeper")(max_batch_size=None)  # Hydra loads plugins anew
+    sweeper.launcher, sweeper.budget = Theirs(), None
+    sweeper._launch(runs)
+    assert [run.config for run in received] == [run.config for run in runs]
+
+
+HYDRA = {
+    "job": {"config_name": "config"},
+    "overrides": {"hydra": ["hydra.run.dir=x"]},
+    "runtime": {"config_sources": [{"provider": "main", "path": str(CONFIGS)}, {"provider": "schema", "path": ""}]},
+}
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        ({}, ""),
+        ({"job": {"config_name": "mine"}}, " --config-name mine"),
+        ({"overrides": {"hydra": ["hydra.searchpath=[file:///a]"]}}, " 'hydra.searchpath=[file:///a]'"),
+        ({"runtime": {"config_sources": [{"provider": "main", "path": "/my"}]}}, " --config-path /my"),
+        ({"runtime": {"config_sources": [{"provider": "command-line", "path": "/my"}]}}, " --config-dir /my"),
+    ],
+)
+def test_the_repeating_command_names_where_the_files_are(change: dict[str, object], words: str) -> None:
+    command = handover.repeating(["seed=1"], OmegaConf.create(HYDRA | change))
+    assert command == f"python scripts/train.py seed=1{words}"
+
+
+def test_one_mistake_is_printed_by_one_run_of_a_launch(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    first, second = (str(tmp_path / f"{name}.yaml") for name in "ab")
+    assert [handover.first_to_say(file, "x") for file in (first, second)] == [True, False]
+    assert handover.first_to_say(second, "y")
+    assert handover.first_to_say(None, "x")
+    monkeypatch.setenv("SNS_LAUNCHER", "slurm")
+    assert handover.first_to_say(second, "x")
+
+
+def test_a_mistake_is_one_line_whatever_the_options_hold(tmp_path: Path) -> None:
+    alone = train("launch.run=x", "seed=1", folder=tmp_path)
+    assert "launch.run takes the place of all other options" in alone.stderr
+    broken = train("experiment.name='a\nb'", folder=tmp_path)
+    assert (alone.returncode, broken.returncode) == (1, 1)
+    assert (alone.stderr.count("\n"), broken.stderr.count("\n")) == (1, 1)
+
+
 def test_experiments_in_a_sweep_are_expanded_one_after_the_other() -> None:
     both = [run.config.run_id for run in dry_run(["experiment=demo,sensitivity/ghost", "method=vanilla"])[0]]
     alone = [
@@ -109,6 +165,21 @@ def test_words_that_cannot_name_a_folder_are_refused(name: str) -> None:
             configure(plain | {"setting": name})
 
 
+def test_a_method_whose_name_cannot_name_a_folder_is_refused() -> None:
+    config = configure(compose_tree(*TINY))
+    with pytest.raises(ConfigError, match=r"method\.name='a/b' cannot name a folder"):
+        replace(config, method=replace(config.method, name="a/b"))
+
+
+@pytest.mark.parametrize("flags", [(), ("-m",)])
+def test_the_training_command_asks_for_the_place_before_it_writes(tmp_path: Path, flags: tuple[str, ...]) -> None:
+    (tmp_path / "runs/demo").mkdir(parents=True)
+    done = train(*flags, *FAST, "results=.", "experiment.name=Demo", folder=tmp_path)
+    assert done.returncode == 1
+    assert "experiment.name=Demo differs from demo" in done.stderr
+    assert [path.name for path in (tmp_path / "runs").iterdir()] == ["demo"]
+
+
 def test_a_file_in_the_way_and_names_that_differ_in_case_alone_are_refused(tmp_path: Path) -> None:
     def at(results: Path, name: str) -> None:
         place.check(configure(compose_tree(*TINY, f"results={results}", f"experiment.name={name}")))
@@ -141,7 +212,7 @@ def test_no_numeric_option_takes_what_is_no_number() -> None:
         section, _, name = field.partition(".")
         owners = [n for n, c in registered.get(section, {}).items() if name in c.__dataclass_fields__]
         own = {"name": owners[0]} if owners and plain[section]["name"] not in owners else plain[section]
-        for value in (math.inf, -math.inf, math.nan, 1e300):
+        for value in (math.inf, -math.inf, math.nan, 1e300, 10**400, -(10**400)):
             with contextlib.suppress(ConfigError):
                 configure(plain | {section: own | {name: value}})
                 accepted.append(f"{field}={value}")
@@ -221,4 +292,27 @@ def test_a_run_that_diverged_is_infinitely_bad() -> None:
         status, high_is_good, score = "diverged", True, "test_accuracy"
         final = {"test_accuracy": 0.3}  # noqa: RUF012
 
-    assert guest.objective(Row()) == -float("inf")  # type: ignore[arg-type]
+    assert guest.objective(Row()) == -math.inf  # type: ignore[arg-type]
+    Row.high_is_good = False
+    assert guest.objective(Row()) == math.inf  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize(
+    ("right", "wrong", "advice"),
+    [
+        ({"direction": "maximize"}, {"direction": "minimize"}, "direction=maximize"),
+        ({"optim": {"maximize": True}}, {"optim": {"maximize": False}}, "optim.maximize=true"),
+        (
+            {"ax_config": {"experiment": {"minimize": False}}},
+            {"ax_config": {"experiment": {"minimize": True}}},
+            "ax_config.experiment.minimize=false",
+        ),
+    ],
+)
+def test_each_sweepers_direction_is_compared_with_the_score(
+    right: dict[str, object], wrong: dict[str, object], advice: str
+) -> None:
+    config = configure(compose_tree(*TINY))
+    guest.check_direction(OmegaConf.create(right), config)
+    with pytest.raises(guest.WrongDirection, match=f"set hydra.sweeper.{advice}$"):
+        guest.check_direction(OmegaConf.create(wrong), config)

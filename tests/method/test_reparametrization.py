@@ -29,7 +29,8 @@ from sns.method.spectral_normalization import SpectralNormalization, SpectralNor
 from sns.method.stable_rank import StableRankNormalization, StableRankOptions
 from sns.record import store
 from sns.train import checkpoint
-from sns.train.run import run
+from sns.train.run import advance, run
+from sns.train.session import start
 from sns.train.stop import Interrupted
 
 Make = Callable[..., Config]
@@ -293,9 +294,12 @@ def test_recurrent_layers_use_the_weights_that_are_shown() -> None:
         assert_close(copy.deepcopy(layer)(x)[0], used)
 
 
-def test_what_is_reparametrised_can_be_made_plain_again() -> None:
+def test_what_is_reparametrised_can_be_assigned_and_made_plain_again() -> None:
     model = network()
     StableRankNormalization(model, rank=RANK)
+    assigned = torch.ones(5, 3 * 12 * 12, dtype=torch.float64)
+    model[5].weight = assigned
+    assert torch.equal(model[5].parametrizations.weight.original, assigned)
     before = model(images())
     for layer in (model[0], model[2], model[5]):
         parametrize.remove_parametrizations(layer, "weight")
@@ -314,6 +318,11 @@ def test_extremes_of_a_weight() -> None:
     assert_close(torch.linalg.svdvals(single.weight), torch.tensor([1.0, 0.0, 0.0], dtype=torch.float64))
     single.weight.sum().backward()
     assert single.parametrizations.weight.original.grad.isfinite().all()
+    row = nn.Linear(3, 1)
+    with torch.no_grad():
+        row.weight.copy_(torch.tensor([[2.0, 0.0, 0.0]]))  # nothing beside the leading part
+    StableRankNormalization(row, rank=RANK)
+    assert torch.equal(row.weight, torch.tensor([[1.0, 0.0, 0.0]]))
     whole = nn.Linear(4, 3).double()
     tensor = whole.weight.detach().clone()
     StableRankNormalization(whole, rank=1.0, n_iterations=2000).update_()
@@ -361,6 +370,20 @@ def test_a_stopped_run_equals_an_uninterrupted_one(tiny: Make, tmp_path: Any, me
     assert all(torch.equal(x[key], y[key]) for key in x)
     assert a["sigma_max"].iloc[-1] == pytest.approx(1.0, abs=0.2)
     assert (a["penalty"] == 0).all()
+
+
+def test_an_update_of_several_passes_makes_one_iteration(tiny: Make) -> None:
+    session = start(
+        tiny("method=spectral_normalization", "batch=large", "batch.size=16", "batch.ghost=8", "batch.micro=8")
+    )
+    made = [made for _, made in session.task.method.reparametrization.layers]
+    before = [one.v.clone() for one in made]
+    advance(session)
+    for one, v, weight in zip(made, before, weights_of(session.task.model), strict=True):
+        original = weight.module.parametrizations["weight"].original.detach()
+        sigma, u, new = power_iteration(original.flatten(1).unsqueeze(0), v)
+        assert_close([one.u, one.v], [u, new])
+        assert_close(weight.tensor.detach(), original / sigma)
 
 
 SHARED = """

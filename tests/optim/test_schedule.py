@@ -32,3 +32,10 @@ def test_rate_drops_tenfold_at_one_half_and_three_quarters() -> None:
     assert rates == [0.1] * 50 + [0.1 * 0.1] * 25 + [0.1 * 0.1**2] * 25
     assert learning_rate_sum(100, 100, config) == pytest.approx(0.1 * (50 + 2.5 + 0.25))
     assert learning_rate_sum(3, 100, config) == pytest.approx(0.3)
+
+
+def test_a_tiny_interval_costs_no_more_than_an_evaluation_after_every_update(monkeypatch: pytest.MonkeyPatch) -> None:
+    calls, updates = [], Length._updates
+    monkeypatch.setattr(Length, "_updates", lambda self, epochs: calls.append(epochs) or updates(self, epochs))
+    assert Length(3, 10, 4).evaluations(1e-4) == list(range(1, 8))
+    assert len(calls) < 20

@@ -12,7 +12,7 @@ from synthetic import HISTORY
 
 from sns.record.schema import Result
 
-pytest.importorskip("wandb_workspaces", reason="pip install -e '.[dashboard]'")
+pytest.importorskip("wandb_workspaces", reason="pip install -e '.[track]'")
 
 
 @pytest.fixture(scope="module")

@@ -9,7 +9,7 @@ import pytest
 from conftest import ROOT
 from synthetic import write_run
 
-pytest.importorskip("tensorboard", reason="pip install -e '.[dashboard]'")
+pytest.importorskip("tensorboard", reason="pip install -e '.[track]'")
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from sns.track.events import TAGS, EventFiles

@@ -158,11 +158,13 @@ def test_a_captured_run_resumes(tiny: Make) -> None:
 @pytest.mark.parametrize(("device", "method"), [*(("cpu", method) for method in METHODS), *ON_GPU])
 @pytest.mark.parametrize("setting", ["digits_vgg", "digits_densenet"])
 def test_channels_last_changes_only_rounding(setting: str, method: str, device: str) -> None:
-    """Two updates only: later, rounding may move an input across a ReLU's threshold."""
+    """Two updates only, or one of two steps: later, rounding may carry an input across a ReLU's
+    threshold. In float64 two updates of sam differ by 4e-16."""
     still = "model.dropout=0.0" if setting == "digits_densenet" else "model.dropout=[[0.0,0.0],[0.0,0.0],[0.0,0.0]]"
     options = (f"method={method}", f"train.device={device}", *SPLIT, still)
+    updates = 2 if device == "cpu" and method != "sam" else 1
     a, b = (
-        trained(small(setting, *options, f"train.memory_format={name}", *HEAD[setting]), 2 if device == "cpu" else 1)
+        trained(small(setting, *options, f"train.memory_format={name}", *HEAD[setting]), updates)
         for name in ("contiguous", "channels_last")
     )
     kernels = [p for p in b.task.model.parameters() if p.dim() == 4 and p.shape[1] > 1 and p.shape[2] > 1]

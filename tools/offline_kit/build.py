@@ -26,7 +26,8 @@ from tools.offline_kit.pack import MIB, load, pack, sha256
 
 ROOT = Path(__file__).resolve().parents[2]
 HAS = ("torch", "torchvision", "numpy", "pillow", "pandas", "scipy", "matplotlib", "scikit-learn")
-TESTING = ("pytest",)
+EXTRAS = ("train", "report")  # of pyproject.toml
+SINGLE = ("pytest", "wandb")  # of other extras
 NO_WHEEL = ("antlr4-python3-runtime",)  # the index has its source only; it is pure Python, so that a wheel fits there
 SPLIT = 48.0  # MiB: with the tracked files of a checkout, 13 MiB, it stays below a limit of 64 MiB
 GLIBC = range(5, 29)  # any Linux with glibc 2.28; pip wants every tag by name
@@ -35,8 +36,10 @@ GLIBC = range(5, 29)  # any Linux with glibc 2.28; pip wants every tag by name
 def requirements(has: tuple[str, ...], without: tuple[str, ...]) -> tuple[list[str], list[str]]:
     """What the machine needs, and the part of it that the kit brings; lines of pyproject.toml."""
     project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
-    testing = [line for line in project["optional-dependencies"]["dev"] if _name(line) in TESTING]
-    lines = [*project["dependencies"], *testing]
+    extras = project["optional-dependencies"].items()
+    lines = [*project["dependencies"]]
+    lines += [line for extra, group in extras for line in group if extra in EXTRAS or _name(line) in SINGLE]
+    lines = [line for line in lines if _name(line) != project["name"]]
     unknown = set(without) - {_name(line) for line in lines}
     if unknown:
         raise UserError(f"--without {' '.join(sorted(unknown))} is no dependency; see pyproject.toml")

@@ -1,7 +1,7 @@
 """The numbers that the claims compare: of one run, or of one seed over the cells of a setting."""
 
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 from sns.analysis.cells import METHODS, REGIMES, Cell, Results, paper_table
@@ -66,6 +66,11 @@ def flatness(record: Record) -> float | None:
     return float((rank / layers[["rows", "columns"]].min(axis=1)).mean())
 
 
+def jacobian_norm(record: Record) -> float | None:
+    """Mean over test images of the spectral norm of d logits / d x at the end of training."""
+    return (record.result.measured.get("lipschitz") or {}).get("jacobian_norm_mean")
+
+
 def _test_over_train(record: Record) -> float | None:
     test, train = RUN["rank_test_gradient_gap"](record), RUN["rank_train_gradient_gap"](record)
     return None if test is None or train is None else test - train
@@ -90,12 +95,19 @@ RUN: dict[str, RunMeasure] = {
     "rank_epoch_train_gradient": _over_epochs("epoch", "train_gradient_norm"),
     "rank_epoch_gap": _over_epochs("epoch", "gap"),
     "rank_test_over_train_gradient": _test_over_train,
+    "jacobian_norm": jacobian_norm,
 }
 
 # Rank correlations over the cells of a setting: that of the first pair, minus that of the second.
 CELLS: dict[str, tuple[tuple[str, str], ...]] = {
     "cells_hessian_gap": (("hessian_train", "gap"),),
     "cells_gradient_over_hessian": (("test_gradient_norm", "gap"), ("hessian_train", "gap")),
+}
+# The same over all methods of one setting and regime.
+OVER_METHODS: dict[str, tuple[tuple[str, str], ...]] = {
+    "methods_sigma_gap": (("sigma_mean", "gap"),),
+    "methods_jacobian_gap": (("jacobian_norm", "gap"),),
+    "methods_jacobian_over_sigma": (("jacobian_norm", "gap"), ("sigma_mean", "gap")),
 }
 
 DESCRIPTIONS = {
@@ -119,21 +131,27 @@ DESCRIPTIONS = {
     "rank_test_over_train_gradient": "Spearman with the gap, of the test gradient norm less that of the training one",
     "cells_hessian_gap": "Spearman over the cells of a setting, Hessian eigenvalue against final gap",
     "cells_gradient_over_hessian": "Spearman with the final gap over the cells, test gradient norm less Hessian",
+    "jacobian_norm": "mean over test images of the spectral norm of the logits' Jacobian",
+    "methods_sigma_gap": "Spearman over the methods of a setting and batch size, mean sigma against final gap",
+    "methods_jacobian_gap": "Spearman over the methods of a setting and batch size, Jacobian norm against final gap",
+    "methods_jacobian_over_sigma": "Spearman with the final gap over the methods, Jacobian norm less mean sigma",
 }
 
 
 class Measured:
     """Measures of the finished runs of some results, by seed."""
 
-    def __init__(self, results: Results) -> None:
-        self.results = results
+    def __init__(self, results: Results, methods: Sequence[str] = ()) -> None:
+        """`methods`: those of a measure over methods; all that have a record unless given."""
+        self.results, self.methods = results, methods or results.methods
         self._cache: dict[tuple[str, Place], dict[int, float]] = {}
 
     def values(self, measure: str, place: Place) -> Mapping[int, float]:
         """{seed: value} over the runs that completed training and have a finite value."""
         key = (measure, place)
         if key not in self._cache:
-            self._cache[key] = self._over_cells(measure, place) if measure in CELLS else self._over_runs(measure, place)
+            several = {**dict.fromkeys(CELLS, self._over_cells), **dict.fromkeys(OVER_METHODS, self._over_methods)}
+            self._cache[key] = several.get(measure, self._over_runs)(measure, place)
         return self._cache[key]
 
     def _cell(self, place: Place) -> Cell:
@@ -156,19 +174,35 @@ class Measured:
         names = {name for pair in CELLS[measure] for name in pair}
         columns = {name: [self.values(name, cell) for cell in _cells_of(place.setting)] for name in names}
         seeds = set.intersection(*(set(values) for column in columns.values() for values in column))
-        differences: dict[int, float] = {}
-        for seed in sorted(seeds):
-            sides = [[[values[seed] for values in columns[name]] for name in pair] for pair in CELLS[measure]]
-            rhos = [rho for x, y in sides if (rho := spearman(x, y).rho) is not None]
-            if len(rhos) == len(sides):
-                differences[seed] = rhos[0] - sum(rhos[1:])
-        return differences
+        sides = {
+            seed: [[[v[seed] for v in columns[name]] for name in pair] for pair in CELLS[measure]] for seed in seeds
+        }
+        return _ranked(sides)
+
+    def _over_methods(self, measure: str, place: Place) -> dict[int, float]:
+        """Over the methods that trained to the end; of a seed with a run of each method only."""
+        pairs = OVER_METHODS[measure]
+        cells = self._methods_at(place)
+        names = {name for pair in pairs for name in pair}
+        run = set.intersection(*({r.result.seed for r in self._cell(cell).records} for cell in cells))
+        sides = {}
+        for seed in run:
+            ended = [c for c in cells if seed in {r.result.seed for r in self._cell(c).finished}]
+            if all(seed in self.values(name, cell) for cell in ended for name in names):
+                sides[seed] = [[[self.values(name, c)[seed] for c in ended] for name in pair] for pair in pairs]
+        return _ranked(sides)
+
+    def _methods_at(self, place: Place) -> list[Place]:
+        return [Place(place.setting, place.regime, method) for method in self.methods]
 
     def missing(self, measure: str, place: Place, needed: int) -> list[str]:
         """Why `place` has fewer than `needed` values, one phrase a cell; [] where it has enough."""
-        if measure in CELLS:
-            names = dict.fromkeys(name for pair in CELLS[measure] for name in pair)
-            phrases = (self.missing(name, cell, needed) for cell in _cells_of(place.setting) for name in names)
+        if measure in OVER_METHODS and len(self.values(measure, place)) >= needed:
+            return []  # although some method may have diverged
+        if pairs := CELLS.get(measure) or OVER_METHODS.get(measure):
+            names = dict.fromkeys(name for pair in pairs for name in pair)
+            cells = _cells_of(place.setting) if measure in CELLS else self._methods_at(place)
+            phrases = (self.missing(name, cell, needed) for cell in cells for name in names)
             return list(dict.fromkeys(phrase for several in phrases for phrase in several))
         cell = self._cell(place)
         count = len(self.values(measure, place))
@@ -182,6 +216,17 @@ class Measured:
         if len(cell.finished) > count:
             notes.append(f"{len(cell.finished) - count} without {measure}")
         return [f"{place}: {', '.join(notes)}"]
+
+
+def _ranked(sides: Mapping[int, list[list[list[float]]]]) -> dict[int, float]:
+    """For each seed the rank correlation of its first pair of columns, minus those of the others;
+    only where all of them can be computed."""
+    differences: dict[int, float] = {}
+    for seed, pairs in sorted(sides.items()):
+        rhos = [rho for x, y in pairs if (rho := spearman(x, y).rho) is not None]
+        if len(rhos) == len(pairs):
+            differences[seed] = rhos[0] - sum(rhos[1:])
+    return differences
 
 
 def _cells_of(setting: str) -> list[Place]:

@@ -8,9 +8,11 @@ corrected.
 import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any, TypeVar
 
-from sns.analysis.stats import holm
+from sns.analysis.stats import holm, summarise, t_test
 
+Key = TypeVar("Key", bound=Any)  # what is paired: a seed, or a tuple that ends with one
 TERM = re.compile(r"\s*([+-]?)\s*(?:(\d+(?:\.\d+)?)|([a-z]\w*(?:\.[a-z]+)?))")
 HOLDS, FAILS, OPEN = "holds", "fails", "open"
 
@@ -23,12 +25,12 @@ class Inequality:
     terms: tuple[tuple[int, str], ...]  # (+1 or -1, name of a cell)
     constant: float
 
-    def margin(self, lookup: Callable[[str], Mapping[int, float]]) -> dict[int, float]:
+    def margin(self, lookup: Callable[[str], Mapping[Key, float]]) -> dict[Key, float]:
         """{seed: by how much the inequality holds} over the seeds that every named cell has."""
         values = [(sign, lookup(name)) for sign, name in self.terms]
-        seeds = sorted(set.intersection(*(set(column) for _, column in values)))
+        keys = sorted(set.intersection(*(set(column) for _, column in values)))
         # Rounded: equal differences of printed decimals, as .671 - .639, differ in the last bit.
-        return {seed: round(sum(sign * v[seed] for sign, v in values) + self.constant, 12) for seed in seeds}
+        return {key: round(sum(sign * v[key] for sign, v in values) + self.constant, 12) for key in keys}
 
 
 def parse_inequality(text: str) -> Inequality:
@@ -75,6 +77,35 @@ class Comparison:
     missing: tuple[str, ...]
 
 
+def compare(
+    place: tuple[str, int, str],
+    inequality: Inequality,
+    margin: Mapping[Key, float],
+    missing: Sequence[str],
+    *,
+    testable: bool,
+    confidence: float,
+) -> Comparison:
+    """The comparison at `place` (unit, branch, measure), from the margin of each seed; p-values
+    only if `testable` and where there are two seeds at least."""
+    unit, branch, measure = place
+    summary = summarise(margin.values(), confidence)
+    p_holds, p_fails = t_test(list(margin.values())) if testable and summary.sd is not None else (None, None)
+    return Comparison(
+        unit=unit,
+        branch=branch,
+        measure=measure,
+        inequality=inequality.text,
+        margin=summary.mean,
+        low=summary.low,
+        high=summary.high,
+        n=summary.n,
+        p_holds=p_holds,
+        p_fails=p_fails,
+        missing=tuple(missing),
+    )
+
+
 def decide_tests(comparisons: Sequence[Comparison], confidence: float, one_of_several: bool) -> list[str]:
     """HOLDS, FAILS or OPEN for each comparison of a claim.
 
@@ -90,6 +121,30 @@ def decide_tests(comparisons: Sequence[Comparison], confidence: float, one_of_se
     for holding, failing in zip(p_holds, p_fails, strict=True):
         state = HOLDS if holding is not None and holding < level else OPEN
         states.append(FAILS if failing is not None and failing < level else state)
+    return states
+
+
+def decide_conjunctions(groups: Sequence[Sequence[Comparison]], confidence: float) -> list[str]:
+    """HOLDS, FAILS or OPEN for each group of comparisons that must all hold, Holm-adjusted over the
+    groups.
+
+    The p-value of a group's holding is the largest of its comparisons, because each of them must
+    succeed. That of its failing is the smallest times their number, because one is enough. A single
+    group is thus judged as `decide_tests` and `conjunction` do. OPEN if a comparison has no test.
+    """
+    level = (1 - confidence) / 2
+    p_holds: list[float | None] = []
+    p_fails: list[float | None] = []
+    for group in groups:
+        holding = [c.p_holds for c in group if c.p_holds is not None]
+        failing = [c.p_fails for c in group if c.p_fails is not None]
+        tested = len(holding) == len(failing) == len(group) > 0
+        p_holds.append(max(holding) if tested else None)
+        p_fails.append(min(1.0, len(failing) * min(failing)) if tested else None)
+    states = []
+    for held, failed in zip(holm(p_holds), holm(p_fails), strict=True):
+        state = HOLDS if held is not None and held < level else OPEN
+        states.append(FAILS if failed is not None and failed < level else state)
     return states
 
 

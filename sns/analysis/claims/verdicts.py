@@ -14,12 +14,12 @@ from sns.analysis.claims.rules import (
     OPEN,
     Comparison,
     Inequality,
+    compare,
     conjunction,
     decide_tests,
     disjunction,
     majority,
 )
-from sns.analysis.stats import summarise, t_test
 from sns.common.errors import UserError
 
 VERDICTS = {HOLDS: "supported", FAILS: "contradicted", OPEN: "undecided"}
@@ -76,25 +76,12 @@ def _compare(measured: Measured, claim: Claim, unit: Place) -> list[Comparison]:
             phrases = (text for place in cells for text in measured.missing(measure, place, claim.minimum_seeds))
             missing = list(dict.fromkeys(phrases))
             margin = _margin(measured, measure, inequality, unit)
-            summary = summarise(margin.values(), claim.confidence)
-            testable = summary.n >= claim.minimum_seeds and summary.sd is not None
-            p_holds, p_fails = t_test(list(margin.values())) if testable else (None, None)
             if not missing and len(margin) < claim.minimum_seeds:
                 missing = [f"{unit}: {len(margin)} of {claim.minimum_seeds} seeds in common with {measure}"]
+            enough = len(margin) >= claim.minimum_seeds
+            place = str(unit), branch, measure
             comparisons.append(
-                Comparison(
-                    unit=str(unit),
-                    branch=branch,
-                    measure=measure,
-                    inequality=inequality.text,
-                    margin=summary.mean,
-                    low=summary.low,
-                    high=summary.high,
-                    n=summary.n,
-                    p_holds=p_holds,
-                    p_fails=p_fails,
-                    missing=tuple(missing),
-                )
+                compare(place, inequality, margin, missing, testable=enough, confidence=claim.confidence)
             )
     return comparisons
 

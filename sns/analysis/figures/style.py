@@ -17,7 +17,25 @@ from matplotlib.lines import Line2D
 # grey print too (0, 34, 47 and 62 %), and the markers repeat the distinction.
 COLOURS = {"vanilla": "#000000", "spectral": "#0072B2", "decay": "#D55E00", "adversarial": "#56B4E9"}
 MARKERS = {"vanilla": "o", "decay": "s", "adversarial": "^", "spectral": "D"}
-SPARE = (("#CC79A7", "v"), ("#009E73", "P"), ("#E69F00", "X"), ("#777777", "*"))
+SPARE = (("#CC79A7", "v"), ("#009E73", "P"), ("#E69F00", "X"), ("#777777", "*"))  # of up to four others
+# With more methods a colour says what a method changes, and a marker which one it is.
+FAMILIES = {
+    "sigma penalties": ("#0072B2", {"spectral_operator": "d", "unit_sigma": "p", "orthonormal": "h"}),
+    "gradient at moved inputs or weights": ("#56B4E9", {"sam": ">"}),
+    "Jacobian penalties": ("#E69F00", {"jacobian": "v", "layerwise_jacobian": "<"}),
+    "weights changed after the step": (
+        "#009E73",
+        {
+            "spectral_decay": "v",
+            "spectral_hammer": "P",
+            "spectral_soft_cap": "<",
+            "spectral_hard_cap": "X",
+            "lipschitz_projection": "*",
+        },
+    ),
+    "reparametrised weights": ("#CC79A7", {"spectral_normalization": "o", "sigma_reparam": "s", "stable_rank": "^"}),
+}
+LOOKS = {name: (colour, marker) for colour, members in FAMILIES.values() for name, marker in members.items()}
 REGIME_LINES = {"small": "-", "large": "--"}  # captions of Figures 2 and 4
 
 RC: dict[str, Any] = {
@@ -43,11 +61,13 @@ def context() -> AbstractContextManager[None]:
 
 
 def look(method: str, methods: Iterable[str] = ()) -> tuple[str, str]:
-    """Colour and marker of a method. A method that the paper does not have takes a spare pair by
-    its place in `methods`."""
+    """Colour and marker of a method. One that the paper does not have takes a spare pair by its
+    place in `methods`, or that of its family where these are many."""
     if method in COLOURS:
         return COLOURS[method], MARKERS[method]
     others = sorted({*methods, method} - COLOURS.keys())
+    if len(others) > len(SPARE) and method in LOOKS:
+        return LOOKS[method]
     return SPARE[others.index(method) % len(SPARE)]
 
 

@@ -19,6 +19,13 @@ SYMBOLS = {  # by matplotlib's marker: Plotly's name and the character for a leg
     "D": ("diamond", "◆"),
     "v": ("triangle-down", "▼"),
     "P": ("cross", "✚"),
+    "d": ("diamond-tall", "⬧"),
+    "p": ("pentagon", "⬟"),
+    "h": ("hexagon", "⬢"),
+    "<": ("triangle-left", "◀"),
+    ">": ("triangle-right", "▶"),
+    "X": ("x", "✖"),
+    "*": ("star", "★"),
 }
 DASHES = {"-": "solid", "--": "dash", ":": "dot", "-.": "dashdot"}
 Trace = dict[str, Any]

@@ -17,6 +17,7 @@ from sns.analysis.figures import traces
 from sns.analysis.report import bound as report_bound
 from sns.analysis.report import data as report_data
 from sns.analysis.report import figures as report_figures
+from sns.analysis.report.comparison import comparison
 from sns.analysis.report.finding import finding
 from sns.analysis.table1 import table as table1
 from sns.common.files import write_text
@@ -47,6 +48,7 @@ def build(results: Results, title: str, figures: Figures | None = None) -> str:
             title=title,
             ours=not any(name in PAPER_SETTINGS for name in results.settings),
             finding=finding(results),
+            comparison=comparison(results),
             table=table,
             summary=figures.pop("summary"),  # on top of the page
             figures=list(figures.values()),
