@@ -99,6 +99,7 @@ def test_a_long_sweep_says_first_how_long(
 ) -> None:
     runs = sweep(f"results={tmp_path}", "seed=0,1")
     monkeypatch.setattr(run_sweep_module.estimate, "DAY", 1e-9)
+    monkeypatch.setattr(run_sweep_module.estimate, "FEW", 0)  # these runs are estimated too
     Sweep(runs, ["test"]).run(lambda todo: None)
     assert capsys.readouterr().out.startswith("2 runs need about")
     Sweep(runs, ["test"], here=False).run(lambda todo: None)  # on a cluster, this device says nothing
