@@ -118,8 +118,9 @@ def test_a_mistake_is_one_line_whatever_the_options_hold(tmp_path: Path) -> None
     alone = train("launch.run=x", "seed=1", folder=tmp_path)
     assert "launch.run takes the place of all other options" in alone.stderr
     broken = train("experiment.name='a\nb'", folder=tmp_path)
-    assert (alone.returncode, broken.returncode) == (1, 1)
-    assert (alone.stderr.count("\n"), broken.stderr.count("\n")) == (1, 1)
+    two = train("seed=1", "-m", "--cfg", "job", folder=tmp_path)
+    assert two.stderr.startswith("error: --multirun and --cfg are different commands")
+    assert [(done.returncode, done.stderr.count("\n")) for done in (alone, broken, two)] == [(1, 1)] * 3
 
 
 def test_experiments_in_a_sweep_are_expanded_one_after_the_other() -> None:
