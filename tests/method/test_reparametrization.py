@@ -422,7 +422,11 @@ def test_two_processes_train_what_one_does(tmp_path: Any) -> None:
     place = {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port, "WORLD_SIZE": "2", "OMP_NUM_THREADS": "1"}
     place["PYTHONPATH"] = f"{ROOT}:{ROOT / 'tests'}"
     both = [subprocess.Popen(arguments, env=os.environ | place | {"RANK": str(rank)}) for rank in (0, 1)]
-    assert [process.wait(timeout=120) for process in both] == [0, 0]
+    try:
+        assert [process.wait(timeout=300) for process in both] == [0, 0]
+    finally:
+        for process in both:
+            process.kill()
     model = network()
     made, optimizer = SigmaReparam(model), None
     optimizer = torch.optim.SGD(model.parameters(), 0.1)
