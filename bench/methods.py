@@ -12,7 +12,6 @@ from sns.method import METHODS
 
 ROW = 12
 REGIMES = ("small", "large")
-PRECISION = "train.precision=bf16"  # as the comparison trains
 
 
 def methods(plan: Plan) -> Iterator[Line]:
@@ -26,11 +25,10 @@ def methods(plan: Plan) -> Iterator[Line]:
 
 def _cell(plan: Plan, setting: str, regime: str) -> Iterator[Line]:
     """`what` of a line is what sns/analysis/bakeoff/costs.py reads."""
-    precision = [] if plan.precision is not None else [PRECISION]
     sessions, absent = {}, {}
     for name in METHODS:
         try:
-            sessions[name] = cell(plan, setting, f"batch={regime}", f"method={name}", *precision)
+            sessions[name] = cell(plan, setting, f"batch={regime}", f"method={name}")
         except UserError as error:  # a method that this network or mode does not allow
             absent[name] = str(error)
     works = {name: update(session) for name, session in sessions.items()}
