@@ -67,6 +67,7 @@ def parse(tree: Any, registered: Registered) -> Config:
         name: None if cls is None else checked(name, cls, values.get(name, {}))
         for name, cls in {**SECTIONS, **chosen}.items()
     }
+    _require_used_scale(built["method"], node)
     top = checked("", TOP, {key: value for key, value in values.items() if key not in built})
     return Config(**vars(top), **built)
 
@@ -90,6 +91,23 @@ def _set_strength(values: dict[str, Any], methods: Mapping[str, type]) -> None:
     )
     require(option is not None, f"strength={strength} has no meaning for method={name}, which has no strength")
     values["method"] = {**options, str(option): strength}
+
+
+def _require_used_scale(method: Any, node: DictConfig) -> None:
+    """ConfigError for a `method.scale` of the user's, which `method.dose` would leave unused.
+
+    A setting's own, its dose_factor, gives way: the method's YAML file refers to it by name.
+    """
+    if getattr(method, "dose", None) is None:
+        return
+    written = OmegaConf.to_container(node.method, resolve=False)
+    assert isinstance(written, dict)
+    scale = written.get("scale", 1.0)  # 1: also in the records of such runs
+    of_setting = isinstance(scale, str) and "dose_factor" in scale
+    require(
+        of_setting or float(node.method.get("scale", 1.0)) == 1.0,
+        f"method.scale={node.method.get('scale')} and method.dose={method.dose} exclude each other",
+    )
 
 
 def store_defaults() -> None:

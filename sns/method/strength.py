@@ -35,7 +35,7 @@ class Strength:
         require(dose is None or dose >= 0, f"method.dose={dose} must not be negative")
         require(dose is None or factor is None, f"method.factor={factor} and method.dose={dose} exclude each other")
         if dose is not None:
-            self.scale = 1.0  # not the setting's, so that the dose alone identifies the run
+            self.scale = 1.0  # not a setting's: the dose alone identifies the run. `parse` refuses a user's
         elif factor is None:
             self.factor = self.published
 

@@ -76,7 +76,7 @@ def test_the_dose_as_given_identifies_the_run_and_the_setting_s_factor_does_not(
         return configure(compose_tree("setting=vgg_pocket", "method=spectral", *more))
 
     assert ask("method.dose=124").run_id != ask("method.dose=125").run_id != ask().run_id
-    assert ask("method.dose=124").run_id == ask("method.dose=124.0", "method.scale=3").run_id
+    assert ask("method.dose=124").run_id == ask("method.dose=124.0", "method.scale=1").run_id
     assert ask().method.scale == 187.5  # of the setting, without a dose
     assert (ask("method.dose=124").method.scale, ask("method.dose=124").method.factor) == (1.0, None)
     assert ask("method.factor=0.01").run_id == ask().run_id
@@ -87,6 +87,11 @@ def test_the_dose_as_given_identifies_the_run_and_the_setting_s_factor_does_not(
     [
         (("method.factor=0.01", "method.dose=5"), "method.factor=0.01 and method.dose=5.0 exclude each other"),
         (("strength=0.5", "method.dose=5"), "method.factor=0.5 and method.dose=5.0 exclude each other"),
+        (("method.scale=3", "method.dose=5"), "method.scale=3 and method.dose=5.0 exclude each other"),
+        (
+            ("seed=2", "method.scale=${seed}", "method.dose=5"),
+            "method.scale=2 and method.dose=5.0 exclude each other",
+        ),
         (("optim=adam", "method.dose=5"), "method.dose=5.0 needs an optimizer with a dose, and optim=adam has none"),
         (("optim=muon", "method.dose=5"), "method.dose=5.0 needs an optimizer with a dose, and optim=muon has none"),
         (("method.dose=-1",), "method.dose=-1.0 must not be negative"),
