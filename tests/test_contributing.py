@@ -78,6 +78,16 @@ def test_the_experiment_trains(results: Path) -> None:
             assert history["test_accuracy"].iloc[-1] > 0.8
 
 
+def test_a_model_and_a_data_set_are_choices_for_other_settings(tree: Path, tmp_path: Path) -> None:
+    for group, name in (("model", "mlp"), ("data", "stripes")):
+        (tree / f"configs/{group}/{name}.yaml").write_text(f"name: {name}\n")
+    (line,) = (line for line in recipe.TEXT.splitlines() if "model=mlp" in line)
+    words = line.strip("`.").split()[1:]
+    shown(*words, *SHORT, "train.epochs=1", "measure.hessian=false", f"results={tmp_path}", cwd=tree)
+    (config,) = (yaml.safe_load(path.read_text()) for path in tmp_path.glob("runs/single/*/config.yaml"))
+    assert (config["model"]["name"], config["data"]["name"]) == ("mlp", "stripes")
+
+
 def test_the_figure_is_drawn_and_on_the_page(results: Path) -> None:
     drawn = command(results.parent, "figures")
     assert all((results / f"first/figureloss.{kind}").is_file() for kind in ("png", "pdf", "csv", "txt")), drawn

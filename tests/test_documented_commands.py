@@ -30,7 +30,7 @@ START = re.compile(
     re.MULTILINE,
 )
 PLACES = {"$setting": "vgg_cifar10", "$(mktemp -d)": "x", "FILE.npz": "x.npz", "partition=NAME": "partition=x"}
-RECIPE = ("method=orthogonal", "setting=stripes_mlp", "experiment=first", "=mine", "setting=parity")
+RECIPE = ("method=orthogonal", "model=mlp", "setting=stripes_mlp", "experiment=first", "=mine", "setting=parity")
 
 
 def commands() -> list[tuple[str, str]]:

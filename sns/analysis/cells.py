@@ -107,7 +107,8 @@ def experiment_folder(folder: Path, experiment: str | None = None) -> Path:
     experiment, or more than one to choose from.
     """
     if not folder.is_dir():
-        raise RecordError(f"{folder} does not exist: give the results folder that holds runs/<experiment>/<run_id>")
+        what = "is a file" if folder.is_file() else "does not exist"
+        raise RecordError(f"{folder} {what}: give the results folder that holds runs/<experiment>/<run_id>")
     runs = folder / "runs"
     if not runs.is_dir():
         depths = {len(directory.relative_to(folder).parts) for directory in run_directories(folder)}

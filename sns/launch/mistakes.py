@@ -18,7 +18,8 @@ def explain(error: Exception, configs: Path) -> str:
         group, _, name = error.missing_cfg_file.rpartition("/")
         return f"there is no {group}={name}{nearest(name, error.options)}; choose one of {', '.join(error.options)}"
     if isinstance(error, OverrideParseException):
-        return f"{error.override!r} cannot be read as KEY=VALUE ({first_line(error)})"
+        quoted = "" if str(error.override).isascii() else """; write other than ASCII in quotes: 'results="é"'"""
+        return f"{error.override!r} cannot be read as KEY=VALUE ({first_line(error)}){quoted}"
     match = KEY.search(str(error))
     if "group override must be" in str(error):  # method=1
         return f"a group takes the name of one of its files ({first_line(error)})"

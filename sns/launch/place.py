@@ -11,7 +11,11 @@ def check(config: Config) -> None:
     differs from an existing one in upper and lower case alone."""
     experiment = config.directory.parent
     for folder in (config.directory, *config.directory.parents):
-        if folder.exists() and not folder.is_dir():
+        try:
+            in_the_way = folder.exists() and not folder.is_dir()
+        except OSError as error:  # a name that is too long, a folder that may not be entered
+            raise UserError(f"{folder} cannot be used ({error.strerror}): name another folder by results=...") from None
+        if in_the_way:
             raise UserError(f"{folder} is a file, not a folder: name another folder by results=...")
     if experiment.parent.is_dir() and not experiment.exists():
         _check_case(experiment, {path.name for path in experiment.parent.iterdir() if path.is_dir()})

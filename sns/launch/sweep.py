@@ -26,6 +26,7 @@ from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf, open_dict
 
 from sns.common.errors import UserError, in_one_line
+from sns.config.schema import Config, to_dict
 from sns.launch.handover import CONFIGS, SweepRun, composed
 from sns.launch.mistakes import explain
 
@@ -62,7 +63,35 @@ def expand(loader: ConfigLoaderImpl, master: DictConfig) -> tuple[list[SweepRun]
                 f"launch.{key} has several values in this sweep ({', '.join(map(str, values))}): it holds for the "
                 "whole sweep; give it one"
             )
+    _require_one_value_a_run(runs)
     return runs, list(dict.fromkeys(errors))
+
+
+def _require_one_value_a_run(runs: Sequence[SweepRun]) -> None:
+    """UserError where runs of one run_id differ, in their folder for example: one would be trained.
+
+    Options of launch may differ: each experiment has a priority of its own.
+    """
+    first: dict[str, SweepRun] = {}
+    for run in runs:
+        other = first.setdefault(run.config.run_id, run)
+        if other.config == run.config:
+            continue
+        for key, value in _options(run.config):
+            before = dict(_options(other.config)).get(key)
+            if before != value and not key.startswith("launch."):
+                raise UserError(
+                    f"{key} has several values in this sweep ({before}, {value}) and does not distinguish runs: "
+                    f"{run.config.run_id} would be trained with one of them; start a sweep for each"
+                )
+
+
+def _options(config: Config) -> list[tuple[str, object]]:
+    """Every option in full, such as train.epochs, and its value."""
+    options: list[tuple[str, object]] = []
+    for name, value in to_dict(config).items():
+        options += [(f"{name}.{key}", v) for key, v in value.items()] if isinstance(value, dict) else [(name, value)]
+    return options
 
 
 def _words(loader: ConfigLoaderImpl, master: DictConfig) -> tuple[list[Override], list[Override]]:

@@ -118,3 +118,11 @@ def test_analysis_imports_no_torch() -> None:
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=Path(__file__).parents[2])
     assert done.returncode == 0, done.stderr
+
+
+def test_a_file_in_place_of_a_results_folder_is_named_as_that(tmp_path: Path) -> None:
+    (tmp_path / "mine").write_text("")
+    with pytest.raises(RecordError, match=r"mine is a file: give the results folder"):
+        experiment_folder(tmp_path / "mine")
+    with pytest.raises(RecordError, match=r"absent does not exist: give the results folder"):
+        experiment_folder(tmp_path / "absent")

@@ -49,6 +49,7 @@ def train(*arguments: str, **environment: str) -> subprocess.CompletedProcess[st
         ("experiment=tabel1", "there is no experiment=tabel1 (did you mean table1?)"),
         ("seed", "'seed' cannot be read as KEY=VALUE"),
         ("train.epochs=[1", "'train.epochs=[1' cannot be read as KEY=VALUE"),
+        ("results=/é", """; write other than ASCII in quotes: 'results="é"'"""),
     ],
 )
 def test_a_mistyped_word_is_reported_with_the_nearest_one(override: str, says: str) -> None:

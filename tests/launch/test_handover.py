@@ -143,13 +143,17 @@ def test_options_of_the_whole_sweep_have_one_value() -> None:
         dry_run(["launch.processes=1,2"])
 
 
-def test_a_sweep_of_sweeps_inside_a_file_is_refused(tmp_path: Path) -> None:
-    with initialize_config_dir(str(CONFIGS), version_base="1.3"):
-        loader = GlobalHydra.instance().config_loader()
-        words = ["hydra.sweeper.params={experiment: 'demo,table1'}"]
-        master = loader.load_configuration("config", words, RunMode.MULTIRUN)
-        with pytest.raises(UserError, match=r"hydra\.sweeper\.params sweeps experiment"):
-            expand(loader, master)  # type: ignore[arg-type]
+@pytest.mark.parametrize("option", ["results=a,b", "experiment.name=a,b", "train.device=cpu,auto"])
+def test_what_does_not_distinguish_runs_has_one_value(option: str) -> None:
+    """Otherwise one of them would be trained, and the sweep would end as finished."""
+    key, _, values = option.partition("=")
+    with pytest.raises(UserError) as error:
+        dry_run([option, "seed=0,1"])
+    assert str(error.value).startswith(f"{key} has several values in this sweep ({values.replace(',', ', ')}) and does")
+
+
+def test_runs_may_be_named_twice_and_differ_in_their_launch() -> None:
+    assert len(dry_run(["seed=0,0", "launch.retries=1,2"])[0]) == 4
 
 
 @pytest.mark.parametrize(
@@ -188,6 +192,8 @@ def test_a_file_in_the_way_and_names_that_differ_in_case_alone_are_refused(tmp_p
     (tmp_path / "file").write_text("")
     with pytest.raises(UserError, match="file is a file, not a folder: name another folder"):
         at(tmp_path / "file", "x")
+    with pytest.raises(UserError, match=r"cannot be used \(File name too long\): name another folder by results="):
+        at(tmp_path / ("x" * 300), "x")
     (tmp_path / "runs/demo").mkdir(parents=True)
     at(tmp_path, "demo")
     at(tmp_path, "demo2")

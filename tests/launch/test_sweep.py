@@ -74,7 +74,7 @@ def test_bad_combinations_are_one_sentence_each_and_the_others_remain() -> None:
             "method=vanilla,spectral",
             "setting=digits_vgg,digits_nin",
         ],
-        ["experiment=sensitivity/ghost", "optim.lr='${data.subset}'", "data.subset=100,200", "track=auto,disabled"],
+        ["experiment=sensitivity/ghost", "optim.lr='${data.subset}'", "data.subset=100,200", "optim=nesterov,sgd"],
         ["method=vanilla,decay", "batch=small,large", "+regimes.small.dose_factor=2,3", "regimes.large.lr=0.1,0.2"],
         ["setting=digits_vgg", "++train.epochs=1,2", "launch.priority=['method=decay','seed=0']"],
     ],
