@@ -156,6 +156,15 @@ def test_runs_may_be_named_twice_and_differ_in_their_launch() -> None:
     assert len(dry_run(["seed=0,0", "launch.retries=1,2"])[0]) == 4
 
 
+def test_a_sweep_of_sweeps_inside_a_file_is_refused(tmp_path: Path) -> None:
+    with initialize_config_dir(str(CONFIGS), version_base="1.3"):
+        loader = GlobalHydra.instance().config_loader()
+        words = ["hydra.sweeper.params={experiment: 'demo,table1'}"]
+        master = loader.load_configuration("config", words, RunMode.MULTIRUN)
+        with pytest.raises(UserError, match=r"hydra\.sweeper\.params sweeps experiment"):
+            expand(loader, master)  # type: ignore[arg-type]
+
+
 @pytest.mark.parametrize(
     "name",
     ["a/b", "..", "-x", ".x", "x ", " x", "x" * 65, "x" * 300, "größe", "", "x.", "a\nb", "Paper", "runs", "wandb"],
