@@ -205,6 +205,14 @@ def arrange(records: Iterable[Record], warnings: Iterable[str] = (), task: str |
     return Results(tuple(sorted(cells, key=_order)), tuple(notes), tuple(usable), unusable)
 
 
+def by_optimizer(results: Results) -> dict[str, Results]:
+    """The results of each optimizer by its name: a cell of `results` holds one variant only."""
+    names = sorted({record.result.optimizer for record in results.records})
+    if len(names) < 2:
+        return dict.fromkeys(names, results)
+    return {name: arrange([r for r in results.records if r.result.optimizer == name]) for name in names}
+
+
 def _order(cell: Cell) -> tuple[int, str, int, int, str]:
     """The sort key of a cell."""
     setting = list(TITLES).index(cell.setting) if cell.setting in TITLES else len(TITLES)
