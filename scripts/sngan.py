@@ -17,7 +17,6 @@ from sns.common.command import Parser, reports_errors
 from sns.common.errors import RecordError
 
 ACTIONS = ("table", "figures", "claims", "report")
-FIGURES = ("sngan_scores", "sngan_spectra")
 
 
 @reports_errors
@@ -49,7 +48,7 @@ def _run(action: str, results: Results, out: Path, name: str) -> None:
     elif action == "report":
         print(f"written: {out / 'report.html'} ({report.write(results, name, out / 'report.html') / 1e6:.1f} MB)")
     else:
-        for figure in FIGURES:
+        for figure in report.FIGURES:
             try:
                 print("\n".join(map(str, figures.render(figure, results, out))))
             except RecordError as error:
