@@ -17,14 +17,21 @@ from sns.common.errors import UserError
 from sns.common.precision import autocast
 from sns.common.seed import generator
 from sns.config.schema import Config as RunConfig
-from sns.config.schema import free, require
+from sns.config.schema import require
 from sns.data.order import BatchOrder
-from sns.linalg.weights import weights_of
-from sns.measure.spectrum import largest_singular_values
+from sns.measure.samples import CLASSIFIER_COLUMNS, SampleScores, ScoreOptions, grid
+from sns.measure.spectrum import (
+    largest_singular_values,
+    layer_table,
+    singular_values,
+    spectra_table,
+    weight_matrices,
+)
+from sns.measure.state import unchanged
 from sns.method.base import Sums, Term, no_term
 from sns.model.adversaries import LATENT, Adversaries
 from sns.optim.schedule import at_dose
-from sns.record.schema import Column, Score
+from sns.record.schema import LAYERS, LAYERS_CSV, SPECTRA, SPECTRA_CSV, Column, Score
 from sns.task.base import Row, Setup, Sizes, register
 from sns.task.gan_losses import DISCRIMINATOR, GENERATOR, LOSSES
 from sns.task.images import ImageTask
@@ -33,25 +40,24 @@ from sns.task.running import Running
 
 MEANS = ("d_loss", "g_loss", "d_real", "d_fake", "d_gradient_norm", "g_gradient_norm")
 GREY = 256  # levels of a pixel
+SAMPLES = "samples.png"  # in the run directory
 
 
 @dataclass
-class GanOptions:
+class GanOptions(ScoreOptions):
     """The paper's choices where it has one. configs/setting/sngan_*.yaml sets what differs."""
 
     name: str = "gan"
     loss: str = "logistic"  # logistic (non-saturating), hinge or wasserstein
     n_dis: int = 1  # updates of D for each of G
-    ema: float | None = None  # G's weights are averaged over the updates with this decay, for samples; None: not
-    samples: int = 5_000  # generated images of an evaluation
+    ema: float | None = None  # decay of the moving average of G's weights, which makes the samples; None: G itself
     collapse: float = 0.05  # a run whose samples have less than this share of the real images' variance collapsed
-    classifier: str | None = free(None)  # run directory of a classifier for scores, from experiment=sngan_classifier
 
     def __post_init__(self) -> None:
+        super().__post_init__()
         require(self.loss in LOSSES, f"task.loss={self.loss} is unknown; choose one of {', '.join(LOSSES)}")
         require(self.n_dis >= 1, f"task.n_dis={self.n_dis} must be at least 1")
         require(self.ema is None or 0 < self.ema < 1, f"task.ema={self.ema} must lie between 0 and 1, or be null")
-        require(self.samples >= 2, f"task.samples={self.samples} must be at least 2")
         require(self.collapse >= 0, f"task.collapse={self.collapse} must not be negative")
 
 
@@ -111,13 +117,20 @@ class Gan(ImageTask):
         if self.average is not None:
             self.parts["average"] = self.average
         net.train()
+        self.scores = SampleScores(self.options, to_signed(self.dataset.test.x), device)
+        self.notes += self.scores.notes
 
     @classmethod
     def own_columns(cls, config: RunConfig) -> Sequence[Column]:
         """`columns`, sigma of each weight matrix of D, and the scores of an evaluation."""
         count = model.MODELS[config.model.name].critic_matrices(config.model)
         sigmas = (Column(f"sigma_{i}", "", "largest singular value of D's i-th weight") for i in range(1, count + 1))
-        return (*cls.columns, *sigmas)
+        return (*cls.columns, *sigmas, *(() if config.task.classifier is None else CLASSIFIER_COLUMNS))
+
+    @classmethod
+    def own_score(cls, config: RunConfig) -> Score:
+        """The Frechet distance by the classifier, low; without one the samples' variance."""
+        return cls.score if config.task.classifier is None else Score(CLASSIFIER_COLUMNS[0].name, high=False)
 
     @property
     def factor(self) -> float | None:
@@ -225,23 +238,46 @@ class Gan(ImageTask):
         config, device = self.setup.config, self.setup.device
         net = self.g if self.average is None else self.average
         draws, made = generator(config.seed, "probe", device), []
-        net.eval()
-        for start in range(0, count, self.sizes.measure):
-            z = torch.randn((min(self.sizes.measure, count - start), LATENT), generator=draws, device=device)
-            made.append(net(z).float().cpu())
-        net.train()
+        with unchanged(net):
+            for start in range(0, count, self.sizes.measure):
+                z = torch.randn((min(self.sizes.measure, count - start), LATENT), generator=draws, device=device)
+                made.append(net(z).float().cpu())
         return torch.cat(made)
 
     def evaluate(self) -> Row:
-        """Means of the running sums, sigma of D's weights, and scores of samples."""
-        images = self.samples(self.options.samples)
-        matrices = [weight.matrix() for weight in weights_of(self.d)]
+        """Means since the last evaluation, sigma of D's weights, and scores of samples."""
         row = {name: self.running.mean(name) for name in MEANS}
-        row |= {"sample_variance": pixel_variance(images)}
-        sigmas = torch.stack(largest_singular_values(matrices)).tolist()
+        row["sample_variance"] = pixel_variance(self.samples(self.options.samples))
+        with torch.no_grad():
+            sigmas = torch.stack(largest_singular_values(list(weight_matrices(self.d).values()))).tolist()
         row |= {f"sigma_{i}": sigma for i, sigma in enumerate(sigmas, start=1)}
+        row |= self.scores.classifier_scores(self.samples)
         self.running.reset()
         return row
+
+    def final(self, pieces: Pieces) -> dict[str, Any]:
+        """Whether the run collapsed, all scores, a picture of samples, the spectra of D."""
+        grid(self.samples(64), pieces.path(SAMPLES))
+        measured = {
+            "samples": pieces.once("samples", self._variances),
+            "scores": pieces.once("scores", lambda: self.scores.scores(self.samples)),
+        }
+        if self.setup.config.measure.spectra:
+            pieces.once("spectra", lambda: self._spectra(pieces))
+        return measured
+
+    def _variances(self) -> dict[str, Any]:
+        count = self.options.samples
+        own, real = pixel_variance(self.samples(count)), pixel_variance(to_signed(self.dataset.test.x))
+        share = self.options.collapse
+        return {"count": count, "variance": own, "real_variance": real, "collapsed": own < share * real}
+
+    def _spectra(self, pieces: Pieces) -> None:
+        """D's tables, as those of a classifier."""
+        spectra = singular_values(self.d)
+        shape = self.dataset.channels, self.dataset.image_size, self.dataset.image_size
+        pieces.table(LAYERS_CSV, LAYERS, layer_table(self.d, shape, spectra))
+        pieces.table(SPECTRA_CSV, SPECTRA, spectra_table(spectra))
 
 
 def to_signed(x: Tensor, noise: Tensor | float = 0.5) -> Tensor:
