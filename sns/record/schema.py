@@ -22,6 +22,7 @@ SCHEMA_VERSION = 2
 STATUSES = ("ok", "diverged", "failed")
 RESULT, CONFIG, HISTORY_CSV = "result.json", "config.yaml", "history.csv"
 LAYERS_CSV, SPECTRA_CSV = "layers.csv", "spectra.csv"
+CHECKPOINT = "checkpoint.pt"
 
 
 @dataclass(frozen=True)
