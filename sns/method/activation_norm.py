@@ -34,10 +34,11 @@ class ActivationNorm(Method):
     def prepare(self) -> None:
         """Gives every inner layer a module `norm`, which its outputs pass."""
         name = f"method={self.options.name}"
-        layers = list({id(weight.module): weight.module for weight in trained_weights(name, self.model)}.values())
-        for layer in layers[1:-1]:
+        weights = {id(weight.module): weight for weight in trained_weights(name, self.model)}
+        for weight in list(weights.values())[1:-1]:
+            layer = weight.module
             require(isinstance(layer, nn.Linear | nn.Conv2d), f"{name} knows linear layers and convolutions in 2-D")
-            norm = self.norm(layer).to(layer.weight)
+            norm = self.norm(layer).to(weight.tensor)
             norm.weight.requires_grad_(False)
             layer.add_module("norm", norm)
             layer.register_forward_hook(_normalized)

@@ -25,6 +25,7 @@ from sns.measure.lipschitz import lipschitz_summary
 from sns.measure.recalibration import recalibrated
 from sns.measure.spectrum import layer_table, sigma_and_frobenius, singular_values, spectra_table
 from sns.method.base import Sums, Term, no_term
+from sns.model.adversaries import Adversaries
 from sns.record.gap import gap_at_alpha
 from sns.record.schema import CLASSIFICATION, LAYERS, LAYERS_CSV, RECALIBRATED, SPECTRA, SPECTRA_CSV, Score
 from sns.task import passes
@@ -56,6 +57,8 @@ class Classification(ImageTask, Supervised):
         own = ranks.part(config.batch.size, config.batch.ghost)
         shape = self.dataset.channels, self.dataset.image_size, self.dataset.classes
         net = model.build(config.model, *shape, config.batch.ghost, generator(config.seed, "init"))
+        if isinstance(net, Adversaries):
+            raise UserError(f"model={config.model.name} is a GAN, no classifier; use it with setting=sngan_cifar10")
         self.model: nn.Module = net.to(device).to(memory_format=setup.memory_format)
         self.network: Callable[[Tensor], Tensor] = self.model  # called by a pass: the model, or its compiled form
         sizes = self._sizes(dataclasses.replace(config.batch, size=own), shape)

@@ -32,7 +32,7 @@ from sns.method.base import Sums, Term, no_term
 from sns.model.adversaries import LATENT, Adversaries
 from sns.optim.schedule import at_dose
 from sns.record.schema import LAYERS, LAYERS_CSV, SPECTRA, SPECTRA_CSV, Column, Score
-from sns.task.base import Row, Setup, Sizes, register
+from sns.task.base import Pieces, Row, Setup, Sizes, register
 from sns.task.gan_losses import DISCRIMINATOR, GENERATOR, LOSSES
 from sns.task.images import ImageTask
 from sns.task.length import Length
@@ -123,7 +123,8 @@ class Gan(ImageTask):
     @classmethod
     def own_columns(cls, config: RunConfig) -> Sequence[Column]:
         """`columns`, sigma of each weight matrix of D, and the scores of an evaluation."""
-        count = model.MODELS[config.model.name].critic_matrices(config.model)
+        cls_of_model = model.MODELS[config.model.name]
+        count = cls_of_model.critic_matrices(config.model) if issubclass(cls_of_model, Adversaries) else 0
         sigmas = (Column(f"sigma_{i}", "", "largest singular value of D's i-th weight") for i in range(1, count + 1))
         return (*cls.columns, *sigmas, *(() if config.task.classifier is None else CLASSIFIER_COLUMNS))
 

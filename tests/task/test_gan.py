@@ -7,6 +7,7 @@ import pandas as pd
 import pytest
 import torch
 from conftest import compose_tree
+from omegaconf import OmegaConf
 from stand_in import StandIn
 from state_hash import state_hash
 from torch import Tensor
@@ -64,7 +65,7 @@ def weights(session: Session) -> dict[str, Tensor]:
 
 
 def test_the_logistic_losses_are_cross_entropies() -> None:
-    """-log D(x) - log(1 - D(G(z))), and the generator's -log D(G(z)), D the sigmoid of the output."""
+    """-log D(x) - log(1 - D(G(z))), and the generator's -log D(G(z)); D: sigmoid of the output."""
     real, fake = torch.randn(2, 9, 1, dtype=torch.float64)
     one, zero = torch.ones_like(real), torch.zeros_like(real)
     cross_entropy = F.binary_cross_entropy_with_logits
@@ -106,8 +107,6 @@ def test_every_rival_trains_and_its_record_is_whole(gan: Make, method: str) -> N
         assert last[f"sigma_{place}"] == pytest.approx(sigma, rel=1e-9)
     if method == "spectral_normalization":
         assert last["sigma_3"] == pytest.approx(1, rel=0.05)
-    if method == "weight_clipping":
-        (config.directory / checkpoint.FILE).exists()
 
 
 def test_methods_act_on_the_discriminator_alone(gan: Make) -> None:
@@ -117,7 +116,7 @@ def test_methods_act_on_the_discriminator_alone(gan: Make) -> None:
 
 
 def test_one_update_by_hand(gan: Make) -> None:
-    """Two updates of D and one of G, with torch's Adam, plain autograd and the same random numbers."""
+    """Two updates of D and one of G, by torch's Adam and plain autograd, with equal draws."""
     config = gan("task.n_dis=2", "data.subset=64")
     session, other = stepped(config, 1), start(config)
     task = task_of(other)
@@ -194,20 +193,21 @@ def test_captured_equals_eager(gan: Make, method: str) -> None:
 
 
 def test_the_linear_schedule_ends_near_zero(gan: Make) -> None:
-    session = start(gan("optim.schedule=linear", "optim.decay_from=0.5", "train.epochs=1"))
+    session = start(gan("optim.decay_from=0.5", "train.epochs=1"))
     rates = []
     while session.step < session.total:
         advance(session)
         rates.append(session.rate)
-    assert rates[: session.total // 2] == [2e-4] * (session.total // 2)
-    assert rates[-1] == pytest.approx(2e-4 * 2 / session.total, rel=0.2)
+    assert session.total == 12
+    assert rates[:7] == [2e-4] * 7
+    assert rates[7:] == pytest.approx([2e-4 * left / 6 for left in (5, 4, 3, 2, 1)])
 
 
 # Results and mistakes
 
 
 def test_divergence_and_collapse_are_results(gan: Make) -> None:
-    diverged = run(gan("optim.lr=1e18", "task.loss=wasserstein"))
+    diverged = run(gan("optim.lr=1e15", "task.loss=wasserstein"))
     assert diverged.status == "diverged"
     assert diverged.reason is not None
     fine = run(gan("experiment.name=fine"))
@@ -223,7 +223,6 @@ def test_divergence_and_collapse_are_results(gan: Make) -> None:
         ("data.gcn=std", ConfigError, "must be none"),
         ("data.flip=true", ConfigError, "does not augment"),
         ("batch.ghost=8", ConfigError, "does not split"),
-        ("model=vgg", UserError, "is no GAN"),
         ("task.loss=l2", ConfigError, "logistic, hinge, wasserstein"),
         ("task.n_dis=0", ConfigError, "at least 1"),
         ("task.ema=1.5", ConfigError, "between 0 and 1"),
@@ -232,3 +231,13 @@ def test_divergence_and_collapse_are_results(gan: Make) -> None:
 def test_mistakes_are_one_sentence(gan: Make, override: str, error: type[Exception], says: str) -> None:
     with pytest.raises(error, match=says):
         start(gan(override))
+
+
+@pytest.mark.parametrize(
+    ("setting", "model", "says"),
+    [("sngan_digits", "densenet", "is no GAN"), ("digits_vgg", "sngan_cnn", "is a GAN, no classifier")],
+)
+def test_a_model_of_another_task_is_refused(setting: str, model: str, says: str) -> None:
+    tree = dict(compose_tree(f"setting={setting}", "train.device=cpu"))
+    with pytest.raises(UserError, match=says):
+        start(configure(OmegaConf.create(tree | {"model": {"name": model}})))
