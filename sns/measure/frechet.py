@@ -71,17 +71,15 @@ def frechet_distance(a: Gaussian, b: Gaussian) -> float:
 def _root(covariance: Tensor) -> Tensor:
     """The symmetric root of a positive semi-definite matrix (D, D).
 
-    Eigenvalues that are rounding errors of zero become zero: their roots would be large.
+    Its zero eigenvalues may come out as negative rounding errors.
     """
     values, vectors = torch.linalg.eigh(covariance)
-    smallest = values[-1] * len(values) * torch.finfo(values.dtype).eps
-    roots = torch.where(values > smallest, values, 0.0).sqrt()
-    root: Tensor = (vectors * roots) @ vectors.T
+    root: Tensor = (vectors * values.clamp(min=0).sqrt()) @ vectors.T
     return root
 
 
 def class_score(logits: Tensor, repeats: int = 1) -> tuple[float, float | None]:
-    """exp of the mean KL(p(y|x) || p(y)) over images: mean and standard deviation over `repeats` parts.
+    """exp of the mean KL(p(y|x) || p(y)) over images: mean and standard deviation over parts.
 
     Logits (N, K) are cut into `repeats` equal parts; p(y) is the mean of a part. A part's score
     lies between 1 (the same p(y|x) for all) and K (each class certain, and as frequent as the
