@@ -41,7 +41,7 @@ def compute(results: Results, setting: str | None = None) -> pd.DataFrame:
     frame = frame[frame["setting"].isin(names)]
     methods = methods_of(frame.sort_values("method", key=runs.place, kind="stable"))
     width = 0.84 / len(methods)
-    groups = frame["optimizer"].map([*runs.ADAM, *sorted({*frame["optimizer"]} - {*runs.ADAM})].index)
+    groups = frame["optimizer"].map([*runs.letters(frame)].index)
     frame = frame.assign(x=groups + (frame["method"].map(methods.index) - (len(methods) - 1) / 2) * width)
     parts = []
     for quantity, high_is_bad in (("distance", True), ("score", False)):

@@ -8,7 +8,6 @@ from typing import Any
 import pandas as pd
 from plotly.offline import get_plotlyjs
 
-from sns.analysis.bakeoff.text import counts
 from sns.analysis.cells import Results, methods_of, title_of
 from sns.analysis.figures import traces
 from sns.analysis.report import figures as report_figures
@@ -51,7 +50,6 @@ def build(results: Results, title: str) -> str:
                 "tables": tables,
                 "notes": notes,
             },
-            finding=[f"{question.text} {counts(several).capitalize()}." for question, several in answered],
             figures=list(figures.values()),
             methods={name: traces.look(name, methods_of(frame)) for name in methods_of(frame)},
             samples=samples(results, frame),

@@ -103,6 +103,13 @@ def place(column: "pd.Series[Any]") -> "pd.Series[Any]":
     return column.map(names.index)
 
 
+def letters(frame: pd.DataFrame) -> dict[str, str]:
+    """The Adam settings A to F, then other optimizers with runs, each with its name for readers;
+    the others alone where none of A to F has a run."""
+    present = set(frame["optimizer"])
+    return {**(ADAM if present & {*ADAM} else {}), **{name: name for name in sorted(present - {*ADAM})}}
+
+
 def reference(part: pd.DataFrame) -> float:
     """log2 of the distance that a method typically reaches in its best setting of A to C: the
     median over the methods of one setting's runs `part`, NaN without such a run."""

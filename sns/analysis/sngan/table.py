@@ -9,18 +9,18 @@ import pandas as pd
 from sns.analysis.bakeoff.costs import Cost, costs
 from sns.analysis.cells import PAPER, is_given, title_of
 from sns.analysis.claims.tables import markdown
-from sns.analysis.sngan.runs import ADAM, SCORES, at_best, place
+from sns.analysis.sngan.runs import ADAM, SCORES, at_best, letters, place
 from sns.analysis.stats import summarise
 
 ROW = "13"  # of bench: an update of each method on the pocket networks
 KEYS = ["setting", "row", "method", "optimizer"]
 COLUMNS = [*KEYS, "runs", "n", *(f"{name}_{part}" for name in SCORES for part in ("mean", "sd"))]
-COLUMNS += [*(f"broken_{optimizer}" for optimizer in ADAM), "cost", "cost_low", "cost_high", "paper_is", "paper_fid"]
+COLUMNS += ["broken", "cost", "cost_low", "cost_high", "paper_is", "paper_fid"]
 NOTE = (
     "Each method in its best Adam setting, as in the paper's Table 2: that with the least geometric mean of the "
     "distance over seeds ({distance}), chosen on these same runs. Mean ± sd over the n seeds with a score. Broke down: "
     "runs that diverged, collapsed or are more than twice as far as a common reference (results/sngan/claims.yaml), of "
-    "all runs, under A to F. Time per update: over that without normalization, median of paired rounds "
+    "all runs, by Adam setting. Time per update: over that without normalization, median of paired rounds "
     "(bench/README.md). Paper: inception score / FID of its own networks on {data}."
 )
 OTHER = " The classifier's and the ImageNet features' numbers are neither FID nor inception score: only orders compare."
@@ -52,8 +52,7 @@ def compute(frame: pd.DataFrame, measured_costs: dict[tuple[str, int, str], Cost
         for name in SCORES:
             summary = summarise(part[name].where(part["status"] == "ok"))
             row |= {f"{name}_mean": summary.mean, f"{name}_sd": summary.sd}
-        for optimizer, own in every.groupby("optimizer"):
-            row[f"broken_{optimizer}"] = f"{int(own['broken_down'].sum())} of {len(own)}"
+        row["broken"] = ", ".join(_count(every[every["optimizer"] == name], name) for name in letters(frame))
         cost = (measured_costs or {}).get((str(setting), int(part["batch_size"].iloc[0]), str(method)))
         row |= {} if cost is None else {"cost": cost.median, "cost_low": cost.low, "cost_high": cost.high}
         rows.append(row)
@@ -72,6 +71,12 @@ def compute(frame: pd.DataFrame, measured_costs: dict[tuple[str, int, str], Cost
     return table.reset_index(drop=True)
 
 
+def _count(part: pd.DataFrame, optimizer: str) -> str:
+    """`D 1/2`: how many of the runs `part` broke down."""
+    count = f"{int(part['broken_down'].sum())}/{len(part)}" if len(part) else "–"
+    return f"{ADAM.get(optimizer, optimizer)} {count}"
+
+
 def _row(run: Any) -> str:
     """The paper's row of a run."""
     network, loss = ", ResNet" if "resnet" in run["setting"] else "", ", hinge" if run["loss"] == "hinge" else ""
@@ -86,7 +91,7 @@ def bench_costs(devices: Sequence[str]) -> dict[tuple[str, int, str], Cost]:
 def texts(part: pd.DataFrame) -> tuple[list[str], list[list[str]]]:
     """Head and lines of one setting's table, as text; scores that no run has are left out."""
     scores = [name for name in SCORES if part[f"{name}_mean"].notna().any()]
-    head = ["method", "best Adam", "n", *(SCORES[name] for name in scores), "broke down, A to F", "time per update"]
+    head = ["method", "best Adam", "n", *(SCORES[name] for name in scores), "broke down", "time per update"]
     lines = []
     for row in part.to_dict("records"):
         ours = is_given(row["method"])
@@ -97,10 +102,9 @@ def texts(part: pd.DataFrame) -> tuple[list[str], list[list[str]]]:
             if row["n"] == row["runs"]
             else f"{row['n']:.0f} of {row['runs']:.0f}"
         )
-        broken = [row[f"broken_{optimizer}"] for optimizer in ADAM]
         line = [row["row"], ADAM.get(row["optimizer"], row["optimizer"]) if ours else "–", n]
         line += [_written(row[f"{name}_mean"], row[f"{name}_sd"]) for name in scores]
-        line.append(", ".join(text.replace(" of ", "/") if is_given(text) else "–" for text in broken) if ours else "–")
+        line.append(row["broken"] if ours else "–")
         line.append(f"{row['cost']:.2f}x" if is_given(row["cost"]) else "–")
         lines.append([*line, f"{_printed(row['paper_is'], 2)} / {_printed(row['paper_fid'], 1)}"])
     return [*head, "paper: IS / FID"], lines
@@ -127,12 +131,12 @@ def by_adam(frame: pd.DataFrame, setting: str) -> tuple[list[str], list[list[str
     lines = []
     for method, part in own.groupby("method", sort=False):
         cells = []
-        for optimizer in ADAM:
+        for optimizer in letters(own):
             runs = part[part["optimizer"] == optimizer]
             mean = summarise(runs["distance"])
             cells.append(f"{_written(mean.mean, mean.sd)} {'✗' * int(runs['broken_down'].sum())}".strip())  # type: ignore[arg-type]
         lines.append([str(method), *cells])
-    return ["method", *ADAM.values()], lines
+    return ["method", *letters(own).values()], lines
 
 
 def note(setting: str, distance: str) -> str:
