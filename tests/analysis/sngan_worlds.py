@@ -106,7 +106,7 @@ def one(
         measured={**measured, "scores": {**given, **scores}} if status == "ok" else {},
     )
     config = yaml.safe_load((path / "config.yaml").read_text())
-    config["task"] = {"name": "gan", "loss": loss}
+    config |= {"task": {"name": "gan", "loss": loss}, "data": {"name": "stl10" if "stl10" in setting else "cifar10"}}
     (path / "config.yaml").write_text(yaml.safe_dump(config))
     if samples:
         (path / "samples.png").write_bytes(samples)

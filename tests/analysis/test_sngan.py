@@ -297,7 +297,7 @@ def test_the_page_has_answers_figures_and_samples(worlds: Worlds, tmp_path: Path
     folder = made.write_world(tmp_path / "x", made.holds, ("gan_gp",), (0,), samples=b"image")
     results = load_results(folder, runs.TASK)
     shown = report.samples(results, runs.compute(results))
-    assert [own["title"] for own in shown] == ["gan_gp, A (best), seed 0", "gan_gp, D (worst), seed 0"]
+    assert [own["title"] for own in shown] == ["gan_gp, A (best), seed 0", "gan_gp, F (worst), seed 0"]
     assert "data:image/png;base64,aW1hZ2U=" in report.build(results, "x")
 
 

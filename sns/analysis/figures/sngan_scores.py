@@ -51,6 +51,8 @@ def compute(results: Results, setting: str | None = None) -> pd.DataFrame:
     shown = [record for record in runs.records(results) if record.result.setting in names]
     caption = f"{CAPTION}\n{plotted.runs_shown(shown, names)}"
     joined = pd.concat(parts, ignore_index=True).dropna(subset=["value"])
+    if joined.empty:
+        raise RecordError(f"no run of {', '.join(names)} has a Frechet distance or a score")
     joined.attrs.update(caption=caption, bars=bars, methods=methods, width=width)
     return joined
 

@@ -29,11 +29,10 @@ def build(results: Results, title: str) -> str:
     frame = runs.compute(results)
     answered = text.answer_all(results)
     found = table.compute(frame, text.measured_costs(results))
-    tables, notes = {}, [text.NOTE] if answered else []
+    tables, notes = {}, [*([text.NOTE] if answered else []), table.note(frame.attrs["distance"])]
     for setting in dict.fromkeys(frame["setting"]):
         tables[title_of(setting)] = table.texts(found[found["setting"] == setting])
         tables[f"{title_of(setting)}: {frame.attrs['distance']} by Adam setting"] = table.by_adam(frame, setting)
-        notes.append(table.note(setting, frame.attrs["distance"]))
     figures = report_figures.build(results, FIGURES)
     used = {json.dumps(record.result.environment, indent=1, sort_keys=True) for record in runs.records(results)}
     lost = frame[frame["state"] != "ok"]
@@ -78,9 +77,8 @@ def samples(results: Results, frame: pd.DataFrame) -> list[dict[str, str]]:
             files.setdefault(key, (record.result.seed, record.path / SAMPLES))
     found = []
     for (setting, method), part in frame.groupby(["setting", "method"], sort=False):
-        means = part.groupby("optimizer")["log2_frechet"].mean().dropna()
-        ends = {"best": means.idxmin(), "worst": means.idxmax()} if len(means) else {}
-        for word, optimizer in list(ends.items())[: len({*ends.values()})]:
+        means = part.groupby("optimizer")["log2_frechet"].mean().sort_values(kind="stable")
+        for word, optimizer in list(zip(("best", "worst"), means.index[[0, -1]], strict=True))[: len(means)]:
             if (own := files.get((setting, method, optimizer))) is not None:
                 name = runs.ADAM.get(str(optimizer), str(optimizer))
                 image = base64.b64encode(own[1].read_bytes()).decode()

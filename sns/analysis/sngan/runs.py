@@ -31,9 +31,13 @@ SCORES = {
     "classifier_score": "classifier score",
     "imagenet_frechet": "Frechet distance, ImageNet features",
 }
-CHOICES = (("fid", "inception_score"), ("classifier_frechet", "classifier_score"))  # distance and score of the rules
+CHOICES = (  # distance and score of the rules
+    ("fid", "inception_score"),
+    ("classifier_frechet", "classifier_score"),
+    ("imagenet_frechet", "classifier_score"),
+)
 BAR = 1.0  # log2 of how much farther than the reference a run that broke down is
-COLUMNS = ["setting", "optimizer", "method", "seed", "batch_size", "status", "state", "loss", *SCORES]
+COLUMNS = ["setting", "optimizer", "method", "seed", "batch_size", "status", "state", "data", "loss", *SCORES]
 COLUMNS += ["distance", "score", "log2_frechet", "image_score", "broken_down", "loss_of_score", "flatness"]
 STATES = ("ok", "far", "collapsed", "diverged")
 
@@ -63,7 +67,7 @@ def compute(results: Results) -> pd.DataFrame:
     frame = pd.DataFrame([_row(record) for record in found]).reindex(columns=COLUMNS)
     frame = frame.astype(dict.fromkeys([*SCORES, *COLUMNS[-7:]], float))
     ended = frame[frame["status"] == "ok"]
-    names = next((pair for pair in CHOICES if ended[pair[0]].notna().all()), CHOICES[-1])
+    names = next((pair for pair in CHOICES if ended[pair[0]].notna().all()), CHOICES[1])
     frame["distance"], frame["score"] = (frame[name].where(frame["status"] == "ok") for name in names)
     frame["log2_frechet"] = filled(frame["distance"].map(np.log2), frame["setting"], high_is_bad=True)
     frame["image_score"] = filled(frame["score"], frame["setting"], high_is_bad=False)
@@ -90,7 +94,10 @@ def _row(record: Record) -> dict[str, Any]:
     row: dict[str, Any] = {name: getattr(result, name) for name in COLUMNS[:6]}
     scores = result.measured.get("scores") or {}
     row |= {name: scores.get(name) for name in SCORES} | {"flatness": flatness(record)}
-    row["loss"] = record.config.get("task", {}).get("loss", "")
+    row |= {
+        "data": record.config.get("data", {}).get("name", ""),
+        "loss": record.config.get("task", {}).get("loss", ""),
+    }
     collapsed = (result.measured.get("samples") or {}).get("collapsed")
     return row | {"state": "diverged" if result.status != "ok" else "collapsed" if collapsed else "ok"}
 
@@ -119,9 +126,9 @@ def reference(part: pd.DataFrame) -> float:
 
 def best(frame: pd.DataFrame) -> dict[tuple[str, str], str]:
     """By setting and method the Adam setting with the least mean log2_frechet over seeds; the
-    first of equal ones."""
+    first of equal ones, or of settings without a distance."""
     means = frame.groupby(["setting", "method", "optimizer"])["log2_frechet"].mean().reset_index()
-    rows = means.dropna().sort_values("log2_frechet", kind="stable").drop_duplicates(["setting", "method"])
+    rows = means.sort_values("log2_frechet", kind="stable").drop_duplicates(["setting", "method"])
     return {(row["setting"], row["method"]): row["optimizer"] for row in rows.sort_index().to_dict("records")}
 
 

@@ -12,6 +12,7 @@ from sns.analysis.claims.tables import markdown
 from sns.analysis.sngan.runs import ADAM, SCORES, at_best, letters, place
 from sns.analysis.stats import summarise
 
+PAPER_DATA = {"cifar10": "CIFAR-10", "stl10": "STL-10"}
 ROW = "13"  # of bench: an update of each method on the pocket networks
 KEYS = ["setting", "row", "method", "optimizer"]
 COLUMNS = [*KEYS, "runs", "n", *(f"{name}_{part}" for name in SCORES for part in ("mean", "sd"))]
@@ -21,7 +22,7 @@ NOTE = (
     "distance over seeds ({distance}), chosen on these same runs. Mean ± sd over the n seeds with a score. Broke down: "
     "runs that diverged, collapsed or are more than twice as far as a common reference (results/sngan/claims.yaml), of "
     "all runs, by Adam setting. Time per update: over that without normalization, median of paired rounds "
-    "(bench/README.md). Paper: inception score / FID of its own networks on {data}."
+    "(bench/README.md). Paper: inception score / FID of its own networks, on all images of the data set."
 )
 OTHER = " The classifier's and the ImageNet features' numbers are neither FID nor inception score: only orders compare."
 
@@ -29,11 +30,6 @@ OTHER = " The classifier's and the ImageNet features' numbers are neither FID no
 def paper_table() -> pd.DataFrame:
     """Table 2 as printed: columns row, data_set, inception_score and fid; NaN: not reported."""
     return pd.read_csv(PAPER / "sngan_table2.csv")
-
-
-def data_set(setting: str) -> str:
-    """The data set of the paper to which a setting belongs."""
-    return "STL-10" if "stl10" in setting else "CIFAR-10"
 
 
 def compute(frame: pd.DataFrame, measured_costs: dict[tuple[str, int, str], Cost] | None = None) -> pd.DataFrame:
@@ -44,6 +40,7 @@ def compute(frame: pd.DataFrame, measured_costs: dict[tuple[str, int, str], Cost
     """
     rows: list[dict[str, Any]] = []
     paper = paper_table().set_index(["data_set", "row"])
+    data = dict(zip(frame["setting"], frame["data"].map(PAPER_DATA), strict=True))  # NaN: not in the paper
     shown = at_best(frame).sort_values(["setting", "method"], key=place, kind="stable")
     for (setting, method), part in shown.groupby(["setting", "method"], sort=False):
         every = frame[(frame["setting"] == setting) & (frame["method"] == method)]
@@ -56,11 +53,11 @@ def compute(frame: pd.DataFrame, measured_costs: dict[tuple[str, int, str], Cost
         cost = (measured_costs or {}).get((str(setting), int(part["batch_size"].iloc[0]), str(method)))
         row |= {} if cost is None else {"cost": cost.median, "cost_low": cost.low, "cost_high": cost.high}
         rows.append(row)
-    for setting in dict.fromkeys(frame["setting"]):
-        ours = {row["row"] for row in rows if row["setting"] == setting}
-        rows += [{"setting": setting, "row": name} for name in paper.loc[data_set(setting)].index if name not in ours]
+    ours = {(row["setting"], row["row"]) for row in rows}
+    printed = [(setting, row) for setting, name in data.items() for own, row in paper.index if own == name]
+    rows += [{"setting": setting, "row": row} for setting, row in printed if (setting, row) not in ours]
     for row in rows:
-        key = data_set(row["setting"]), row["row"]
+        key = data[row["setting"]], row["row"]
         if key in paper.index:
             row |= {"paper_is": paper.loc[key, "inception_score"], "paper_fid": paper.loc[key, "fid"]}
     order = {setting: number for number, setting in enumerate(dict.fromkeys(frame["setting"]))}
@@ -139,9 +136,9 @@ def by_adam(frame: pd.DataFrame, setting: str) -> tuple[list[str], list[list[str
     return ["method", *letters(own).values()], lines
 
 
-def note(setting: str, distance: str) -> str:
+def note(distance: str) -> str:
     """What the columns mean."""
-    return NOTE.format(distance=distance, data=data_set(setting)) + ("" if distance == SCORES["fid"] else OTHER)
+    return NOTE.format(distance=distance) + ("" if distance == SCORES["fid"] else OTHER)
 
 
 def to_markdown(content: tuple[pd.DataFrame, pd.DataFrame]) -> str:
@@ -150,7 +147,7 @@ def to_markdown(content: tuple[pd.DataFrame, pd.DataFrame]) -> str:
     parts = []
     for setting, part in table.groupby("setting", sort=False):
         name, distance = str(setting), table.attrs["distance"]
-        parts.append(f"### {title_of(name)}\n\n{markdown(*texts(part))}\n{note(name, distance)}\n")
+        parts.append(f"### {title_of(name)}\n\n{markdown(*texts(part))}\n{note(distance)}\n")
         parts.append(f"{distance} by Adam setting (✗: a run that broke down)\n\n{markdown(*by_adam(frame, name))}")
     return "\n".join(parts)
 
