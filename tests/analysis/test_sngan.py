@@ -273,8 +273,8 @@ def test_the_spectra_are_squared_and_scaled_and_their_mean_is_the_flatness(world
     with style.context():
         figure = sngan_spectra.draw(frame)
         assert [axes.get_title() for axes in figure.axes[:5]] == [
-            *(f"features.{number}" for number in (0, 3, 6, 9)),
-            "classifier",
+            *(f"layer features.{number}" for number in (0, 3, 6, 9)),
+            "layer classifier",
         ]
         plt.close(figure)
     assert len(sngan_spectra.panels(frame)) == 5

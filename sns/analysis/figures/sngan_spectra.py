@@ -71,7 +71,7 @@ def draw(frame: pd.DataFrame) -> Figure:
     grid = figure.subplots(rows, columns, squeeze=False, sharey=True)
     for axes, layer in zip(grid.flat, layers, strict=False):
         style.curves(axes, own[own["layer"] == layer], "index", names)
-        axes.set(title=str(layer).removesuffix(".weight"), ylim=(0, 1.03))
+        axes.set(title=f"layer {str(layer).removesuffix('.weight')}", ylim=(0, 1.03))
         axes.xaxis.set_major_locator(MaxNLocator(nbins=5, integer=True))
     for unused in grid.flat[len(layers) :]:
         unused.set_axis_off()
