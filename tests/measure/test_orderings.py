@@ -1,5 +1,6 @@
 """Known orders of sets of images, on made images."""
 
+import csv
 import sys
 from collections.abc import Callable
 from dataclasses import replace
@@ -126,3 +127,13 @@ def test_a_wrong_order_is_seen() -> None:
     assert set(orderings.orders(rows).values()) == {True}
     assert orderings.orders([*rows, row("blur", 1, 5), row("blur", 2, 5)])[8, "blur", "classifier_frechet"] is False
     assert orderings.orders([*rows, row("blur", 1, 1)])[8, "real", "classifier_frechet"] is False
+
+
+def test_every_order_of_the_committed_measurement_is_right() -> None:
+    with (ROOT / "results/sngan/score_validation.csv").open() as file:
+        rows: list[dict[str, object]] = [
+            {**row, "side": int(row["side"]), "step": int(row["step"])} for row in csv.DictReader(file)
+        ]
+    orders = orderings.orders(rows)
+    assert len(orders) == 2 * 5 * 2
+    assert all(orders.values())
