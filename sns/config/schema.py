@@ -65,8 +65,10 @@ class DataConfig:
     # Training images that become the test split, balanced and the same for every run. The real test
     # set is then not used. For choosing hyper-parameters only.
     holdout: int | None = later(None)
+    unlabelled: bool = later(False)  # of stl10: its 100,000 unlabelled images are the training set, without classes
 
     def __post_init__(self) -> None:
+        require(not self.unlabelled or self.name == "stl10", "data.unlabelled belongs to data.name=stl10")
         require(self.gcn in GCN_VARIANTS, f"data.gcn={self.gcn} is unknown; choose one of {', '.join(GCN_VARIANTS)}")
         require(self.crop_padding >= 0, f"data.crop_padding={self.crop_padding} must not be negative")
         require(self.name != "npz" or self.path is not None, "data.name=npz needs data.path=FILE.npz")

@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 from torch import nn
 
 from sns.config.schema import require
-from sns.model.adversaries import LATENT, Adversaries
+from sns.model.adversaries import INITIAL, LATENT, Adversaries
 from sns.model.base import register
 
 
@@ -18,9 +18,14 @@ class SNGANCNNConfig:
     # second with stride 2, and one at the last. The generator has them in reverse order.
     widths: list[int] = field(default_factory=lambda: [64, 128, 256, 512])
     slope: float = 0.1  # of leaky ReLU, for negative numbers
+    # Distribution of the first weights: normal, or glorot for narrow networks, in which the signal
+    # would vanish: sns/model/adversaries.py.
+    initial: str = "normal"
 
     def __post_init__(self) -> None:
         require(len(self.widths) >= 2, f"model.widths={self.widths} must hold two numbers or more")
+        known = f"model.initial={self.initial} is unknown; choose one of {', '.join(INITIAL)}"
+        require(self.initial in INITIAL, known)
 
 
 @register("sngan_cnn")
@@ -38,7 +43,8 @@ class SNGANCNN(Adversaries):
             side > 0 and side << halvings == image_size,
             f"{image_size}x{image_size} images are too small or cannot be halved {halvings} times",
         )
-        super().__init__(_generator(config.widths, channels, side), _discriminator(config, channels, side))
+        generator = _generator(config.widths, channels, side)
+        super().__init__(generator, _discriminator(config, channels, side), config.initial)
 
     @staticmethod
     def critic_matrices(config: SNGANCNNConfig) -> int:

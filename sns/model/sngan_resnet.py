@@ -4,13 +4,11 @@ import itertools
 import math
 from dataclasses import dataclass, field
 
-import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
-from torch.nn.modules.conv import _ConvNd
 
 from sns.config.schema import require
-from sns.model.adversaries import LATENT, Adversaries, draw_glorot
+from sns.model.adversaries import LATENT, Adversaries
 from sns.model.base import register
 
 
@@ -41,12 +39,7 @@ class SNGANResNet(Adversaries):
         side, halvings = image_size >> len(config.widths), max(len(config.widths), config.halvings)
         fits = side > 0 and image_size % 2**halvings == 0
         require(fits, f"{image_size}x{image_size} images are too small or cannot be halved {halvings} times")
-        super().__init__(_generator(config, channels, side), Discriminator(config, channels))
-
-    def draw(self, module: nn.Linear | _ConvNd, generator: torch.Generator) -> None:
-        """Glorot's uniform distribution, sqrt(2) times wider for the 3x3 convolutions of blocks, as
-        in the authors' code sngan_projection."""
-        draw_glorot(module, math.sqrt(2.0) if getattr(module, "residual", False) else 1.0, generator)
+        super().__init__(_generator(config, channels, side), Discriminator(config, channels), "glorot")
 
     @staticmethod
     def critic_matrices(config: SNGANResNetConfig) -> int:
@@ -56,9 +49,10 @@ class SNGANResNet(Adversaries):
 
 
 def _residual(channels: int, width: int) -> nn.Conv2d:
-    """A 3x3 convolution on the residual path."""
+    """A 3x3 convolution on the residual path, whose first weights are sqrt(2) times wider than
+    Glorot's, as in the authors' code sngan_projection."""
     layer = nn.Conv2d(channels, width, 3, padding=1)
-    layer.residual = True  # type: ignore[assignment]
+    layer.gain = math.sqrt(2.0)  # type: ignore[assignment]
     return layer
 
 
