@@ -12,7 +12,7 @@ from sns.common.errors import UserError, first_line
 from sns.measure.features import Extractor, Outputs
 
 INSTALL = "pip install '.[scores]'"
-SIDE = 64  # pixels that EfficientNet-lite0 gets: the order of distances is that at 96, three times faster
+SIDE = 64  # pixels for EfficientNet-lite0; known orders are right (sns/measure/orderings.py), 96 take 3 times as long
 WEIGHTS = "weights-inception-2015-12-05-6726825d.pth"  # ends in the first digits of its SHA-256
 AUTO = "auto"
 

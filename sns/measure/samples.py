@@ -128,7 +128,8 @@ class SampleScores:
         return dict(zip(names, values, strict=True))
 
     def _statistics(self, extractor: Extractor) -> Gaussian:
-        """Of the real images: computed once in this process for each network and set of images."""
+        """Of the real images: computed once in this process for each network and set of images, on
+        the host like those of samples."""
         key = f"{extractor.key} {hashlib.blake2b(self.real.numpy().tobytes()).hexdigest()}"
         if key not in _known:
             _known[key] = _measure(extractor, self.real)[0]
@@ -143,14 +144,15 @@ def _measure(extractor: Extractor, images: Tensor) -> tuple[Gaussian, list[Tenso
     any, pass by pass, on the host."""
     moments, logits = Moments(), []
     for features, classes in extractor.passes(images):
-        moments.add(features)
+        moments.add(features.cpu())
         logits += [] if classes is None else [classes.cpu()]
     return moments.gaussian(), logits
 
 
 def _bytes_of(images: Tensor) -> Tensor | None:
     """uint8 images on the host; None if a value is not finite."""
-    return to_bytes(images).cpu() if bool(images.isfinite().all()) else None
+    parts = images.split(1000)  # 50,000 images in float32 are a gigabyte: no further copies of all
+    return torch.cat([to_bytes(part).cpu() for part in parts]) if all(p.isfinite().all() for p in parts) else None
 
 
 def grid(images: Tensor, file: Path) -> None:

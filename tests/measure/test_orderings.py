@@ -1,5 +1,7 @@
 """Known orders of sets of images, on made images."""
 
+import csv
+import sys
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -7,6 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from conftest import ROOT
 
 from sns.config.schema import Config
 from sns.data.dataset import load_dataset
@@ -14,6 +17,9 @@ from sns.measure import orderings
 from sns.measure.features import from_bytes, to_bytes
 from sns.measure.samples import ScoreOptions
 from sns.train.run import run
+
+sys.path.insert(0, str(ROOT / "scripts"))
+import validate_scores
 
 CPU = torch.device("cpu")
 
@@ -67,7 +73,9 @@ def made_images(path: Path) -> None:
     np.savez(path, **arrays)
 
 
-def test_every_order_of_made_images_is_right(tiny: Callable[..., Config], tmp_path: Path) -> None:
+@pytest.fixture
+def classified(tiny: Callable[..., Config], tmp_path: Path) -> Config:
+    """A finished classifier of made images."""
     made_images(tmp_path / "made.npz")
     config = tiny(
         "data=npz",
@@ -81,14 +89,34 @@ def test_every_order_of_made_images_is_right(tiny: Callable[..., Config], tmp_pa
         "measure.spectra=false",
     )
     assert run(config).final["test_accuracy"] > 0.9
-    images = load_dataset(replace(config.data, gcn="none"), CPU)
-    options = ScoreOptions(classifier=str(config.directory), imagenet=False, samples=200)
+    return config
+
+
+def test_every_order_of_made_images_is_right(classified: Config) -> None:
+    images = load_dataset(replace(classified.data, gcn="none"), CPU)
+    options = ScoreOptions(classifier=str(classified.directory), imagenet=False, samples=200)
     rows = list(orderings.measure(options, images, CPU))
     assert [row["step"] for row in rows] == [-1, 0, 1, 2, 3, 1, 2, 3, 1, 2, 3, 4, 1, 2, 3]
     assert {row["imagenet_frechet"] for row in rows} == {None}
     orders = orderings.orders(rows)
     assert {kind for _, kind, _ in orders} == {orderings.REAL, "noise", "blur", "classes", "distinct"}
     assert all(orders.values()), "\n".join(map(str, rows))
+
+
+def test_the_command_writes_every_row_and_fails_for_a_wrong_order(
+    classified: Config, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setitem(sys.modules, "efficientnet_lite_pytorch", None)
+    words = ["--path", classified.data.path, "--classifier", str(classified.directory), "--out", str(tmp_path / "out")]
+    words += ["--sides", "16", "--samples", "200"]
+    assert validate_scores.main(words) == 0
+    rows = (tmp_path / "out/score_validation.csv").read_text().splitlines()
+    assert rows[0].split(",") == list(orderings.COLUMNS)
+    assert len(rows) == 16
+    assert capsys.readouterr().out.count("right") == 5
+    monkeypatch.setattr(orderings, "NOISE", (50, 20, 5))
+    assert validate_scores.main(words) == 1
+    assert capsys.readouterr().out.count("wrong") == 1
 
 
 def test_a_wrong_order_is_seen() -> None:
@@ -99,3 +127,13 @@ def test_a_wrong_order_is_seen() -> None:
     assert set(orderings.orders(rows).values()) == {True}
     assert orderings.orders([*rows, row("blur", 1, 5), row("blur", 2, 5)])[8, "blur", "classifier_frechet"] is False
     assert orderings.orders([*rows, row("blur", 1, 1)])[8, "real", "classifier_frechet"] is False
+
+
+def test_every_order_of_the_committed_measurement_is_right() -> None:
+    with (ROOT / "results/sngan/score_validation.csv").open() as file:
+        rows: list[dict[str, object]] = [
+            {**row, "side": int(row["side"]), "step": int(row["step"])} for row in csv.DictReader(file)
+        ]
+    orders = orderings.orders(rows)
+    assert len(orders) == 2 * 5 * 2
+    assert all(orders.values())
