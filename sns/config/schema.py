@@ -62,7 +62,7 @@ class DataConfig:
     crop_padding: int = 0  # zero padding in pixels before a random crop to the original size; 0: no crop
     flip: bool = False  # horizontal flip with probability 1/2
     resolution: int | None = later(None)  # pixels a side after area averaging of the bytes; None: the original size
-    # Training images that become the test split, balanced, the same for every run: to choose hyper-parameters.
+    # Training images that become the test split, the same for every run: to choose hyper-parameters
     holdout: int | None = later(None)
     unlabelled: bool = later(False)  # of stl10: its 100,000 unlabelled images are the training set, without classes
 
