@@ -38,7 +38,7 @@ OVERRIDES := results=$(RESULTS) seed=$(SEED_LIST) $(if $(EPOCHS),train.epochs=$(
 TABLE1 := $(or $(EXPERIMENT),table1)
 WHERE := $(RESULTS) $(if $(EXPERIMENT),--experiment $(EXPERIMENT))
 
-.PHONY: help setup lint test test-gpu test-browser test-slurm soak soak-faults demo pocket bakeoff sensitivity reproduce-table1 status table1 scores
+.PHONY: help setup lint test test-gpu test-browser test-slurm soak soak-faults demo pocket bakeoff sngan-pocket sensitivity reproduce-table1 reproduce-sngan status table1 scores
 .PHONY: figures claims report errata bench gpu-check verify-results verify-retrain sync watch dashboard clean
 
 help: ## this list
@@ -109,6 +109,11 @@ bakeoff: $(STAMP) ## every method tuned, then compared on small networks; then o
 	$(PYTHON) scripts/bakeoff.py show $(RESULTS)
 	$(PYTHON) scripts/report.py $(RESULTS) --experiment bakeoff
 
+sngan-pocket: $(STAMP) ## spectral normalization for GANs and its rivals on CIFAR-10 at 16x16 (a classifier first), then all of its pages
+	$(PYTHON) scripts/train.py -m experiment=sngan_classifier results=$(RESULTS) $(ARGS)
+	$(PYTHON) scripts/train.py -m experiment=sngan_pocket results=$(RESULTS) $(ARGS)
+	$(PYTHON) scripts/sngan.py all $(RESULTS) --experiment sngan_pocket
+
 SENSITIVITY := ghost decay_scope dropout iterations operator precision batch_norm
 
 sensitivity: $(STAMP) ## studies that vary one choice each: 118 runs of minutes, 4 of them of 25, then the tables (make pocket first)
@@ -123,6 +128,16 @@ ifneq ($(DRY),)
 else
 	@$(PYTHON) scripts/train.py -m experiment=$(TABLE1) hydra/launcher=$(LAUNCHER) $(OVERRIDES); code=$$?; \
 		$(if $(BUDGET),test $$code -eq 75 ||) $(PYTHON) scripts/table1.py $(RESULTS) --experiment $(TABLE1) --or-empty; exit $$code
+endif
+
+SNGAN := $(or $(EXPERIMENT),sngan)
+
+reproduce-sngan: $(STAMP) ## the same for SN-GAN's Table 2 at full size, on a GPU; EXPERIMENT=sngan_resnet, sngan_hinge
+ifneq ($(DRY),)
+	$(PYTHON) scripts/plan.py experiment=$(SNGAN) $(OVERRIDES) $(if $(TIME),--time)
+else
+	@$(PYTHON) scripts/train.py -m experiment=$(SNGAN) hydra/launcher=$(LAUNCHER) $(OVERRIDES); code=$$?; \
+		$(if $(BUDGET),test $$code -eq 75 ||) $(PYTHON) scripts/sngan.py all $(RESULTS) --experiment $(SNGAN); exit $$code
 endif
 
 status: $(STAMP) ## the state of every run of an experiment; WATCH=1 refreshes

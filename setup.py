@@ -8,7 +8,7 @@ from pathlib import Path
 
 from setuptools import find_namespace_packages, setup
 
-FOLDERS = [Path(name) for name in ("configs", "scripts", "results/paper", "results/bakeoff")]
+FOLDERS = [Path(name) for name in ("configs", "scripts", "results/paper", "results/bakeoff", "results/sngan")]
 FOLDERS += [path for path in Path("configs").rglob("*") if path.is_dir()]
 INSIDE = {".".join(("sns", *folder.parts)): folder.as_posix() for folder in FOLDERS}
 

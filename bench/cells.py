@@ -35,7 +35,9 @@ POCKET = {  # settings of the comparison of all methods, likewise; their images 
     "vgg_pocket": ("small VGG, CIFAR-10", 32, 10, 5_000, 5_000),
     "nin_pocket": ("small NIN, CIFAR-100", 32, 100, 5_000, 5_000),
 }
+GANS = {"sngan_pocket": ("small GAN, CIFAR-10", 32, 10, 50_000, 10_000)}
 TWINS = {
+    "sngan_pocket": "sngan_digits",
     "vgg_pocket": "digits_vgg",
     "nin_pocket": "digits_nin",
     "vgg_cifar10": "digits_vgg",
@@ -93,11 +95,11 @@ def random_images(folder: Path, side: int, classes: int, train: int, test: int) 
 
 
 def cell(plan: Plan, setting: str, *overrides: str, train: int = 0, test: int = 0) -> Session:
-    """A session of `setting` in training mode on `train` random images.
+    """A session of `setting` on `train` random images, a classifier in training mode.
 
     0 images: enough for its batch.
     """
-    _, side, classes, *_ = (NETWORKS | POCKET)[setting]
+    _, side, classes, *_ = (NETWORKS | POCKET | GANS)[setting]
     large = "batch=large" in overrides
     train, test = train or (8_192 if large and not plan.tiny else 512), test or 256
     extra = ["data.subset=null", "data.test_subset=null"] if setting in POCKET else []
@@ -109,7 +111,8 @@ def cell(plan: Plan, setting: str, *overrides: str, train: int = 0, test: int = 
     common = [f"setting={setting}", "data.name=npz", f"data.path={images}", f"results={plan.folder}/results"]
     quiet = [f"train.device={plan.device_name}", "train.progress=none"]
     session = start(configured(*common, *quiet, *extra, *overrides))
-    classified(session).model.train()
+    if isinstance(session.task, Classification):
+        session.task.model.train()
     return session
 
 

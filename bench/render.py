@@ -21,6 +21,7 @@ TITLES = {
     "9": "Start-up",
     "10": "Modes, precisions, pass sizes, packing, roofline, projection",
     "12": "An update of each method against vanilla",
+    "13": "The same on a GAN's discriminator",
 }
 HEAD = """# Benchmarks
 

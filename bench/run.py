@@ -28,7 +28,7 @@ from bench.epochs import epoch  # noqa: E402
 from bench.gpu import gpu  # noqa: E402
 from bench.guard import Stop, stopped  # noqa: E402
 from bench.line import Line  # noqa: E402
-from bench.methods import methods  # noqa: E402
+from bench.methods import gan_methods, methods  # noqa: E402
 from bench.pipeline import pipeline  # noqa: E402
 from bench.render import printed, render  # noqa: E402
 from bench.schedule import schedule  # noqa: E402
@@ -54,6 +54,7 @@ ROWS: dict[int, tuple[Row, float, float]] = {  # number: row, seconds on a CPU a
     9: (startup, 10, 30),
     7: (analysis, 20, 30),
     12: (methods, 150, 40),
+    13: (gan_methods, 60, 20),
 }
 
 

@@ -2,6 +2,7 @@
 
 from sns.measure.spectrum import sigma as sigma
 from sns.measure.spectrum import spectrum as spectrum
+from sns.method.gradient_penalty import GradientPenalty as GradientPenalty
 from sns.method.jacobian import JacobianPenalty as JacobianPenalty
 from sns.method.layerwise_jacobian import LayerwiseJacobianPenalty as LayerwiseJacobianPenalty
 from sns.method.lipschitz_projection import LipschitzProjection as LipschitzProjection
@@ -16,3 +17,4 @@ from sns.method.spectral_decay import SpectralWeightDecay as SpectralWeightDecay
 from sns.method.spectral_normalization import SpectralNormalization as SpectralNormalization
 from sns.method.stable_rank import StableRankNormalization as StableRankNormalization
 from sns.method.unit_sigma import UnitSigmaPenalty as UnitSigmaPenalty
+from sns.method.weight_clipping import WeightClipping as WeightClipping

@@ -29,7 +29,7 @@ def shown(*words: str, cwd: Path) -> str:
 def tree(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A copy of the repository with the files of CONTRIBUTING.md and without records."""
     copy = tmp_path_factory.mktemp("tree")
-    for folder in ("sns", "configs", "hydra_plugins", "scripts", "results/paper", "results/bakeoff"):
+    for folder in ("sns", "configs", "hydra_plugins", "scripts", "results/paper", "results/bakeoff", "results/sngan"):
         shutil.copytree(ROOT / folder, copy / folder, ignore=shutil.ignore_patterns("__pycache__"))
     for path, text in recipe.FILES.items():
         assert not (copy / path).exists(), path

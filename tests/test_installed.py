@@ -28,6 +28,7 @@ PARTS = (
     "scripts",
     "results/paper",
     "results/bakeoff",
+    "results/sngan",
     "setup.py",
     "pyproject.toml",
     "README.md",

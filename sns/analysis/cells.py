@@ -28,6 +28,11 @@ TITLES = {
     "nin_pocket": "small NIN, CIFAR-100 at 16x16",
     "densenet_pocket": "small DenseNet, CIFAR-100 at 16x16",
     "vgg_quarter": "VGGNet of a quarter of the width, CIFAR-10",
+    "sngan_cifar10": "standard CNN, CIFAR-10",
+    "sngan_stl10": "standard CNN, STL-10 at 48x48",
+    "sngan_resnet_cifar10": "ResNet, CIFAR-10",
+    "sngan_resnet_stl10": "ResNet, STL-10 at 48x48",
+    "sngan_pocket": "small CNN GAN, CIFAR-10 at 16x16",
     "digits_vgg": "VGGNet, digits",
     "digits_nin": "NIN, digits",
     "digits_densenet": "DenseNet, digits",
@@ -204,6 +209,14 @@ def arrange(records: Iterable[Record], warnings: Iterable[str] = (), task: str |
             ]
         cells.append(Cell(*key, tuple(sorted(variants[chosen], key=lambda record: record.result.seed))))
     return Results(tuple(sorted(cells, key=_order)), tuple(notes), tuple(usable), unusable)
+
+
+def by_optimizer(results: Results) -> dict[str, Results]:
+    """The results of each optimizer by its name: a cell of `results` holds one variant only."""
+    names = sorted({record.result.optimizer for record in results.records})
+    if len(names) < 2:
+        return dict.fromkeys(names, results)
+    return {name: arrange([r for r in results.records if r.result.optimizer == name]) for name in names}
 
 
 def _order(cell: Cell) -> tuple[int, str, int, int, str]:

@@ -17,8 +17,11 @@ from sns.analysis.claims import text as claims
 from sns.analysis.figures import render as figures
 from sns.analysis.figures import summary
 from sns.analysis.report import page as report
+from sns.analysis.report import sngan as sngan_report
 from sns.analysis.sensitivity import compute as sensitivity
 from sns.analysis.sensitivity import text as sensitivity_text
+from sns.analysis.sngan import runs as sngan_runs
+from sns.analysis.sngan import text as sngan
 from sns.analysis.table1 import table as table1
 from sns.analysis.table1 import text as table1_text
 from sns.common.errors import RecordError, UserError
@@ -29,7 +32,7 @@ from sns.record import attempts, store
 TOLERANCE = 0.03  # of accuracies, a few times the sd over seeds
 IMAGES = (".png", ".pdf")  # not compared themselves: the CSV of their numbers is
 QUOTE = re.compile(r"<!-- (\S+) -->\n(.*?)<!-- / -->", re.DOTALL)  # a file of the repository, quoted on a page
-ELSEWHERE = ("claims.yaml", "tuning.csv", "tuning.md")  # rules, and what bakeoff.choice.faults checks
+ELSEWHERE = ("claims.yaml", "tuning.csv", "tuning.md", "score_validation.csv")  # rules; measured, or checked elsewhere
 SECONDS = ["train_seconds", "measure_seconds"]
 
 
@@ -84,6 +87,8 @@ def _command(folder: Path, page: Path) -> str:
         return f"python scripts/sensitivity.py {folder}"
     if page.stem == "power":
         return f"python scripts/claims.py {folder} --experiment {page.parent.name} --power"
+    if (page.parent / "table2.csv").is_file():
+        return f"python scripts/sngan.py all {folder} --experiment {page.parent.name}"
     if page.stem in bakeoff.PAGES:
         return f"python scripts/bakeoff.py show {folder} --experiment {page.parent.name}"
     alone = page.name.startswith("figure") and not (page.parent / "report.html").is_file()
@@ -99,6 +104,9 @@ def _compute_pages(folder: Path, experiment: str, names: set[str], out: Path) ->
     drawn = sorted({name.split(".")[0] for name in names if name.startswith("figure")})
     if "scores.csv" in names:
         cli.save(out, "scores", scores.FORMATS, scores.compute(load_experiment(folder, experiment, task=None)[1]))
+    if "table2.csv" in names:
+        _compute_sngan(folder, experiment, names, out)
+        return
     if not drawn and not names & {
         "table1.csv",
         "claims.csv",
@@ -123,6 +131,17 @@ def _compute_pages(folder: Path, experiment: str, names: set[str], out: Path) ->
         report.write(results, experiment, out / "report.html")
     for name in drawn:
         figures.numbers(name, results, out)
+
+
+def _compute_sngan(folder: Path, experiment: str, names: set[str], out: Path) -> None:
+    """The same for an experiment of GANs."""
+    results = load_experiment(folder, experiment, sngan_runs.TASK)[1]
+    sngan.write(results, out)
+    if "report.html" in names:
+        sngan_report.write(results, experiment, out / "report.html")
+    for name in sngan_report.FIGURES:
+        if f"figure{name}.csv" in names:
+            figures.numbers(name, results, out)
 
 
 def quote_faults(root: Path) -> Iterator[str]:

@@ -26,7 +26,7 @@ from sns.config.schema import (
 )
 
 # Top-level keys that only other YAML values refer to.
-YAML_ONLY = ("regimes", "candidates", "candidate", "strengths", "rates")
+YAML_ONLY = ("regimes", "candidates", "candidate", "strengths", "rates", "tables")
 STRENGTH = "strength"  # a key that sets an option of the method, see `_set_strength`
 UNCHOSEN = "unchosen"  # in place of a strength that an experiment has to choose first
 SECTIONS: dict[str, type] = {  # sections with fixed fields

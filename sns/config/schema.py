@@ -62,11 +62,12 @@ class DataConfig:
     crop_padding: int = 0  # zero padding in pixels before a random crop to the original size; 0: no crop
     flip: bool = False  # horizontal flip with probability 1/2
     resolution: int | None = later(None)  # pixels a side after area averaging of the bytes; None: the original size
-    # Training images that become the test split, balanced and the same for every run. The real test
-    # set is then not used. For choosing hyper-parameters only.
+    # Training images that become the test split, the same for every run: to choose hyper-parameters
     holdout: int | None = later(None)
+    unlabelled: bool = later(False)  # of stl10: its 100,000 unlabelled images are the training set, without classes
 
     def __post_init__(self) -> None:
+        require(not self.unlabelled or self.name == "stl10", "data.unlabelled belongs to data.name=stl10")
         require(self.gcn in GCN_VARIANTS, f"data.gcn={self.gcn} is unknown; choose one of {', '.join(GCN_VARIANTS)}")
         require(self.crop_padding >= 0, f"data.crop_padding={self.crop_padding} must not be negative")
         require(self.name != "npz" or self.path is not None, "data.name=npz needs data.path=FILE.npz")

@@ -31,13 +31,13 @@ READ_ERRORS = (OSError, RuntimeError, EOFError, ValueError, KeyError, TypeError,
 def read(config: DataConfig) -> RawData:
     """The official training and test images, from files below `data.root`.
 
-    STL-10 is read without its unlabelled images. DataError as in `fetch`, and if files are missing
-    or fail their checksum.
+    With `data.unlabelled` the training images are STL-10's unlabelled ones, all of class 0.
+    DataError as in `fetch`, and if files are missing or fail their checksum.
     """
     name, (kind, root) = config.name, fetch(config)
     folder = root / kind.base_folder
     try:
-        splits = [kind(str(root), **{_split_key(name): value}) for value in _split_values(name)]
+        splits = [kind(str(root), **{_split_key(name): value}) for value in _split_values(config)]
         train, test = (RawSplit(_pixels(name, split.data), _labels(split)) for split in splits)
     except MemoryError:
         raise DataError(f"{folder} does not fit into memory; use a larger machine") from None
@@ -52,7 +52,7 @@ def fetch(config: DataConfig) -> tuple[Any, Path]:
     Missing files are unpacked from the official archive there, or downloaded if `data.download`.
     DataError if that fails, or if they do not fit into memory.
     """
-    kind, root = _kind(config.name), Path(config.root).expanduser()
+    kind, root = _kind(config.name, config.unlabelled), Path(config.root).expanduser()
     folder = root / kind.base_folder
     if not folder.is_dir():
         _fetch(kind, root, config.download)
@@ -61,21 +61,23 @@ def fetch(config: DataConfig) -> tuple[Any, Path]:
     return kind, root
 
 
-def _kind(name: str) -> Any:
+def _kind(name: str, unlabelled: bool) -> Any:
     from torchvision import datasets  # here: its import takes seconds
 
-    if name == "stl10":
+    if name == "stl10" and not unlabelled:
         # Without the 2.6 GB of unlabelled images, whose checksum would be computed each time.
         return type("STL10", (datasets.STL10,), {"train_list": datasets.STL10.train_list[:2]})
-    return {"cifar10": datasets.CIFAR10, "cifar100": datasets.CIFAR100}[name]
+    return {"cifar10": datasets.CIFAR10, "cifar100": datasets.CIFAR100, "stl10": datasets.STL10}[name]
 
 
 def _split_key(name: str) -> str:
     return "split" if name == "stl10" else "train"
 
 
-def _split_values(name: str) -> tuple[Any, Any]:
-    return ("train", "test") if name == "stl10" else (True, False)
+def _split_values(config: DataConfig) -> tuple[Any, Any]:
+    if config.name != "stl10":
+        return True, False
+    return "unlabeled" if config.unlabelled else "train", "test"
 
 
 def _pixels(name: str, data: Any) -> Any:
@@ -85,6 +87,8 @@ def _pixels(name: str, data: Any) -> Any:
 def _labels(split: Any) -> Any:
     # STL-10's labels start at 1, torchvision's at 0: a missing label is 255 here, which `check`
     # refuses.
+    if getattr(split, "split", "") == "unlabeled":
+        return np.zeros(len(split.data), dtype=np.int64)
     return np.asarray(split.labels if hasattr(split, "labels") else split.targets, dtype=np.int64)
 
 

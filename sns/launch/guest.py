@@ -32,7 +32,7 @@ def is_guest(sweeper: DictConfig) -> bool:
 
 def check_direction(sweeper: DictConfig, config: Config) -> None:
     """WrongDirection if the sweeper looks for the worst score of the task."""
-    score = TASKS[config.task.name].score
+    score = TASKS[config.task.name].own_score(config)
     for key, maximizes in DIRECTIONS:
         value = OmegaConf.select(sweeper, key)
         value = getattr(value, "name", value)

@@ -34,14 +34,14 @@ def sigma_and_frobenius(model: nn.Module) -> dict[str, float]:
     matrices = list(weight_matrices(model).values())
     if not matrices:
         raise ValueError("the model has no weight matrices")
-    sigmas = torch.stack(_largest(matrices))
+    sigmas = torch.stack(largest_singular_values(matrices))
     square = torch.stack([matrix.square().sum(dtype=torch.float64) for matrix in matrices]).sum()
     values = torch.stack([sigmas.max(), sigmas.log().mean().exp(), square.sqrt()])
     names = ("sigma_max", "sigma_mean", "frobenius")
     return dict(zip(names, torch.where(square.isfinite(), values, torch.nan).tolist(), strict=True))
 
 
-def _largest(matrices: list[Tensor]) -> list[Tensor]:
+def largest_singular_values(matrices: list[Tensor]) -> list[Tensor]:
     """Largest singular value of each matrix, float64; entries that are not finite count as 0."""
     by_size: dict[int, list[int]] = defaultdict(list)
     grams = [_smaller_gram(matrix.double().nan_to_num(0.0, 0.0, 0.0)) for matrix in matrices]
@@ -99,7 +99,7 @@ def _norm(blocks: Tensor) -> float:
     """The largest singular value of all blocks (blocks, m, n), on the host: not all devices have
     float64."""
     exact = blocks.to("cpu", torch.float64)
-    return torch.stack(_largest(list(exact))).max().item() if bool(exact.isfinite().all()) else math.nan
+    return torch.stack(largest_singular_values(list(exact))).max().item() if bool(exact.isfinite().all()) else math.nan
 
 
 def _by_name(module: nn.Module, values: dict[str, T]) -> T | dict[str, T]:

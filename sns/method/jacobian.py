@@ -13,7 +13,8 @@ from torch import Tensor, nn
 
 from sns.common.errors import ConfigError
 from sns.config.schema import require
-from sns.method.base import Method, Risk, Sums, register
+from sns.method.base import Risk, Sums, register
+from sns.method.term import TermMethod
 
 
 class Projections:
@@ -95,43 +96,13 @@ class JacobianOptions:
         require(self.n_proj >= 1, f"method.n_proj={self.n_proj} must be at least 1")
 
 
-class ProjectingMethod(Method):
-    """A method that adds a term with random projections to the loss of every pass.
-
-    Processes of one run draw the same directions, each for its own examples. The reported penalty
-    is that of the process's own examples.
-    """
-
-    second_order = True
+class ProjectingMethod(TermMethod):
+    """A method whose term draws random projections."""
 
     def __init__(self, options: Any, model: nn.Module, generator: torch.Generator) -> None:
         super().__init__(options, model, generator)
-        seed = int(torch.randint(2**62, (), generator=generator))
-        self.draws = torch.Generator(self.rate.device).manual_seed(seed)
-        self.generators = [self.draws]
         self.term_passes = 2.0 * options.n_proj  # as measured; more if exact
         self.projections = {"n_proj": options.n_proj, "exact": options.exact, "generator": self.draws}
-        self.noted: list[tuple[float, Tensor]] = []  # share and penalty of each pass of this update
-
-    def note(self, penalty: Tensor, share: float) -> Tensor:
-        """The penalty of a pass, (), after its value is noted for `regularize`."""
-        self.noted.append((share, penalty.detach()))
-        return penalty
-
-    def regularize(self) -> Tensor:
-        """The mean penalty of the passes since the last call, (). Its gradient is there already."""
-        whole = sum(share for share, _ in self.noted)
-        mean = torch.stack([penalty * (share / whole) for share, penalty in self.noted]).sum()
-        self.noted = []
-        return mean
-
-    def state_dict(self) -> dict[str, Tensor]:
-        """The state of the generator of directions."""
-        return {"projections": self.draws.get_state()}
-
-    def load_state_dict(self, state: dict[str, Tensor]) -> None:
-        """Restores it."""
-        self.draws.set_state(state["projections"])
 
 
 @register("jacobian")

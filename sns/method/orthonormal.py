@@ -11,10 +11,12 @@ import torch
 from torch import Tensor, nn
 
 from sns.common.precision import full_precision
-from sns.config.schema import require
+from sns.config.schema import later, require
 from sns.linalg.weights import Weight
 from sns.method.base import Method, register
 from sns.method.penalty import WeightPenalty
+
+INITIAL = ("model", "orthonormal")
 
 
 class OrthonormalPenalty(WeightPenalty):
@@ -60,10 +62,14 @@ class OrthonormalOptions:
     name: str = "orthonormal"
     factor: float = 1e-4  # lambda, before `scale`
     scale: float = 1.0  # lambda is factor * scale: a setting matches the paper's dose by it
+    # model: the network's own initial weights; orthonormal: W W^T or W^T W is I at the start
+    initial: str = later("model")
 
     def __post_init__(self) -> None:
         require(self.factor >= 0, f"method.factor={self.factor} must not be negative")
         require(self.scale >= 0, f"method.scale={self.scale} must not be negative")
+        known = f"method.initial={self.initial} is unknown; choose one of {', '.join(INITIAL)}"
+        require(self.initial in INITIAL, known)
 
 
 @register("orthonormal")
@@ -74,8 +80,18 @@ class Orthonormal(Method):
 
     def __init__(self, options: OrthonormalOptions, model: nn.Module, generator: torch.Generator) -> None:
         super().__init__(options, model, generator)
+        self.generator = generator
         self.factor: float = options.factor * options.scale
         self.penalty = OrthonormalPenalty(model, self.factor, name=f"method={options.name}")
+
+    def prepare(self) -> None:
+        """Draws orthonormal weights, if the options ask for them."""
+        if self.options.initial == "orthonormal":
+            for weight in self.penalty.weights:
+                matrices = torch.empty(weight.matrices().shape)  # on the CPU: a seed gives the same on any device
+                for matrix in matrices:
+                    nn.init.orthogonal_(matrix, generator=self.generator)
+                weight.assign(matrices.to(weight.tensor))
 
     def regularize(self) -> Tensor:
         """The penalty, ()."""

@@ -1,6 +1,7 @@
-"""The networks of section 4, one file each. Every module of this package is imported, so a new file
-registers itself."""
+"""The networks of both papers, one file each. Every module of this package is imported, so a new
+file registers itself."""
 
+from functools import partial
 from typing import Any
 
 import torch
@@ -21,8 +22,9 @@ def build(
     """The network that `options` (a dataclass such as VGGConfig) describes, on the CPU.
 
     `channels`, `image_size`: C and H = W of its images; `ghost`: images that share batch-norm
-    statistics (None: all). Initialised from `generator`. ConfigError where images are too small.
+    statistics (None: all). Initialised from `generator`, by its own `initialize` where it has one.
+    ConfigError where images are too small.
     """
     model: nn.Module = MODELS[options.name](options, channels, image_size, classes, ghost)
-    initialize(model, generator)
+    getattr(model, "initialize", partial(initialize, model))(generator)
     return model

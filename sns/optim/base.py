@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from sns.common import accelerator
 from sns.common.registry import Registry
-from sns.config.schema import MISSING, require
+from sns.config.schema import MISSING, later, require
 
 OPTIMIZERS: Registry[type["Optimizer"]] = Registry("optimizer")
 register = OPTIMIZERS.register  # a decorator: makes an Optimizer known as `optim.name=<name>`
@@ -24,10 +24,13 @@ class OptimOptions:
     lr: float = MISSING
     drops: list[float] = field(default_factory=lambda: [0.5, 0.75])  # fractions of all updates
     drop_factor: float = 0.1  # multiplies the rate at each drop
+    decay_from: float | None = later(None)  # fraction of all updates from which the rate falls linearly to 0
 
     def __post_init__(self) -> None:
         require(self.lr > 0, f"optim.lr={self.lr} must be positive")
         require(0 < self.drop_factor <= 1, f"optim.drop_factor={self.drop_factor} must lie in (0, 1]")
+        start = self.decay_from
+        require(start is None or 0 <= start < 1, f"optim.decay_from={start} must lie in [0, 1), or be null")
         require(
             self.drops == sorted(self.drops) and all(0 < drop < 1 for drop in self.drops),
             f"optim.drops={self.drops} must be increasing fractions between 0 and 1",

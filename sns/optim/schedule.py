@@ -14,10 +14,14 @@ from sns.optim.base import OptimOptions
 def learning_rate(step: int, total: int, options: OptimOptions) -> float:
     """The rate of update `step`, counted from 0 (section 4).
 
-    It is multiplied by `drop_factor` at each fraction in `drops` of all `total` updates.
+    It is multiplied by `drop_factor` at each fraction in `drops` of all `total` updates. From the
+    fraction `decay_from` on it also falls in a line, to 0 after the last update.
     """
     passed = sum(step >= drop * total for drop in options.drops)
-    return options.lr * options.drop_factor**passed
+    rate = options.lr * options.drop_factor**passed
+    if options.decay_from is not None and step > options.decay_from * total:
+        rate *= (total - step) / (total * (1.0 - options.decay_from))
+    return rate
 
 
 def learning_rate_sum(steps: int, total: int, options: OptimOptions) -> float:

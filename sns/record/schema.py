@@ -22,6 +22,7 @@ SCHEMA_VERSION = 2
 STATUSES = ("ok", "diverged", "failed")
 RESULT, CONFIG, HISTORY_CSV = "result.json", "config.yaml", "history.csv"
 LAYERS_CSV, SPECTRA_CSV = "layers.csv", "spectra.csv"
+CHECKPOINT = "checkpoint.pt"
 
 
 @dataclass(frozen=True)
@@ -43,7 +44,7 @@ class Score:
 
 
 BEFORE = (  # columns of every run, left of the task's columns
-    Column("epoch", "epochs", "training examples seen / size of the training set"),
+    Column("epoch", "epochs", "updates done * batch size / size of the training set"),
     Column("step", "updates", "updates done"),
     Column("lr", "", "learning rate of the last update"),
 )

@@ -8,6 +8,7 @@ The trainer names no task, and a task names no method.
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, ClassVar, Protocol
 
 import torch
@@ -17,6 +18,7 @@ from sns.common.errors import UserError
 from sns.common.ranks import ALONE, Ranks
 from sns.common.registry import Registry
 from sns.config.schema import Config
+from sns.config.schema import Config as RunConfig  # in a class that has a Config of its own
 from sns.method import METHODS
 from sns.optim import Optimizer
 from sns.record.schema import AFTER, BEFORE, Column, Score
@@ -57,6 +59,9 @@ class Pieces(Protocol):
     def table(self, file: str, columns: Sequence[str], rows: Sequence[Mapping[str, Any]]) -> None:
         """Writes a CSV file to the run directory."""
 
+    def path(self, file: str) -> Path:
+        """Where a file of the run directory is, for what is neither number nor table."""
+
 
 @dataclass
 class Sizes:
@@ -83,9 +88,21 @@ class Task(ABC):
     sizes: Sizes
     generators: Sequence[torch.Generator] = ()  # those that `update` uses, the method's included, but torch's default
     notes: list[str]  # for the user, printed before the first update
+    # What the following updates depend on, by name: generators, and whatever has a state_dict.
+    parts: dict[str, Any]
 
     def __init__(self, setup: Setup) -> None:
-        self.setup, self.notes = setup, []
+        self.setup, self.notes, self.parts = setup, [], {}
+
+    @classmethod
+    def own_columns(cls, config: RunConfig) -> Sequence[Column]:
+        """`columns`, for a task where they depend on the configuration."""
+        return cls.columns
+
+    @classmethod
+    def own_score(cls, config: RunConfig) -> Score:
+        """`score`, likewise."""
+        return cls.score
 
     @property
     def factor(self) -> float | None:
@@ -114,13 +131,17 @@ class Task(ABC):
         """The values of the method's own columns of history.csv."""
         return {}
 
-    @abstractmethod
     def state_dict(self) -> dict[str, Any]:
-        """Everything that the following updates depend on."""
+        """The state of every part."""
+        return {
+            name: part.get_state() if isinstance(part, torch.Generator) else part.state_dict()
+            for name, part in self.parts.items()
+        }
 
-    @abstractmethod
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Restores a state. UserError if it belongs to other data."""
+        """Restores what `state_dict` gave. UserError if it belongs to other data."""
+        for name, part in self.parts.items():
+            (part.set_state if isinstance(part, torch.Generator) else part.load_state_dict)(state[name])
 
     def final(self, pieces: Pieces) -> dict[str, Any]:
         """Measurements made once, at the end of training, for `Result.measured`."""
@@ -142,4 +163,4 @@ class Task(ABC):
 def columns_of(config: Config) -> list[str]:
     """The columns of history.csv: those of every run, of the task and of the method."""
     task, method = TASKS[config.task.name], METHODS[config.method.name]
-    return [column.name for column in (*BEFORE, *task.columns, *method.columns(config.method), *AFTER)]
+    return [column.name for column in (*BEFORE, *task.own_columns(config), *method.columns(config.method), *AFTER)]

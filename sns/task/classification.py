@@ -16,20 +16,22 @@ from sns.common.errors import UserError
 from sns.common.precision import autocast
 from sns.common.ranks import Ranks
 from sns.common.seed import generator
-from sns.config.schema import BatchConfig, DataConfig, later
+from sns.config.schema import BatchConfig, later
 from sns.data.augment import crop_and_flip
-from sns.data.dataset import Dataset, Images, load_dataset
+from sns.data.dataset import Images
 from sns.measure.evaluation import Evaluation, accuracy, evaluate, gradient_norms, probe_indices, quantiles
 from sns.measure.hessian import hessian_split
 from sns.measure.lipschitz import lipschitz_summary
 from sns.measure.recalibration import recalibrated
 from sns.measure.spectrum import layer_table, sigma_and_frobenius, singular_values, spectra_table
 from sns.method.base import Sums, Term, no_term
+from sns.model.adversaries import Adversaries
 from sns.record.gap import gap_at_alpha
 from sns.record.schema import CLASSIFICATION, LAYERS, LAYERS_CSV, RECALIBRATED, SPECTRA, SPECTRA_CSV, Score
 from sns.task import passes
 from sns.task.base import Pieces, Row, Setup, Sizes, register
 from sns.task.exchange import Exchange
+from sns.task.images import ImageTask
 from sns.task.supervised import Supervised
 
 
@@ -42,7 +44,7 @@ class ClassificationOptions:
 
 
 @register("classification")
-class Classification(Supervised):
+class Classification(ImageTask, Supervised):
     """A network from images to classes, trained on the mean cross entropy in nats."""
 
     Config = ClassificationOptions
@@ -53,9 +55,10 @@ class Classification(Supervised):
         super().__init__(setup)
         config, device, ranks = setup.config, setup.device, setup.ranks
         own = ranks.part(config.batch.size, config.batch.ghost)
-        self.dataset = _dataset(config.data, device)
         shape = self.dataset.channels, self.dataset.image_size, self.dataset.classes
         net = model.build(config.model, *shape, config.batch.ghost, generator(config.seed, "init"))
+        if isinstance(net, Adversaries):
+            raise UserError(f"model={config.model.name} is a GAN, no classifier; use it with setting=sngan_cifar10")
         self.model: nn.Module = net.to(device).to(memory_format=setup.memory_format)
         self.network: Callable[[Tensor], Tensor] = self.model  # called by a pass: the model, or its compiled form
         sizes = self._sizes(dataclasses.replace(config.batch, size=own), shape)
@@ -230,37 +233,6 @@ class Classification(Supervised):
         gap, epoch = gap_at_alpha(history, alpha) or (None, None)
         return {"alpha": alpha, "gap_at_alpha": gap, "gap_at_alpha_epoch": epoch}
 
-    def facts(self) -> dict[str, Any]:
-        """The name, fingerprint and note of the data set."""
-        images = self.dataset
-        return {"data": {"name": images.name, "fingerprint": images.fingerprint, "note": images.note}}
-
-    # State
-
-    def state_dict(self) -> dict[str, Any]:
-        """The weights and everything else that the next update depends on."""
-        return {"fingerprint": self.dataset.fingerprint, **super().state_dict()}
-
-    def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Restores a state. UserError if it belongs to other images."""
-        if state["fingerprint"] != self.dataset.fingerprint:
-            raise UserError(
-                f"{self.setup.config.directory} was begun on other images than {self.dataset.name} holds now: "
-                "restore the data set, or move the run directory elsewhere to start over"
-            )
-        super().load_state_dict(state)
-
 
 def _sample(n: int, k: int | None, device: torch.device) -> Tensor | None:
     return None if k is None or k >= n else probe_indices(n, k, device)
-
-
-_loaded: dict[str, Dataset] = {}  # the last data set used in this process, which the runs of a sweep share
-
-
-def _dataset(config: DataConfig, device: torch.device) -> Dataset:
-    key = f"{config} on {device}"
-    if key not in _loaded:
-        _loaded.clear()
-        _loaded[key] = load_dataset(config, device)
-    return _loaded[key]

@@ -1,7 +1,6 @@
 """What tasks share that train one network on a fixed set of examples."""
 
 from collections.abc import Mapping
-from typing import Any
 
 import torch
 from torch import nn
@@ -41,8 +40,7 @@ class Supervised(Task):
         self.running = Running(device, sums)
         # The indices of the next batch, at a fixed place.
         self.index = torch.zeros(config.batch.size, dtype=torch.int64, device=device)
-        # What the following updates depend on, by name. A subclass may add to it.
-        self.parts: dict[str, Any] = {
+        self.parts |= {
             "model": model,
             "method": self.method,
             "optimizer": self.optimizers[0],
@@ -65,15 +63,3 @@ class Supervised(Task):
         self.method.set_rate(self.optimizers[0].rate)
         self.order.fill(self.index)
         self.running.count += len(self.index)
-
-    def state_dict(self) -> dict[str, Any]:
-        """The state of every part."""
-        return {
-            name: part.get_state() if isinstance(part, torch.Generator) else part.state_dict()
-            for name, part in self.parts.items()
-        }
-
-    def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Restores what `state_dict` gave."""
-        for name, part in self.parts.items():
-            (part.set_state if isinstance(part, torch.Generator) else part.load_state_dict)(state[name])

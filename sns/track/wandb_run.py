@@ -11,6 +11,7 @@ import yaml
 
 from sns.record import store
 from sns.record.commit import commit
+from sns.record.schema import CHECKPOINT
 
 if TYPE_CHECKING:
     import wandb
@@ -25,7 +26,6 @@ INIT_SECONDS = 30.0  # for the server's first answer
 FLUSH_SECONDS = 15.0  # until W&B's file must be on disk after the end
 EMPTY = 1000  # bytes; W&B's file of a run without records is smaller
 BINS = 64  # of a spectrum's histogram
-CHECKPOINT = "checkpoint.pt"
 CLOSED = "closed"  # file in W&B's folder of a completely written session: FINISHED, or STOPPED before the run's end
 FINISHED, STOPPED = "finished", "stopped"
 

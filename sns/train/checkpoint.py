@@ -1,11 +1,9 @@
-"""Checkpoints: everything that a resumed run needs, in a file with a checksum.
+"""Checkpoints: everything that a resumed run needs, in a file with a checksum (sns.common.sealed).
 
-The file is what torch.save writes, followed by `SEAL` and the SHA-256 of what torch.save wrote;
-torch.load reads it too. A new file is written under a temporary name and renamed, and the previous
-checkpoint stays as `PREVIOUS`. Reading executes no code from the file and rejects a wrong checksum.
+A new file is written under a temporary name and renamed, and the previous checkpoint stays as
+`PREVIOUS`.
 """
 
-import hashlib
 import io
 import os
 import shutil
@@ -17,10 +15,11 @@ import torch
 
 from sns.common.errors import UserError, first_line
 from sns.common.files import atomic
+from sns.common.sealed import read as read
+from sns.common.sealed import seal
+from sns.record.schema import CHECKPOINT
 
-FILE, PREVIOUS = "checkpoint.pt", "checkpoint.previous.pt"
-SEAL = b"sns-sealed-1"
-DIGEST = hashlib.sha256().digest_size
+FILE, PREVIOUS = CHECKPOINT, "checkpoint.previous.pt"
 
 
 class CannotSave(UserError):  # noqa: N818  reads well where it is raised and caught
@@ -40,7 +39,7 @@ def save(directory: Path, state: dict[str, Any]) -> None:
         with atomic(file) as temporary:
             with temporary.open("wb") as out:
                 out.write(buffer.getbuffer())
-                out.write(SEAL + hashlib.sha256(buffer.getbuffer()).digest())
+                out.write(seal(buffer.getbuffer()))
                 out.flush()  # the previous checkpoint is replaced only once the new one is safely on disk
                 os.fsync(out.fileno())
             _link_previous(file)
@@ -99,17 +98,3 @@ def load(directory: Path) -> dict[str, Any] | None:
             warnings.warn(f"{file} is damaged ({first_line(error)}): set aside; {then}", stacklevel=2)
             file.replace(file.with_name(name + ".damaged"))
     return None
-
-
-def read(file: Path) -> dict[str, Any]:
-    """The state in one checkpoint file. ValueError, or an error of reading, if it is damaged."""
-    content = file.read_bytes()
-    body, seal, digest = content[: -DIGEST - len(SEAL)], content[-DIGEST - len(SEAL) : -DIGEST], content[-DIGEST:]
-    if seal != SEAL:
-        raise ValueError("its end is missing")
-    if hashlib.sha256(body).digest() != digest:
-        raise ValueError("its content does not fit its checksum")
-    state = torch.load(io.BytesIO(body), map_location="cpu", weights_only=True)
-    if not isinstance(state, dict):
-        raise ValueError("it holds no state")
-    return state

@@ -88,7 +88,7 @@ def _failed(config: Config, reason: str, command: str) -> Result:
         status="failed",
         reason=first_line(Exception(reason)),
         steps=int(last.get("step", 0)),
-        **_rows(rows, TASKS[config.task.name].score),
+        **_rows(rows, TASKS[config.task.name].own_score(config)),
         dose={"learning_rate_sum": None, "e_folds": None, "factor": None},
         measured={},
         timings={name: float(last.get(name, 0.0)) for name in ("train_seconds", "measure_seconds")},
@@ -128,6 +128,10 @@ class SavedPieces:
         """Writes a CSV file to the run directory."""
         store.write_rows(self.directory / file, columns, rows)
 
+    def path(self, file: str) -> Path:
+        """Where a file of the run directory is."""
+        return self.directory / file
+
     def forget(self) -> None:
         """Removes the file: the run is finished."""
         if self.file is not None:
@@ -148,7 +152,7 @@ def _result(session: Session, reason: str | None, command: str, measured: dict[s
         status="ok" if reason is None else "diverged",
         reason=reason,
         steps=session.step,
-        **_rows(history, task.score),
+        **_rows(history, task.own_score(config)),
         dose=_dose(session),
         measured=task.summary(history) | measured,
         timings={
@@ -166,7 +170,7 @@ def _result(session: Session, reason: str | None, command: str, measured: dict[s
 
 def _identity(config: Config) -> dict[str, Any]:
     """The fields of a record that follow from the configuration alone."""
-    task = TASKS[config.task.name]
+    score = TASKS[config.task.name].own_score(config)
     return {
         "schema": SCHEMA_VERSION,
         "run_id": config.run_id,
@@ -181,8 +185,8 @@ def _identity(config: Config) -> dict[str, Any]:
         "variant": config.variant,
         "epochs": config.train.epochs,
         "columns": columns_of(config),
-        "score": task.score.column,
-        "high_is_good": task.score.high,
+        "score": score.column,
+        "high_is_good": score.high,
     }
 
 

@@ -27,9 +27,9 @@ from sns.analysis.stats import spearman
 from sns.common.errors import RecordError
 
 QUESTIONS = {question.id: question for question in load_questions()}
-ALONE = [q.id for q in QUESTIONS.values() if q.expect and not q.methods and q.experiment == "bakeoff"]
+ALONE = [q.id for q in QUESTIONS.values() if q.expect and not q.methods and q.experiments == ("bakeoff",)]
 EACH = [q.id for q in QUESTIONS.values() if q.expect and q.methods]
-OPTIM = [q.id for q in QUESTIONS.values() if q.experiment == "bakeoff_optim"]
+OPTIM = [q.id for q in QUESTIONS.values() if q.experiments == ("bakeoff_optim",)]
 VERDICTS = {"holds": "supported", "fails": "contradicted", "disagrees": "undecided"}
 
 

@@ -183,7 +183,7 @@ def test_the_sweep_trains_every_candidate_once() -> None:
     assert {run.config.method.name for run in runs} == set(METHODS) <= set(REGISTERED)
     assert len({run.config.run_id for run in runs}) == 4 * (len(METHODS) - 2) + 2
     for run in runs:
-        assert (run.config.data.holdout, run.config.train.precision, run.config.seed) == (5000, "bf16", 0)
+        assert (run.config.data.holdout, run.config.train.precision, run.config.seed) == (5000, "fp32", 0)
     sam = sorted({run.config.method.rho for run in runs if run.config.method.name == "sam"})
     assert sam == choice.read("bakeoff_tuning")["candidates"]["vgg_pocket"]["small"]["sam"]
 

@@ -26,6 +26,7 @@ from bench import projection, run, schedule
 from bench.cells import NETWORKS, ROOT, Plan, batch_of, cell, floor, mean_loss, update
 from bench.epochs import Script
 from bench.line import FASTER, TIMES, Line, faster
+from bench.methods import CLASSIFIER_METHODS
 from bench.packing import main as packed
 from bench.peers import fourier_operator_norm, fresh_iterations_penalty, normalize_spectrally, svd_penalty, three_passes
 from bench.pipeline import Pictures, chain, pictures
@@ -34,11 +35,12 @@ from bench.render import headline, render
 from bench.roofline import Traffic, work_of_a_step
 from bench.timing import Spread, paired, spread
 from sns.analysis.bakeoff.costs import costs
+from sns.analysis.sngan import table
+from sns.analysis.sngan.runs import METHODS as GAN_METHODS
 from sns.data.augment import window
 from sns.data.gcn import global_contrast_normalize
 from sns.linalg.conv_operator import circular_operator_norm
 from sns.linalg.weights import weight_parameters
-from sns.method import METHODS
 from sns.train.device import choose_device
 from sns.train.session import Session
 
@@ -281,9 +283,18 @@ def test_the_cost_of_every_method_is_read_by_the_table(plan: Plan, tmp_path: Pat
     check(12, lines)
     tree = {"environment": {"device": "here"}, "rows": {"12": {"lines": [line.to_dict() for line in lines]}}}
     (tmp_path / "here.json").write_text(json.dumps(tree))
-    read, others = costs("here", tmp_path), METHODS.keys() - {"vanilla"}
+    read, others = costs("here", tmp_path), {*CLASSIFIER_METHODS} - {"vanilla"}
     assert read.keys() == set(itertools.product(("vgg_pocket", "nin_pocket"), (8, 32), others))
     assert sorted(cost.median for cost in read.values()) == sorted(line.figure.median for line in lines if line.figure)
+
+
+def test_the_cost_of_every_method_on_a_gan_is_read_by_its_table(plan: Plan, tmp_path: Path) -> None:
+    lines = list(run.ROWS[13][0](plan))
+    check(13, lines)
+    tree = {"environment": {"device": "here"}, "rows": {"13": {"lines": [line.to_dict() for line in lines]}}}
+    (tmp_path / "here.json").write_text(json.dumps(tree))
+    read = costs("here", tmp_path, table.ROW)
+    assert read.keys() == {("sngan_pocket", 8, name) for name in GAN_METHODS if name != "vanilla"}
 
 
 def check(number: int, lines: list[Line]) -> None:

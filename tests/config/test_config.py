@@ -18,7 +18,9 @@ from sns.model import MODELS
 from sns.optim.nesterov import NesterovOptions
 from sns.train.configure import configure
 
-SETTINGS = sorted(path.stem for path in (ROOT / "configs/setting").glob("*.yaml"))
+SETTINGS = sorted(
+    path.stem for path in (ROOT / "configs/setting").glob("*.yaml") if "/task: gan" not in path.read_text()
+)
 
 
 @pytest.mark.parametrize("setting", SETTINGS)

@@ -42,7 +42,10 @@ def train(*arguments: str, **environment: str) -> subprocess.CompletedProcess[st
         ("+train.epochs=3", "train.epochs exists already: write train.epochs=VALUE without the +"),
         ("method.epsilon=2", "method.epsilon belongs to method=adversarial"),
         ("method.scale=2", "method.scale belongs to method=decay, method="),
-        ("method=spectal", "there is no method=spectal (did you mean spectral?); choose one of adversarial, decay, "),
+        (
+            "method=spectal",
+            "there is no method=spectal (did you mean spectral?); choose one of adversarial, batch_norm, ",
+        ),
         ("setting=vgg", "there is no setting=vgg (did you mean vgg_cifar10?)"),
         ("batch=medium", "there is no batch=medium; choose one of large, small"),
         ("track=of", "there is no track=of"),
@@ -106,7 +109,13 @@ def test_a_results_folder_of_another_version_is_reported(tiny: Callable[..., Con
 
 def test_help_shows_examples_groups_and_fields() -> None:
     page = train("--help").stdout
-    for words in ("-m experiment=table1 seed=0,1,2", "method: adversarial, decay,", "epochs: 20", "SNS_DEBUG=1", "75"):
+    for words in (
+        "-m experiment=table1 seed=0,1,2",
+        "method: adversarial, batch_norm,",
+        "epochs: 20",
+        "SNS_DEBUG=1",
+        "75",
+    ):
         assert words in page
     choices = ("setting: ", "method: ", "experiment: ")  # Hydra writes those of a group in one line
     assert max(len(line) for line in page.splitlines() if not line.startswith(choices)) <= 120

@@ -7,6 +7,7 @@ import pytest
 import torch
 
 from sns.common import memory
+from sns.common.errors import ConfigError
 from sns.config.schema import DataConfig
 from sns.data.dataset import load_dataset
 
@@ -68,3 +69,20 @@ def test_the_unlabelled_images_are_not_needed(publisher):
     assert not (official.folder / "unlabeled_X.bin").exists()
     assert "unlabeled_X.bin" in [name for name, _ in official.kind.train_list]
     assert len(official.read().train) == 20
+
+
+def test_the_unlabelled_images_can_be_the_training_set(publisher):
+    official = publisher.publish("stl10")
+    images = np.random.default_rng(0).integers(0, 256, (7, 3, 96, 96), dtype=np.uint8)
+    images.transpose(0, 1, 3, 2).tofile(official.folder / "unlabeled_X.bin")  # by columns
+    publisher.recompute(official)
+    config = DataConfig(name="stl10", root=str(official.root), download=False, gcn="none", unlabelled=True)
+    data = load_dataset(config, torch.device("cpu"))
+    assert torch.equal((data.train.x * 255).round().byte(), torch.from_numpy(images))
+    assert not data.train.y.any()
+    assert len(data.test) == 10
+
+
+def test_only_stl10_has_unlabelled_images():
+    with pytest.raises(ConfigError, match=r"belongs to data\.name=stl10"):
+        DataConfig(name="cifar10", unlabelled=True)

@@ -1,4 +1,4 @@
-"""A drop-in penalty under DistributedDataParallel: two processes over gloo train what one does."""
+"""Drop-in classes under DistributedDataParallel: two processes over gloo train what one does."""
 
 from pathlib import Path
 
@@ -10,15 +10,18 @@ from torch.nn.parallel import DistributedDataParallel
 from torch.nn.utils import parametrizations
 from torch.testing import assert_close
 
-from sns import SpectralNormPenalty
+from sns import SpectralHammer, SpectralHardCap, SpectralNormPenalty
 
-FORMS = ("loss", "gradient", "operator", "compiled")
+FORMS = ("loss", "gradient", "operator", "compiled", "projection")
 
 
 def trained(form: str, place: int, count: int) -> list[torch.Tensor]:
     """The parameters after three updates with every `count`-th of eight images from `place` on."""
     torch.manual_seed(0)
-    layers = [nn.Conv2d(2, 4, 3), nn.ReLU(), nn.Flatten(), parametrizations.weight_norm(nn.Linear(16, 3))]
+    last = nn.Linear(16, 3)
+    if form != "projection":  # which changes no parametrised weight
+        last = parametrizations.weight_norm(last)
+    layers = [nn.Conv2d(2, 4, 3), nn.ReLU(), nn.Flatten(), last]
     model: nn.Module = nn.Sequential(*layers).double()
     own = list(model.parameters())
     if count > 1:
@@ -29,6 +32,7 @@ def trained(form: str, place: int, count: int) -> list[torch.Tensor]:
         penalty = SpectralNormPenalty(model, 0.5, operator=True, input_shape=(2, 4, 4))
     else:
         penalty = SpectralNormPenalty(model, 0.5)
+    projections = [SpectralHardCap(model, 0.4), SpectralHammer(model, 0.3)] if form == "projection" else []
     optimizer = torch.optim.SGD(own, 0.1)
     x = torch.randn(8, 2, 4, 4, dtype=torch.float64)[place::count]
     for _ in range(3):
@@ -40,6 +44,8 @@ def trained(form: str, place: int, count: int) -> list[torch.Tensor]:
         else:
             (loss + penalty()).backward()
         optimizer.step()
+        for projection in projections:
+            projection.apply_(0.1)
     return [parameter.detach() for parameter in own]
 
 

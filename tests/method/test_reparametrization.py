@@ -428,7 +428,7 @@ def test_two_processes_train_what_one_does(tmp_path: Any) -> None:
         for process in both:
             process.kill()
     model = network()
-    made, optimizer = SigmaReparam(model), None
+    made = SigmaReparam(model)
     optimizer = torch.optim.SGD(model.parameters(), 0.1)
     for _ in range(3):
         optimizer.zero_grad()

@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 import torch
 
+from sns.common import sealed
 from sns.common.errors import UserError
 from sns.common.files import atomic, clear_leftovers
 from sns.train import checkpoint
@@ -108,8 +109,7 @@ def test_a_file_that_runs_code_is_refused_though_its_seal_is_right(tmp_path: Pat
 
     torch.save({"step": Evil()}, tmp_path / "evil")
     for body in ((tmp_path / "evil").read_bytes(), pickle.dumps({"step": Evil()})):
-        digest = checkpoint.hashlib.sha256(body).digest()
-        (tmp_path / FILE).write_bytes(body + checkpoint.SEAL + digest)
+        (tmp_path / FILE).write_bytes(body + sealed.seal(memoryview(body)))
         with pytest.warns(UserWarning, match="damaged"):
             assert load(tmp_path) is None
     assert not (tmp_path / "ran").exists()

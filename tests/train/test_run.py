@@ -302,7 +302,7 @@ def test_another_data_set_under_the_same_run_is_refused(tiny: Make, monkeypatch:
     config = tiny("train.stop_after=3")
     with pytest.raises(Interrupted):
         run(config)
-    import sns.task.classification as session
+    import sns.task.images as session
 
     original = session.load_dataset
     monkeypatch.setattr(session, "load_dataset", lambda *a: dataclasses.replace(original(*a), fingerprint="other"))

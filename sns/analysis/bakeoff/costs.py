@@ -8,7 +8,7 @@ from pathlib import Path
 from sns.common.folders import project_folder
 
 BENCH = project_folder("bench/results")
-ROW = "12"
+ROW = "12"  # of bench: the methods on classifiers
 WHAT = re.compile(r"(?P<method>\w+) update, (?P<setting>\w+), B = (?P<batch>\d+)")
 
 
@@ -21,14 +21,14 @@ class Cost:
     high: float
 
 
-def costs(device: str, folder: Path = BENCH) -> dict[tuple[str, int, str], Cost]:
-    """By setting, batch size and method, on `device`; empty where row 12 was not measured on it."""
+def costs(device: str, folder: Path = BENCH, row: str = ROW) -> dict[tuple[str, int, str], Cost]:
+    """By setting, batch size and method, on `device`; empty where `row` was not measured on it."""
     found: dict[tuple[str, int, str], Cost] = {}
     for path in sorted(folder.glob("*.json")):
         tree = json.loads(path.read_text(encoding="utf-8"))
         if tree["environment"]["device"] != device:
             continue
-        for line in tree["rows"].get(ROW, {"lines": []})["lines"]:
+        for line in tree["rows"].get(row, {"lines": []})["lines"]:
             match, figure = WHAT.fullmatch(line["what"]), line["figure"]
             if match and figure is not None:
                 key = match["setting"], int(match["batch"]), match["method"]

@@ -28,7 +28,7 @@ def answer_all(results: Results) -> Answered:
     """The questions to the experiment of these results that have a rule, each with its answers;
     none where no question is about it, or where the results are of several experiments."""
     names = {record.result.experiment for record in results.records}
-    asked = [q for q in load_questions() if {q.experiment} == names and q.expect]
+    asked = [q for q in load_questions() if len(names) == 1 and names <= {*q.experiments} and q.expect]
     experiment = Experiment(results) if asked else None
     return [(question, answers(experiment, question)) for question in asked if experiment is not None]
 
@@ -64,7 +64,7 @@ def mark(state: str) -> str:
 
 def rows(several: Sequence[Answer]) -> tuple[list[str], list[list[str]]]:
     """Head and lines of the table of one question's answers."""
-    places = [f"{title_of(local.setting).split(',')[0]}, {local.regime} batch" for local in several[0].local]
+    places = [f"{title_of(local.setting).split(',')[0]}, {_part(several[0], local.part)}" for local in several[0].local]
     head = ["method", "verdict", "margin", "n", *places, "why undecided"]
     lines = []
     for answer in several:
@@ -73,6 +73,10 @@ def rows(several: Sequence[Answer]) -> tuple[list[str], list[list[str]]]:
         first = [answer.method or "all", f"{mark(answer.state)} {answer.verdict}", margins(answer.comparisons), n]
         lines.append([*first, *local, answer.reason])
     return head, lines
+
+
+def _part(answer: Answer, part: str) -> str:
+    return f"{part} batch" if answer.question.coordinate == "regime" else part
 
 
 def _short(comparison: Comparison) -> str:
@@ -87,9 +91,9 @@ def counts(several: Sequence[Answer]) -> str:
     return ", ".join(f"{verdicts.count(verdict)} {verdict}" for verdict in MARKS)
 
 
-def to_markdown(answered: Answered) -> str:
+def to_markdown(answered: Answered, rules: Path = RULES, note: str = NOTE) -> str:
     """A section for each question: its rule, and a line for each answer."""
-    parts = [f"# Answers\n\nRules: {RULES.parent.name}/{RULES.name}, written before the runs. {NOTE}\n"]
+    parts = [f"# Answers\n\nRules: {rules.parent.name}/{rules.name}, written before the runs. {note}\n"]
     for question, several in answered:
         rule = f"{question.rule} {counts(several).capitalize()}."
         parts.append(f"## {question.text}\n\n{rule}\n\n{markdown(*rows(several))}")
@@ -113,9 +117,14 @@ def to_csv(answered: Answered) -> str:
         for answer in several:
             first = {"question": question.id, "method": answer.method or ""}
             parts = [("", "", answer.state, answer.comparisons)]
-            parts += [(own.setting, own.regime, own.state, own.comparisons) for own in answer.local]
-            for setting, regime, state, comparisons in parts:
-                place = {"setting": setting, "regime": regime, "verdict": VERDICTS[state], "corrected": not setting}
+            parts += [(own.setting, own.part, own.state, own.comparisons) for own in answer.local]
+            for setting, part, state, comparisons in parts:
+                place = {
+                    "setting": setting,
+                    question.coordinate: part,
+                    "verdict": VERDICTS[state],
+                    "corrected": not setting,
+                }
                 for c in comparisons:
                     numbers = {name: getattr(c, name) for name in ("margin", "low", "high", "n", "p_holds", "p_fails")}
                     lines.append({**first, **place, "measure": c.measure, "inequality": c.inequality, **numbers})

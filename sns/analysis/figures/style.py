@@ -22,7 +22,8 @@ SPARE = (("#CC79A7", "v"), ("#009E73", "P"), ("#E69F00", "X"), ("#777777", "*"))
 FAMILIES = {
     "sigma penalties": ("#0072B2", {"spectral_operator": "d", "unit_sigma": "p", "orthonormal": "h"}),
     "gradient at moved inputs or weights": ("#56B4E9", {"sam": ">"}),
-    "Jacobian penalties": ("#E69F00", {"jacobian": "v", "layerwise_jacobian": "<"}),
+    "Jacobian penalties": ("#E69F00", {"jacobian": "v", "layerwise_jacobian": "<", "gan_gp": "P", "wgan_gp": "X"}),
+    "normalised activations": ("#777777", {"batch_norm": "s", "layer_norm": "^"}),
     "weights changed after the step": (
         "#009E73",
         {
@@ -31,9 +32,13 @@ FAMILIES = {
             "spectral_soft_cap": "<",
             "spectral_hard_cap": "X",
             "lipschitz_projection": "*",
+            "weight_clipping": "s",
         },
     ),
-    "reparametrised weights": ("#CC79A7", {"spectral_normalization": "o", "sigma_reparam": "s", "stable_rank": "^"}),
+    "reparametrised weights": (
+        "#CC79A7",
+        {"spectral_normalization": "o", "sigma_reparam": "s", "stable_rank": "^", "weight_norm": "d"},
+    ),
 }
 LOOKS = {name: (colour, marker) for colour, members in FAMILIES.values() for name, marker in members.items()}
 REGIME_LINES = {"small": "-", "large": "--"}  # captions of Figures 2 and 4
@@ -109,10 +114,10 @@ def regime_handles(sizes: dict[str, str]) -> list[Line2D]:
     return line_handles({size: REGIME_LINES[regime] for regime, size in sizes.items()})
 
 
-def finish(figure: Figure, handles: list[Any], caption: str) -> Figure:
-    """Adds a legend above and the caption, wrapped to the width, below; constrained layout makes
-    room for both."""
-    figure.legend(handles=handles, loc="outside upper center", ncols=min(8, max(1, len(handles))))
+def finish(figure: Figure, handles: list[Any], caption: str, columns: int = 8) -> Figure:
+    """Adds a legend of at most so many `columns` above and the caption, wrapped to the width,
+    below; constrained layout makes room for both."""
+    figure.legend(handles=handles, loc="outside upper center", ncols=min(columns, max(1, len(handles))))
     width = int(figure.get_figwidth() * 21)
     wrapped = "\n".join(textwrap.fill(line, width) for line in caption.splitlines())
     figure.supxlabel(wrapped, x=0.01, ha="left", fontsize=6.5, color="#333333", linespacing=1.25)

@@ -12,11 +12,18 @@ def comparison(results: Results) -> dict[str, Any] | None:
     answered = text.answer_all(results)
     if not answered:
         return None
+    lead = "Every method at a strength chosen on held-out training images."
     tables = {}
     frame = table.compute(results)
     for (setting, _, size), part in frame.groupby(["setting", "regime", "batch_size"], sort=False):
         tables[f"{title_of(str(setting))}, B = {size}"] = table.texts(part)
-    questions = [
+    notes = [text.NOTE, table.NOTE]
+    return {"title": "All methods", "lead": lead, "questions": texts(answered), "tables": tables, "notes": notes}
+
+
+def texts(answered: text.Answered) -> list[dict[str, Any]]:
+    """Each question with its rule and its answers."""
+    return [
         {
             "id": question.id,
             "text": question.text,
@@ -27,4 +34,3 @@ def comparison(results: Results) -> dict[str, Any] | None:
         }
         for question, several in answered
     ]
-    return {"questions": questions, "tables": tables, "notes": [text.NOTE, table.NOTE]}

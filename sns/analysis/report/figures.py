@@ -2,6 +2,7 @@
 
 import base64
 import json
+from collections.abc import Iterable
 from typing import Any
 
 from sns.analysis.cells import Results, methods_of
@@ -10,14 +11,15 @@ from sns.analysis.figures.render import FIGURES, FigureModule, named_errors, tit
 from sns.common.errors import FigureError, RecordError
 
 
-def build(results: Results) -> dict[str, dict[str, Any]]:
-    """The figures by name. `error` is set where the records hold nothing to draw, `bug` as well
-    where the figure's code is wrong, `image` where a figure has no panels.
+def build(results: Results, names: Iterable[str] = FIGURES) -> dict[str, dict[str, Any]]:
+    """The figures of these `names` by name. `error` is set where the records hold nothing to draw,
+    `bug` as well where the figure's code is wrong, `image` where a figure has no panels.
 
     An optional figure with nothing to draw is left out.
     """
     figures = {}
-    for name, module in FIGURES.items():
+    for name in names:
+        module = FIGURES[name]
         entry: dict[str, Any] = {"id": f"fig{name}", "title": title(name), "caption": "", "methods": [], "panels": []}
         entry |= {"error": None, "bug": False, "image": None, "first": None}
         try:

@@ -42,7 +42,7 @@ def build(results: Results, title: str, figures: Figures | None = None) -> str:
         "dark": traces.DARK,
     }
     return (
-        _templates()
+        templates()
         .get_template("report.html.j2")
         .render(
             title=title,
@@ -60,7 +60,7 @@ def build(results: Results, title: str, figures: Figures | None = None) -> str:
             environments=environments,
             missing=report_data.missing(results, _expected(results)),
             warnings=results.warnings,
-            data=_json(in_script),
+            data=as_json(in_script),
             plotly=get_plotlyjs(),
         )
     )
@@ -86,14 +86,15 @@ def write(results: Results, title: str, path: Path, figures: Figures | None = No
     return len(page.encode())
 
 
-def _templates() -> jinja2.Environment:
+def templates() -> jinja2.Environment:
+    """The templates of this package."""
     loader = jinja2.FileSystemLoader(Path(__file__).parent)
     return jinja2.Environment(
         loader=loader, autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=True, lstrip_blocks=True
     )
 
 
-def _json(value: Any) -> str:
+def as_json(value: Any) -> str:
     """JSON that may stand inside a script element: no markup can begin in it, and what is not
     finite is null."""
     finite = json.loads(json.dumps(value), parse_constant=lambda _: None)
