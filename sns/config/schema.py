@@ -164,7 +164,7 @@ class MeasureConfig:
     hessian: bool = True  # largest Hessian eigenvalue at the end of training (section 4.3)
     hessian_samples: int = 10_000  # images of each split that it is computed from
     hessian_tolerance: float = 1e-3  # relative, on the eigenvalue between two iterations
-    hessian_iterations: int = 100  # at most, of the power iteration
+    hessian_iterations: int = 100  # at most, of Lanczos iteration
     lanczos: bool = False  # check the eigenvalue by scipy's eigsh
     spectra: bool = True  # every singular value and the operator norms at the end of training (section 4.4)
     jacobian_samples: int = 256  # test images for a lower bound to compare with the product bound of section 3.1

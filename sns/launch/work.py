@@ -35,7 +35,7 @@ PROBE = 2  # images of the counted pass
 BACKWARD = 2.0  # times the operations and bytes of a forward pass
 KERNELS = 2.5  # kernels of forward and backward for a call of the forward pass
 PRODUCT = 9.0  # a Hessian-vector product in forward passes: forward, backward, and twice that for the second derivative
-SETTLED = 0.4  # of the Hessian products allowed, as many as runs needed in the median
+PRODUCTS = 8.0  # Hessian-vector products until it has converged: 4 to 9 on three small networks
 STEP = 20  # bytes a parameter: the optimizer reads weight, gradient and momentum, and writes two of them
 SVD = 8.0  # operations of all singular values of an (m, n) matrix, m <= n, over m * m * n
 PASS = {True: 250, False: 1_000}  # images an evaluation pass on the host and on a GPU, about
@@ -291,7 +291,7 @@ def _final(config: Config, per_pass: float) -> Work:
         work += net.spectra() + jacobians
     if measure.hessian:
         samples = sum(min(measure.hessian_samples, n) for n in (train, test))
-        products = max(1.0, SETTLED * measure.hessian_iterations)
+        products = min(PRODUCTS, measure.hessian_iterations)
         work += net.forward(samples, max(1.0, per_pass / 4)) * (products * PRODUCT)
     return work
 

@@ -1,7 +1,7 @@
 """Hessian-vector products over minibatches, and the largest eigenvalue (section 4.3, Figure 3)."""
 
 import math
-from collections.abc import Callable, Generator, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -12,9 +12,9 @@ if TYPE_CHECKING:
     import numpy as np
     import numpy.typing as npt
 
-# A new pass over the data: each batch's summed loss, a scalar with its graph.
-BatchLosses = Callable[[], Iterable[Tensor]]
-SETTLING = 10  # products after which a stalled quotient is final, not an accident of the start
+EXACT = 10.0  # units in the last place of a residual that is rounding alone
+# Each batch's summed loss, a scalar with its graph, computed when it is called.
+BatchLosses = Sequence[Callable[[], Tensor]]
 
 
 @dataclass(frozen=True)
@@ -23,7 +23,7 @@ class HessianResult:
 
     eigenvalue: float
     residual: float  # |Hv - eigenvalue v| / |eigenvalue| for the unit vector v it belongs to
-    iterations: int  # Hessian-vector products, of both passes where two were needed
+    iterations: int  # Hessian-vector products
     converged: bool
     largest_magnitude: float  # eigenvalue of largest modulus; negative where the most curved direction bends down
     samples: int
@@ -31,62 +31,60 @@ class HessianResult:
     lanczos_residual: float | None = None
 
 
-def hessian_vector_product(losses: BatchLosses, parameters: Sequence[Tensor], samples: int, vector: Tensor) -> Tensor:
-    """H v (P,) for the Hessian H of (sum of `losses()`) / `samples` w.r.t. `parameters`, P in all.
+class HessianProducts:
+    """v (P,) -> H v (P,), H the Hessian of (sum of losses) / `samples` by `parameters`, P in all.
 
-    Batches may differ in size: their products are summed and divided once. Only one batch's graph
-    is in memory at a time.
+    Batches may differ in size: their products are summed and divided once. Graphs of gradients are
+    kept from call to call, of as many batches as `room` bytes hold beside one more; those of the
+    other batches are built again in every call, one at a time.
     """
-    directions = _like(vector, parameters)
-    total = [torch.zeros_like(parameter) for parameter in parameters]
-    for loss in _with_graph(losses):
-        torch._foreach_add_(total, _batch_product(loss, parameters, directions))
-        del loss  # frees its graph before the next batch's is built
-    return torch.cat([part.flatten() for part in total]) / samples
 
+    def __init__(self, losses: BatchLosses, parameters: Sequence[Tensor], samples: int, room: float = 0.0) -> None:
+        self.losses, self.parameters, self.samples = losses, list(parameters), samples
+        self.graphs: list[list[Tensor]] = []  # gradients, each with its graph
+        if not losses:
+            return
+        first, size = self._measured(losses[0])
+        count = len(losses) if len(losses) * size <= room else max(0, int(room // max(size, 1)) - 1)
+        if len(losses) == 1 or count > 0:
+            self.graphs = [first, *(self._gradients(loss) for loss in losses[1:count])]
 
-def _products(losses: BatchLosses, parameters: Sequence[Tensor], samples: int) -> Callable[[Tensor], Tensor]:
-    """v -> H v, for repeated use.
+    def __call__(self, vector: Tensor) -> Tensor:
+        """H v. Neither needs grad mode nor leaves gradients."""
+        directions = _like(vector, self.parameters)
+        total = [torch.zeros_like(parameter) for parameter in self.parameters]
+        for place, loss in enumerate(self.losses):
+            kept = place < len(self.graphs)
+            gradients = self.graphs[place] if kept else self._gradients(loss)
+            curved = [i for i, gradient in enumerate(gradients) if gradient.requires_grad]
+            if curved:  # else the loss is linear in every parameter
+                part = torch.autograd.grad(
+                    [gradients[i] for i in curved],
+                    self.parameters,
+                    [directions[i] for i in curved],
+                    retain_graph=kept,
+                    materialize_grads=True,
+                )
+                torch._foreach_add_(total, part)
+            del gradients  # frees its graph before the next batch's is built
+        return torch.cat([part.flatten() for part in total]) / self.samples
 
-    Where all data are one batch, its graph is built once and reused.
-    """
-    batches = _with_graph(losses)
-    loss, more = next(batches, None), next(batches, None) is not None
-    batches.close()
-    if loss is None or more:
-        return lambda vector: hessian_vector_product(losses, parameters, samples, vector)
-    with torch.enable_grad():
-        gradients = torch.autograd.grad(loss, parameters, create_graph=True, materialize_grads=True)
-    curved = [i for i, gradient in enumerate(gradients) if gradient.requires_grad]
+    def _gradients(self, loss: Callable[[], Tensor]) -> list[Tensor]:
+        with torch.enable_grad():
+            return list(torch.autograd.grad(loss(), self.parameters, create_graph=True, materialize_grads=True))
 
-    def product(vector: Tensor) -> Tensor:
-        directions = _like(vector, parameters)
-        if not curved:  # a loss linear in every parameter
-            return torch.zeros_like(vector)
-        parts = torch.autograd.grad(
-            [gradients[i] for i in curved],
-            parameters,
-            [directions[i] for i in curved],
-            retain_graph=True,
-            materialize_grads=True,
-        )
-        return torch.cat([part.flatten() for part in parts]) / samples
+    def _measured(self, loss: Callable[[], Tensor]) -> tuple[list[Tensor], int]:
+        """The gradients of a batch, and the bytes that their graph holds."""
+        sizes: dict[int, int] = {}  # by address, so that a tensor saved twice counts once
 
-    return product
+        def count(tensor: Tensor) -> Tensor:
+            storage = tensor.untyped_storage()
+            sizes[storage.data_ptr()] = storage.nbytes()
+            return tensor
 
-
-def _with_graph(losses: BatchLosses) -> Generator[Tensor]:
-    with torch.enable_grad():
-        yield from losses()
-
-
-def _batch_product(loss: Tensor, parameters: Sequence[Tensor], directions: Sequence[Tensor]) -> list[Tensor]:
-    with torch.enable_grad():
-        gradients = torch.autograd.grad(loss, parameters, create_graph=True, materialize_grads=True)
-        slope = torch.stack([(g * d).sum() for g, d in zip(gradients, directions, strict=True)]).sum()
-    if not slope.requires_grad:  # a loss linear in every parameter
-        return [torch.zeros_like(parameter) for parameter in parameters]
-    return list(torch.autograd.grad(slope, parameters, materialize_grads=True))
+        with torch.autograd.graph.saved_tensors_hooks(count, lambda tensor: tensor):
+            gradients = self._gradients(loss)
+        return gradients, sum(sizes.values())
 
 
 def _like(vector: Tensor, parameters: Sequence[Tensor]) -> list[Tensor]:
@@ -103,63 +101,72 @@ def top_eigenvalue(
     iterations: int,
     generator: torch.Generator,
     lanczos: bool = False,
+    room: float = 0.0,
 ) -> HessianResult:
-    """The largest eigenvalue of the Hessian of (sum of `losses()`) / `samples`, by power iteration.
+    """The largest eigenvalue of the Hessian of (sum of `losses`) / `samples`, by Lanczos iteration.
 
-    Power iteration converges to the eigenvalue of largest modulus. A pass ends when the Rayleigh
-    quotient moves by at most `tolerance`, relative, and the squared residual is at most `tolerance`
-    too (the quotient's error is of second order in the residual), or after `iterations` products.
-    If the quotient stalls at a larger residual, the vector is a mixture of two eigenvectors whose
-    eigenvalues differ mainly in sign.
-
-    In that case, and where the eigenvalue is negative, a second pass on H + s I, s the modulus,
-    converges to the largest algebraic eigenvalue. `lanczos` adds scipy's `eigsh` on the same
-    products, to a tenth of `tolerance`, as a check (None where it does not converge). Computed in
-    the parameters' dtype; the start comes from `generator`.
+    It ends when the largest Ritz value moves by at most `tolerance`, relative, and its squared
+    residual is at most `tolerance` too (its error is of second order in the residual), or after
+    `iterations` products. `lanczos` adds scipy's `eigsh` on the same products, to a tenth of
+    `tolerance`, as a check (None where it does not converge). Computed in the parameters' dtype;
+    the start comes from `generator`. `room`: as in HessianProducts.
     """
-
-    product = _products(losses, parameters, samples)
+    product = HessianProducts(losses, parameters, samples, room)
     size, like = sum(parameter.numel() for parameter in parameters), parameters[0]
     start = torch.randn(size, generator=generator, device=generator.device).to(like)
-    first = _power_iteration(product, start, 0.0, tolerance, iterations)
-    best, used = first, first.iterations
-    if first.value < 0 or first.stalled:
-        best = _power_iteration(product, start, first.modulus, tolerance, iterations)
-        used += best.iterations
     check = _lanczos(product, start, tolerance / 10, iterations) if lanczos else (None, None)
-    return HessianResult(best.value, best.residual, used, best.converged, first.value, samples, *check)
+    ritz = _iterate(product, start, tolerance, iterations)
+    return HessianResult(ritz.value, ritz.residual, ritz.iterations, ritz.converged, ritz.modulus, samples, *check)
 
 
 @dataclass(frozen=True)
-class _Pass:
-    value: float  # Rayleigh quotient of H
-    modulus: float  # |Hv|, which for a mixture of two eigenvectors of opposite sign is not |value|
+class _Ritz:
+    value: float  # the largest Ritz value
+    modulus: float  # the Ritz value of largest modulus
     residual: float
     iterations: int
     converged: bool
-    stalled: bool = False  # the quotient does not move, but is no eigenvalue
 
 
-def _power_iteration(
-    product: Callable[[Tensor], Tensor], start: Tensor, shift: float, tolerance: float, iterations: int
-) -> _Pass:
-    """Power iteration on H + shift I; the results are those of H."""
-    vector, value, modulus, residual = start / start.norm(), math.inf, 0.0, math.inf
+def _iterate(product: Callable[[Tensor], Tensor], start: Tensor, tolerance: float, iterations: int) -> _Ritz:
+    """Lanczos iteration (Golub & Van Loan, section 10.1) without a basis in memory.
+
+    Rounding makes the vectors lose orthogonality, which repeats converged Ritz values and leaves
+    the largest one right (Paige 1980).
+    """
+    diagonal, beside = list[float](), list[float]()
+    before, vector, length = torch.zeros_like(start), start / start.norm(), start.new_zeros(())
+    value, modulus, residual = math.inf, math.inf, math.inf
     for iteration in range(1, iterations + 1):
-        last, image = value, product(vector)
-        quotient = vector @ image
-        value, modulus, error = torch.stack([quotient, image.norm(), (image - quotient * vector).norm()]).tolist()
-        if modulus == 0:  # the start is in the null space: in practice, H is zero
-            return _Pass(0.0, 0.0, 0.0, iteration, True)
-        residual = error / abs(value) if value != 0 else math.inf
-        if abs(value - last) <= tolerance * abs(value) and (residual**2 <= tolerance or iteration >= SETTLING):
-            converged = residual**2 <= tolerance
-            return _Pass(value, modulus, residual, iteration, converged, not converged)
-        if not math.isfinite(modulus):
-            break
-        image.add_(vector, alpha=shift)
-        vector = image / image.norm()
-    return _Pass(value, modulus, residual, iteration, False)
+        image = product(vector)
+        along = vector @ image
+        image = image - along * vector - length * before
+        length = image.norm()
+        center, beta = torch.stack([along, length]).tolist()
+        diagonal.append(center)
+        if not math.isfinite(center + beta):
+            return _Ritz(center, center, math.inf, iteration, False)
+        last = value
+        value, modulus, share = _largest(diagonal, beside)
+        residual = beta * share / abs(value) if value != 0 else (0.0 if beta == 0 else math.inf)
+        settled = abs(value - last) <= tolerance * abs(value) and residual**2 <= tolerance
+        exact = residual <= EXACT * torch.finfo(start.dtype).eps  # what follows would be rounding alone
+        if settled or exact:
+            return _Ritz(value, modulus, residual, iteration, True)
+        beside.append(beta)
+        before, vector = vector, image / length
+    return _Ritz(value, modulus, residual, iterations, False)
+
+
+def _largest(diagonal: list[float], beside: list[float]) -> tuple[float, float, float]:
+    """Of a symmetric tridiagonal matrix: the largest eigenvalue, that of largest modulus, and the
+    modulus of the last entry of the former's unit eigenvector."""
+    matrix = torch.diag(torch.tensor(diagonal, dtype=torch.float64))
+    off = torch.tensor(beside, dtype=torch.float64)
+    matrix += torch.diag(off, 1) + torch.diag(off, -1)
+    values, vectors = torch.linalg.eigh(matrix)
+    modulus = values[values.abs().argmax()]
+    return values[-1].item(), modulus.item(), vectors[-1, -1].abs().item()
 
 
 def _lanczos(

@@ -1,13 +1,14 @@
 """Largest Hessian eigenvalue of the unregularised loss (section 4.3, Figure 3)."""
 
-from collections.abc import Iterator
 from dataclasses import asdict
+from functools import partial
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from sns.common.memory import available_device_bytes
 from sns.common.precision import full_precision
 from sns.common.seed import generator
 from sns.config.schema import MeasureConfig
@@ -15,6 +16,7 @@ from sns.linalg.hessian import HessianResult, top_eigenvalue
 from sns.measure.evaluation import probe_indices
 from sns.measure.state import unchanged
 
+SHARE, ROOM = 0.5, 32e9  # of the free memory, and bytes at most, for graphs that are kept between products
 MEMORY = 4  # tensors in memory for a product / for an evaluation pass of the same batch, about
 
 
@@ -41,9 +43,11 @@ def hessian_eigenvalue(
         raise ValueError(f"cannot measure on {len(x)} images and {len(y)} labels")
     batch = len(x) if config.batch_size is None else max(1, config.batch_size // MEMORY)
 
-    def losses() -> Iterator[Tensor]:
-        for images, labels in zip(torch.split(x, batch), torch.split(y, batch), strict=True):
-            yield F.cross_entropy(model(images), labels, reduction="sum")
+    def loss(images: Tensor, labels: Tensor) -> Tensor:
+        return F.cross_entropy(model(images), labels, reduction="sum")
+
+    losses = [partial(loss, *part) for part in zip(torch.split(x, batch), torch.split(y, batch), strict=True)]
+    free = available_device_bytes(x.device)
 
     parameters = [parameter for parameter in model.parameters() if parameter.requires_grad]
     with unchanged(model), full_precision(x.device):
@@ -55,4 +59,5 @@ def hessian_eigenvalue(
             iterations=config.hessian_iterations,
             generator=start,
             lanczos=config.lanczos,
+            room=0.0 if free is None else min(ROOM, SHARE * free),
         )

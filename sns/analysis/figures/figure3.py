@@ -22,7 +22,7 @@ WIDE = 20  # ratio of the largest to the smallest mean from which the axis is lo
 CAPTION = (
     "Largest eigenvalue of the Hessian of the unregularised loss with respect to all parameters at the end of "
     "training, on training and on test data. Bars: means over seeds, hatched for the large batch. Points: the seeds, "
-    "hollow where the power iteration did not converge. The axis is logarithmic where the means differ more than "
+    "hollow where the iteration did not converge. The axis is logarithmic where the means differ more than "
     "twentyfold."
 )
 
