@@ -19,6 +19,8 @@ from sns.linalg.power_iteration import TINY
 
 DENSE = 32  # up to this rank the matrix itself is formed
 BASIS, KEPT = 24, 8  # directions of Lanczos before and after a restart
+ROUGH = 3e-6  # least residual for float32, in which a CPU's convolutions are 3 to 6 times faster
+WARM, RANDOM = 8, 0.1  # power iterations on each frequency of the first wave, and the share of noise in it
 
 
 @dataclass(frozen=True)
@@ -110,19 +112,20 @@ class Convolution:
             v = image / sigma.clamp_min(TINY)
         return sigma, u, v
 
-    def norm(self, tolerance: float = 1e-6, iterations: int = 1_000, generator: torch.Generator | None = None) -> float:
-        """The largest singular value, computed in float64 on the weight's device.
+    def norm(self, tolerance: float = 1e-5, iterations: int = 1_000, generator: torch.Generator | None = None) -> float:
+        """The largest singular value, in float64 on the weight's device.
 
         Exact, up to rounding, where patches do not overlap (the reshaped kernel has the same norm)
         and for ranks up to `DENSE` (from the matrix itself). Else by Lanczos on A^T A or A A^T, the
-        smaller of the two, applied as convolution and transposed convolution. Plain power iteration
-        would need several times more products for less precision, because neighbouring frequencies
-        have nearly equal gains.
+        smaller of the two, applied as convolution and transposed convolution: first in float32 from
+        the wave that stride 1 and circular padding would amplify most, then in float64. Plain power
+        iteration would need several times more products for less precision, because neighbouring
+        frequencies have nearly equal gains.
 
         `tolerance` bounds |A^T A x - sigma^2 x| / sigma^2, hence the relative error of sigma by
-        half of it; `iterations` bounds Lanczos's restarts. The start is random, from `generator`
-        (None: a fixed one). NaN for a weight that is not finite and, with a warning, without
-        convergence. ValueError if the kernel does not fit the input.
+        half of it; `iterations` bounds Lanczos's restarts. A random part of the start is from
+        `generator` (None: a fixed one). NaN for a weight that is not finite and, with a warning,
+        without convergence. ValueError if the kernel does not fit the input.
         """
         exact = replace(self, weight=self.weight.detach().double())
         if not bool(exact.weight.isfinite().all()):
@@ -134,7 +137,18 @@ class Convolution:
             return float(torch.linalg.svdvals(_dense(exact).cpu())[0])
         if not bool(exact.weight.any()):
             return 0.0
-        return _lanczos(exact, sizes[0] <= sizes[1], tolerance, iterations, generator)
+        generator = torch.Generator().manual_seed(0) if generator is None else generator
+        largest, input_side = exact.weight.abs().max(), sizes[0] <= sizes[1]
+        exact = replace(exact, weight=exact.weight / largest)  # no overflow in float32
+        single = replace(exact, weight=exact.weight.float())
+        start, rough = _start(single, input_side, generator), max(tolerance / 2, ROUGH)
+        _, start, _ = _lanczos(single, input_side, rough, iterations, start)
+        value, _, converged = _lanczos(exact, input_side, tolerance, iterations, start)
+        if converged:
+            return math.sqrt(value) * largest.item()
+        shape = tuple(self.weight.shape)
+        warnings.warn(f"the norm of a {shape} convolution is left out: no convergence", stacklevel=2)
+        return math.nan
 
 
 def operator_norm(
@@ -176,40 +190,63 @@ def _dense(operator: Convolution) -> Tensor:
     return apply(identity.view(size, *rows[1:])).flatten(1)
 
 
-def _lanczos(
-    operator: Convolution, input_side: bool, tolerance: float, iterations: int, generator: torch.Generator | None
-) -> float:
-    """`Convolution.norm` by Lanczos with thick restarts (Wu & Simon 2000, section 3).
+def _start(operator: Convolution, input_side: bool, generator: torch.Generator) -> Tensor:
+    """A first direction for `_lanczos`, flat, in the type of the weight, float32.
 
-    The residual of the largest Ritz pair is the next direction. A restart retains the best KEPT
-    Ritz vectors of BASIS directions. Directions are orthogonalised in full.
+    For stride 1 it is a wave, of the frequency and the mixture of channels that circular padding
+    would amplify most, which falls to zero at the borders; with a small random part, without which
+    it could be orthogonal to what is sought. Else it is random.
+    """
+    device, (height, width) = operator.weight.device, operator.input_size
+    noise = torch.randn(operator.input_shape, generator=generator, device=generator.device).to(device)
+    fits = all(k <= n for k, n in zip(operator.weight.shape[2:], operator.input_size, strict=True))
+    if operator.stride == (1, 1) and operator.dilation == (1, 1) and operator.groups == 1 and fits:
+        gains = torch.fft.rfft2(operator.weight, s=(height, width)).permute(2, 3, 0, 1).flatten(0, 1)
+        mixture = noise.new_ones(len(gains), gains.shape[2], 1).to(gains)
+        mixture[:, :, 0] = torch.randn(gains.shape[2], generator=generator, device=generator.device).to(gains)
+        for _ in range(WARM):
+            image = gains.mH @ (gains @ mixture)
+            size = torch.linalg.vector_norm(image, dim=1, keepdim=True)
+            mixture = image / size.clamp_min(TINY)
+        down, right = divmod(int(size.flatten().argmax()), width // 2 + 1)
+        rows, columns = (torch.arange(n, device=device) for n in (height, width))
+        angle = 2 * math.pi * (down * rows[:, None] / height + right * columns / width)
+        fade = torch.outer(*(torch.sin(math.pi * (p + 1) / (len(p) + 1)) for p in (rows, columns)))
+        chosen = mixture[down * (width // 2 + 1) + right].conj()
+        wave = (chosen[:, :, None] * torch.polar(fade, angle)).real
+        noise = wave / wave.norm() + RANDOM * noise[0] / noise.norm()
+        noise = noise.view(operator.input_shape)
+    return (noise if input_side else operator.apply(noise)).flatten()
+
+
+def _lanczos(
+    operator: Convolution, input_side: bool, tolerance: float, iterations: int, direction: Tensor
+) -> tuple[float, Tensor, bool]:
+    """(sigma^2, its unit vector, whether the residual is within tolerance), by Lanczos with thick
+    restarts (Wu & Simon 2000, section 3), in the weight's type.
+
+    A restart retains the best KEPT Ritz vectors of BASIS directions. Directions are orthogonalised
+    in full. The residual of a Ritz vector is a multiple of the next direction.
     """
     shape = operator.input_shape if input_side else operator.output_shape
     first, second = (operator.apply, operator.adjoint) if input_side else (operator.adjoint, operator.apply)
-    generator = torch.Generator().manual_seed(0) if generator is None else generator
-    size = math.prod(shape)
-    direction = torch.randn(size, generator=generator, device=generator.device, dtype=torch.float64)
-    direction = direction.to(operator.weight.device)
-    basis, images = direction.new_zeros(2, BASIS, size)  # images: A^T A or A A^T of the basis
-    projected, count = direction.new_zeros(BASIS, BASIS), 0
+    direction = direction.to(operator.weight)
+    basis = direction.new_zeros(BASIS, len(direction))
+    projected, count = direction.new_zeros(BASIS, BASIS), 0  # of A^T A or A A^T; the lower triangle
     for _ in range(iterations * (BASIS - KEPT)):
         basis[count] = direction / direction.norm()
-        images[count] = second(first(basis[count].view(shape))).flatten()
-        projected[count, : count + 1] = basis[: count + 1] @ images[count]
+        direction = second(first(basis[count].view(shape))).flatten()
         count += 1
-        values, vectors = torch.linalg.eigh(projected[:count, :count])  # of the lower triangle
-        residual = vectors[:, -1] @ images[:count] - values[-1] * (vectors[:, -1] @ basis[:count])
-        if bool(residual.norm() <= tolerance * values[-1]):
-            return math.sqrt(values[-1])
+        projected[count - 1, :count] = basis[:count] @ direction
+        direction = direction - projected[count - 1, :count] @ basis[:count]
+        direction -= (basis[:count] @ direction) @ basis[:count]  # once is not enough in finite precision
+        values, vectors = torch.linalg.eigh(projected[:count, :count])
+        if bool(direction.norm() * vectors[-1, -1].abs() <= tolerance * values[-1]):
+            return values[-1].item(), vectors[:, -1] @ basis[:count], True
         if count == BASIS:
-            best, count = vectors[:, -KEPT:].mT, KEPT
-            basis[:KEPT], images[:KEPT] = best @ basis, best @ images
+            basis[:KEPT], count = vectors[:, -KEPT:].mT @ basis, KEPT
             projected[:KEPT, :KEPT] = values[-KEPT:].diag()
-        direction = residual
-        for _ in range(2):  # once is not enough in finite precision
-            direction = direction - (basis[:count] @ direction) @ basis[:count]
-    warnings.warn(f"the norm of a {tuple(operator.weight.shape)} convolution is left out: no convergence", stacklevel=3)
-    return math.nan
+    return values[-1].item(), vectors[:, -1] @ basis[: len(vectors)], False
 
 
 def circular_operator_norm(weight: Tensor, input_size: tuple[int, int]) -> float:

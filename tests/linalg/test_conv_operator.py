@@ -9,7 +9,7 @@ from torch.nn import functional as F
 from torch.testing import assert_close
 
 from sns.linalg import conv_operator
-from sns.linalg.conv_operator import Convolution, circular_operator_norm, operator_norm
+from sns.linalg.conv_operator import Convolution, _start, circular_operator_norm, operator_norm
 
 GEOMETRIES = [  # (out, in, kh, kw), (H, W), stride, padding
     ((5, 3, 3, 3), (8, 8), 1, 1),
@@ -138,3 +138,20 @@ def test_start_comes_from_the_generator_not_the_global_stream() -> None:
     other = operator_norm(weight, (12, 12), 1, 1, generator=torch.Generator().manual_seed(5))
     assert_close(operator_norm(weight, (12, 12), 1, 1), other, rtol=1e-7, atol=0)
     assert torch.equal(before, torch.get_rng_state())
+
+
+@pytest.mark.parametrize("scale", [1e-200, 1e200])
+def test_weights_beyond_float32_have_their_norm(scale: float) -> None:
+    weight = kernel((6, 5, 3, 3))
+    assert_close(
+        operator_norm(weight * scale, (9, 8), 1, 1) / scale, operator_norm(weight, (9, 8), 1, 1), rtol=1e-7, atol=0
+    )
+
+
+@pytest.mark.parametrize("shape", [(8, 8, 3, 3), (6, 12, 5, 5), (16, 3, 3, 3)])
+def test_a_wave_is_a_better_start_than_noise(shape: tuple[int, ...]) -> None:
+    """The quotient |A x| / |x| of the start, relative to the norm."""
+    operator = Convolution(kernel(shape).float(), (24, 24), (1, 1), (shape[2] // 2,) * 2)
+    start = _start(operator, True, torch.Generator().manual_seed(0)).view(operator.input_shape)
+    share = operator.apply(start).norm() / start.norm() / operator.norm()
+    assert share > 0.97
