@@ -35,7 +35,9 @@ def retrain(directory: Path, overrides: list[str]) -> str:
     record = store.read(directory)
     with tempfile.TemporaryDirectory() as scratch:
         places = {"root": DataConfig.root, "download": True}  # not where the machine that trained it had them
-        free: dict[str, Any] = {"results": scratch, "train": {"keep_checkpoint": False}}
+        # The memory format decides the last digits, and with dropout the masks.
+        trained = {"memory_format": record.result.environment.get("memory_format", "contiguous")}
+        free: dict[str, Any] = {"results": scratch, "train": {"keep_checkpoint": False, **trained}}
         if record.config.get("data"):
             free["data"] = places
         config = configure(OmegaConf.merge(record.config, free, OmegaConf.from_dotlist(overrides)))

@@ -54,11 +54,11 @@ def _has_compiler() -> bool:
 
 
 def choose_memory_format(config: TrainConfig, device: torch.device) -> torch.memory_format:
-    """auto is channels_last where it is faster (bf16 anywhere, tf32 on a GPU), else contiguous."""
+    """auto is channels_last where it is faster (all but fp32 on a GPU), else contiguous."""
     wanted = config.memory_format
     if wanted == "auto":
-        gains = config.precision == "bf16" or (config.precision == "tf32" and not accelerator.of(device).host)
-        wanted = "channels_last" if gains else "contiguous"
+        loses = config.precision == "fp32" and not accelerator.of(device).host
+        wanted = "contiguous" if loses else "channels_last"
     return torch.channels_last if wanted == "channels_last" else torch.contiguous_format
 
 
