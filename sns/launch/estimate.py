@@ -54,9 +54,9 @@ class Estimator:
         `without`: the variant whose records are not used.
         """
         device = choose_device(config.train.device)
-        if config.task.name != "classification":
-            return self._by_updates(config, device) if time.monotonic() < self.end else None
         machine = self._machine(config, device)
+        if config.task.name != "classification":
+            return self._of_another_task(config, machine, device)
         try:
             work.update(config)
         except work.UncountableError:
@@ -65,7 +65,7 @@ class Estimator:
 
     def basis(self) -> str:
         """One line: what the estimates rest on, with the number of runs."""
-        parts = [f"{why} ({count} runs)" for why, count in self.rests_on.most_common()]
+        parts = [f"{why} ({count} runs)" for why, count in self.rests_on.most_common() if count]
         return "operations counted; speed from " + "; ".join(parts) if parts else ""
 
     def _machine(self, config: Config, device: torch.device) -> Machine:
@@ -81,7 +81,7 @@ class Estimator:
         """The measurements nearest to a run, and where they come from."""
         if time.monotonic() < self.end:
             return [self._time(config, machine, device)], "updates timed now"
-        folders = [Path(config.results).expanduser(), project_folder("results")]
+        folders = _folders(config)
         own = throughput.of_records(folders, machine, config.setting, without)
         if own:
             return own, "records of the same setting on this machine"
@@ -103,8 +103,12 @@ class Estimator:
                 self.timed[key] = Sample("timed", precision, _pass(config, device, count) / expected)
         return self.timed[key]
 
-    def _by_updates(self, config: Config, device: torch.device) -> float:
-        """The updates of a run of any other task, timed on its own data, without evaluations."""
+    def _of_another_task(self, config: Config, machine: Machine, device: torch.device) -> float | None:
+        """From updates timed on the task's own data, without evaluations, else from records."""
+        if time.monotonic() >= self.end:
+            taken = throughput.seconds_an_epoch(_folders(config), machine, config)
+            self.rests_on["records of the same setting on this machine"] += taken is not None
+            return None if taken is None else taken * config.train.epochs
         task = tasks.build(Setup(config, device))
 
         def update() -> None:
@@ -113,6 +117,11 @@ class Estimator:
 
         self.rests_on["updates timed now"] += 1
         return task.length.updates * _second_call(update, device)
+
+
+def _folders(config: Config) -> list[Path]:
+    """Where there may be records: the run's results, and those of the project."""
+    return [Path(config.results).expanduser(), project_folder("results")]
 
 
 def _scaled(config: Config, machine: Machine, samples: list[Sample], why: str, rests_on: Counter[str]) -> float:

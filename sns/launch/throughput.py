@@ -121,6 +121,28 @@ def of_records(folders: Sequence[Path], machine: Machine, setting: str | None, w
     return list(samples.values())
 
 
+def seconds_an_epoch(folders: Sequence[Path], machine: Machine, config: Config) -> float | None:
+    """Of the finished runs of this setting on this device, of one that no operations are counted
+    for: median seconds of training and measuring over epochs. Of the same method and optimizer if
+    there are some, else of the same optimizer, else of all; None without any."""
+    runs = [
+        tree
+        for folder in dict.fromkeys(folder.resolve() for folder in folders)
+        for cell in results_of(folder, machine.name).get(config.setting, {}).values()
+        for _, tree in cell
+    ]
+    wanted = {"optimizer": config.optim.name, "method": config.method.name}
+    for keys in (("optimizer", "method"), ("optimizer",), ()):
+        alike = [tree for tree in runs if all(tree[key] == wanted[key] for key in keys)]
+        if alike:
+            return float(statistics.median(_seconds(tree) / tree["epochs"] for tree in alike))
+    return None
+
+
+def _seconds(tree: dict[str, Any]) -> float:
+    return float(tree["timings"]["train_seconds"] + tree["timings"]["measure_seconds"])
+
+
 _read: dict[Path, Sample | None] = {}
 
 

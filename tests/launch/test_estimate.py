@@ -213,3 +213,41 @@ def test_what_cannot_be_counted_is_unknown(monkeypatch: pytest.MonkeyPatch) -> N
 def test_the_nearest_key_is_looked_for_after_a_mistake_only(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(compose, "nearest", lambda *_: pytest.fail("looked for"))
     config(*TINY)
+
+
+def test_a_gan_is_estimated_from_records_of_its_setting(tmp_path: Path) -> None:
+    """The nearest ones: of its method and optimizer, of its optimizer, of any."""
+    base = ["setting=sngan_digits", f"results={tmp_path}", "train.epochs=10"]
+
+    def planned(*words: str) -> Config:
+        return configure(compose_tree(*base, *words))
+
+    def record(seconds: float, *words: str) -> None:
+        run = planned(*words)
+        tree = {
+            "status": "ok",
+            "environment": {"device": "here"},
+            "setting": run.setting,
+            "variant": run.variant,
+            "method": run.method.name,
+            "optimizer": run.optim.name,
+            "epochs": 5.0,
+            "timings": {"train_seconds": seconds, "measure_seconds": 1.0},
+        }
+        run.directory.mkdir(parents=True)
+        (run.directory / "config.yaml").write_text("{}")
+        (run.directory / "result.json").write_text(json.dumps(tree))
+
+    record(9.0, "optim=adam_a", "method=vanilla")
+    record(19.0, "optim=adam_c", "method=vanilla")
+    record(39.0, "optim=adam_c", "method=spectral")
+    machine = throughput.Machine("here", True, 1)
+    throughput.results_of.cache_clear()
+
+    def seconds(*words: str) -> float | None:
+        return throughput.seconds_an_epoch([tmp_path], machine, planned(*words))
+
+    assert seconds("optim=adam_c", "method=spectral") == 40 / 5
+    assert seconds("optim=adam_c", "method=weight_norm") == 30 / 5
+    assert seconds("optim=adam_f", "method=weight_norm") == 20 / 5
+    assert throughput.seconds_an_epoch([tmp_path / "none"], machine, planned()) is None
