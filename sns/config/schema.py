@@ -117,9 +117,7 @@ class TrainConfig:
     precision: str = "fp32"  # of training passes: fp32 | tf32 | bf16; in bf16 all else is fp32
     device: str = free("auto")  # auto | cpu | cuda | cuda:N
     mode: str = free("auto")  # eager | compile | graph; auto: graph (captured CUDA graph) on a GPU, eager on a CPU
-    memory_format: str = free(
-        "auto"
-    )  # contiguous (auto in fp32 on a GPU) | channels_last (else)
+    memory_format: str = free("auto")  # contiguous (auto in fp32 on a GPU) | channels_last (else)
     threads: int | None = free(None)  # CPU threads; None: torch's choice
     checkpoint_minutes: float = free(5.0)  # between checkpoints; one is also written at a signal and at the end
     time_limit_minutes: float | None = free(
