@@ -199,9 +199,8 @@ def _start(operator: Convolution, input_side: bool, generator: torch.Generator) 
     """
     device, (height, width) = operator.weight.device, operator.input_size
     noise = torch.randn(operator.input_shape, generator=generator, device=generator.device).to(device)
-    fits = all(k <= n for k, n in zip(operator.weight.shape[2:], operator.input_size, strict=True))
-    if operator.stride == (1, 1) and operator.dilation == (1, 1) and operator.groups == 1 and fits:
-        gains = torch.fft.rfft2(operator.weight, s=(height, width)).permute(2, 3, 0, 1).flatten(0, 1)
+    if operator.stride == (1, 1) and operator.dilation == (1, 1) and operator.groups == 1:
+        gains = transfer_matrices(operator.weight, operator.input_size)
         mixture = noise.new_ones(len(gains), gains.shape[2], 1).to(gains)
         mixture[:, :, 0] = torch.randn(gains.shape[2], generator=generator, device=generator.device).to(gains)
         for _ in range(WARM):
@@ -260,13 +259,22 @@ def circular_operator_norm(weight: Tensor, input_size: tuple[int, int]) -> float
     weight = weight.detach().double()
     if not bool(weight.isfinite().all()):
         return math.nan
-    (height, width), (kh, kw) = input_size, weight.shape[2:]
-    weight = F.pad(weight, (0, -kw % width, 0, -kh % height))
-    tiles = weight.reshape(*weight.shape[:2], -1, height, weight.shape[3] // width, width)
-    # Kernels are real: the frequencies that rfft2 leaves out are conjugates, with equal singular
-    # values.
-    coefficients = torch.fft.rfft2(tiles.sum(dim=(2, 4))).permute(2, 3, 0, 1).flatten(0, 1)
+    coefficients = transfer_matrices(weight, input_size)
     if coefficients.shape[1] > coefficients.shape[2]:
         coefficients = coefficients.mT
     gram = coefficients @ coefficients.mH
     return float(torch.linalg.eigvalsh(gram)[:, -1].max().clamp_min(0).sqrt())
+
+
+def transfer_matrices(weight: Tensor, input_size: tuple[int, int]) -> Tensor:
+    """The matrices (H * (W // 2 + 1), O, I), complex, that a convolution at stride 1 with circular
+    padding is at each frequency, up to a phase.
+
+    Kernels are real: the other frequencies are conjugates, with equal singular values. A kernel
+    larger than the input wraps around it.
+    """
+    (height, width), (kh, kw) = input_size, weight.shape[2:]
+    weight = F.pad(weight, (0, -kw % width, 0, -kh % height))
+    tiles = weight.reshape(*weight.shape[:2], -1, height, weight.shape[3] // width, width)
+    matrices: Tensor = torch.fft.rfft2(tiles.sum(dim=(2, 4))).permute(2, 3, 0, 1).flatten(0, 1)
+    return matrices
