@@ -17,6 +17,7 @@ from sns.config.old import renamed
 from sns.config.schema import Config
 from sns.launch import work
 from sns.launch.work import UncountableError, Work
+from sns.method import METHODS
 from sns.record import store
 from sns.train.configure import configure
 
@@ -152,6 +153,8 @@ def _of_runs(runs: Sequence[Any], machine: Machine) -> Sample | None:
         _read[directory] = None
         try:
             config = configure(renamed(yaml.safe_load((directory / store.CONFIG).read_text(encoding="utf-8"))))
+            if METHODS[config.method.name].second_order:
+                return None  # counting its derivatives imports sympy, for seconds
             if "recalibrated" not in (tree.get("measured") or {}):  # recorded before it was measured
                 config = replace(config, measure=replace(config.measure, recalibration_samples=None))
             rates, precision = machine.rates(tree["environment"]["threads"]), config.train.precision
