@@ -19,7 +19,7 @@ SYMBOLS = {  # by matplotlib's marker: Plotly's name and the character for a leg
     "D": ("diamond", "◆"),
     "v": ("triangle-down", "▼"),
     "P": ("cross", "✚"),
-    "d": ("diamond-tall", "⬧"),
+    "d": ("diamond-tall", "♦"),
     "p": ("pentagon", "⬟"),
     "h": ("hexagon", "⬢"),
     "<": ("triangle-left", "◀"),

@@ -13,6 +13,7 @@ CELL = (
     "A cell is one setting, method and batch size. It counts as higher or lower if the 95% interval of its difference, "
     "paired over seeds, excludes zero."
 )
+MOST = 5  # methods in a sentence
 DOSE = "The dose is the number of factors of e by which the penalty alone would shrink what it penalises."
 
 
@@ -27,9 +28,11 @@ def finding(results: Results) -> list[tuple[str, str]]:
     if frame.empty:
         return []
     accuracy, gap = (frame[frame["quantity"] == quantity] for quantity in ("test_accuracy", "gap"))
+    count = frame["method"].nunique()
+    best = f", the best {MOST} of {count}" if count > MOST else ""
     texts = [
         (
-            f"Test accuracy against {summary.BASE}, mean over cells:",
+            f"Test accuracy against {summary.BASE}, mean over cells{best}:",
             f"{_compared(accuracy, 'higher', 'lower')}. {CELL}",
         ),
         ("Training minus test accuracy, likewise:", f"{_compared(gap, 'lower', 'higher')}."),
@@ -42,9 +45,9 @@ def finding(results: Results) -> list[tuple[str, str]]:
 
 
 def _ordered(part: pd.DataFrame, good: str) -> list[tuple[str, pd.DataFrame]]:
-    """The methods with their rows, the one with the best mean difference first."""
+    """The MOST methods with the best mean difference, each with its rows, the best first."""
     groups = [(name, part[part["method"] == name]) for name in methods_of(part)]
-    return sorted(groups, key=lambda group: group[1]["difference"].mean(), reverse=good == "higher")
+    return sorted(groups, key=lambda group: group[1]["difference"].mean(), reverse=good == "higher")[:MOST]
 
 
 def _compared(part: pd.DataFrame, good: str, bad: str) -> str:
