@@ -53,9 +53,9 @@ def to_bytes(images: Tensor) -> Tensor:
     return ((images + 1) * (GREY / 2)).floor().clamp(0, GREY - 1).to(torch.uint8)
 
 
-def from_bytes(images: Tensor) -> Tensor:
-    """uint8 images as the centres of their levels, float32 in (-1, 1)."""
-    return (images.float() + 0.5) * (2 / GREY) - 1
+def from_bytes(levels: Tensor, noise: Tensor | float = 0.5) -> Tensor:
+    """Grey levels 0..255 as float32 in [-1, 1], at the place `noise` in [0, 1) of their width."""
+    return (levels.float() + noise) * (2.0 / GREY) - 1.0
 
 
 def classifier(directory: Path, device: torch.device) -> Extractor:

@@ -1,5 +1,6 @@
 """Largest Hessian eigenvalue of the unregularised loss (section 4.3, Figure 3)."""
 
+import os
 from dataclasses import asdict
 from functools import partial
 from typing import Any
@@ -8,6 +9,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from sns.common import accelerator
 from sns.common.memory import available_device_bytes
 from sns.common.precision import full_precision
 from sns.common.seed import generator
@@ -16,7 +18,9 @@ from sns.linalg.hessian import HessianResult, top_eigenvalue
 from sns.measure.evaluation import probe_indices
 from sns.measure.state import unchanged
 
-SHARE, ROOM = 0.5, 32e9  # of the free memory, and bytes at most, for graphs that are kept between products
+# Of the free memory, for graphs kept between products, by Accelerator.host: as many runs as cores
+# may share that of the host.
+SHARE = {True: 0.5 / (os.cpu_count() or 1), False: 0.5}
 MEMORY = 4  # tensors in memory for a product / for an evaluation pass of the same batch, about
 
 
@@ -59,5 +63,5 @@ def hessian_eigenvalue(
             iterations=config.hessian_iterations,
             generator=start,
             lanczos=config.lanczos,
-            room=0.0 if free is None else min(ROOM, SHARE * free),
+            room=0.0 if free is None else SHARE[accelerator.of(x.device).host] * free,
         )

@@ -19,6 +19,7 @@ from sns.common.seed import generator
 from sns.config.schema import Config as RunConfig
 from sns.config.schema import require
 from sns.data.order import BatchOrder
+from sns.measure.features import GREY, from_bytes
 from sns.measure.samples import CLASSIFIER_COLUMNS, SampleScores, ScoreOptions, grid
 from sns.measure.spectrum import (
     largest_singular_values,
@@ -39,7 +40,6 @@ from sns.task.length import Length
 from sns.task.running import Running
 
 MEANS = ("d_loss", "g_loss", "d_real", "d_fake", "d_gradient_norm", "g_gradient_norm")
-GREY = 256  # levels of a pixel
 SAMPLES = "samples.png"  # in the run directory
 
 
@@ -117,7 +117,7 @@ class Gan(ImageTask):
         if self.average is not None:
             self.parts["average"] = self.average
         net.train()
-        self.scores = SampleScores(self.options, to_signed(self.dataset.test.x), device)
+        self.scores = SampleScores(self.options, self._real_test(), device)
         self.notes += self.scores.notes
 
     @classmethod
@@ -207,7 +207,11 @@ class Gan(ImageTask):
         """Real images in [-1, 1), (B, C, S, S), with uniform noise of one grey level."""
         x = self.dataset.train.x.index_select(0, index)
         noise = torch.rand(x.shape, generator=self.noise, device=x.device)
-        return to_signed(x, noise).contiguous(memory_format=self.setup.memory_format)
+        return from_bytes(x * (GREY - 1), noise).contiguous(memory_format=self.setup.memory_format)
+
+    def _real_test(self) -> Tensor:
+        """The test images in (-1, 1), (N, C, S, S)."""
+        return from_bytes(self.dataset.test.x * (GREY - 1))
 
     def _fake(self, count: int) -> Tensor:
         """Generated images, as G in training mode makes them."""
@@ -248,30 +252,34 @@ class Gan(ImageTask):
     def evaluate(self) -> Row:
         """Means since the last evaluation, sigma of D's weights, and scores of samples."""
         row = {name: self.running.mean(name) for name in MEANS}
-        row["sample_variance"] = pixel_variance(self.samples(self.options.samples))
+        images = self.samples(self.options.samples)
+        row["sample_variance"] = pixel_variance(images)
         with torch.no_grad():
             sigmas = torch.stack(largest_singular_values(list(weight_matrices(self.d).values()))).tolist()
         row |= {f"sigma_{i}": sigma for i, sigma in enumerate(sigmas, start=1)}
-        row |= self.scores.classifier_scores(self.samples)
+        row |= self.scores.classifier_scores(lambda count: images[:count])
         self.running.reset()
         return row
 
     def final(self, pieces: Pieces) -> dict[str, Any]:
         """Whether the run collapsed, all scores, a picture of samples, the spectra of D."""
-        grid(self.samples(64), pieces.path(SAMPLES))
+        images = self.samples(self.options.samples)
+
+        def sample(count: int) -> Tensor:
+            return images[:count] if count <= len(images) else self.samples(count)
+
+        grid(images, pieces.path(SAMPLES))
         measured = {
-            "samples": pieces.once("samples", self._variances),
-            "scores": pieces.once("scores", lambda: self.scores.scores(self.samples)),
+            "samples": pieces.once("samples", lambda: self._variances(images)),
+            "scores": pieces.once("scores", lambda: self.scores.scores(sample)),
         }
         if self.setup.config.measure.spectra:
             pieces.once("spectra", lambda: self._spectra(pieces))
         return measured
 
-    def _variances(self) -> dict[str, Any]:
-        count = self.options.samples
-        own, real = pixel_variance(self.samples(count)), pixel_variance(to_signed(self.dataset.test.x))
-        share = self.options.collapse
-        return {"count": count, "variance": own, "real_variance": real, "collapsed": own < share * real}
+    def _variances(self, images: Tensor) -> dict[str, Any]:
+        own, real, share = pixel_variance(images), pixel_variance(self._real_test()), self.options.collapse
+        return {"count": len(images), "variance": own, "real_variance": real, "collapsed": own < share * real}
 
     def _spectra(self, pieces: Pieces) -> None:
         """D's tables, as those of a classifier."""
@@ -279,11 +287,6 @@ class Gan(ImageTask):
         shape = self.dataset.channels, self.dataset.image_size, self.dataset.image_size
         pieces.table(LAYERS_CSV, LAYERS, layer_table(self.d, shape, spectra))
         pieces.table(SPECTRA_CSV, SPECTRA, spectra_table(spectra))
-
-
-def to_signed(x: Tensor, noise: Tensor | float = 0.5) -> Tensor:
-    """Pixels in [0, 1] of GREY levels to [-1, 1], plus `noise` in [0, 1) grey levels."""
-    return (x * (GREY - 1) + noise) * (2.0 / GREY) - 1.0
 
 
 def gradient_norm(gradients: Sequence[Tensor]) -> Tensor:

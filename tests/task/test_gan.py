@@ -16,9 +16,10 @@ from torch.nn import functional as F
 from sns.common.errors import ConfigError, UserError
 from sns.config.schema import Config
 from sns.linalg.weights import weights_of
+from sns.measure.features import from_bytes
 from sns.record import store
 from sns.record.schema import LAYERS_CSV, SPECTRA_CSV
-from sns.task.gan import SAMPLES, Gan, pixel_variance, to_signed
+from sns.task.gan import SAMPLES, Gan, pixel_variance
 from sns.task.gan_losses import DISCRIMINATOR, GENERATOR
 from sns.train import checkpoint
 from sns.train.configure import configure
@@ -83,9 +84,9 @@ def test_hinge_and_wasserstein_by_hand() -> None:
 
 def test_pixels_cover_minus_one_to_one() -> None:
     """256 grey levels, each an interval of 2/256."""
-    x = torch.tensor([0.0, 1.0])
-    torch.testing.assert_close(to_signed(x, 0.0), torch.tensor([-1.0, 1.0 - 2 / 256]))
-    torch.testing.assert_close(to_signed(x, 1.0), torch.tensor([-1.0 + 2 / 256, 1.0]))
+    x = torch.tensor([0.0, 255.0])
+    torch.testing.assert_close(from_bytes(x, 0.0), torch.tensor([-1.0, 1.0 - 2 / 256]))
+    torch.testing.assert_close(from_bytes(x, 1.0), torch.tensor([-1.0 + 2 / 256, 1.0]))
 
 
 # An update
