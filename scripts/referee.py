@@ -9,8 +9,6 @@ import argparse
 import sys
 from pathlib import Path
 
-import torch
-
 from sns.common.command import Parser, reports_errors
 from sns.common.errors import UserError
 from sns.common.files import write_text
@@ -18,6 +16,7 @@ from sns.common.sealed import read
 from sns.measure import referee
 from sns.record import store
 from sns.record.schema import CHECKPOINT
+from sns.task.classification import Classification
 from sns.train.configure import configure
 from sns.train.session import start
 
@@ -37,11 +36,11 @@ def main(arguments: list[str] | None = None) -> int:
             raise UserError(f"{directory} has no {CHECKPOINT}: train again with train.keep_checkpoint=true")
         tree = record.config | ({} if given.root is None else {"data": record.config["data"] | {"root": given.root}})
         task = start(configure(tree), directory).task
-        model = getattr(task, "model", None)
-        if not isinstance(model, torch.nn.Module):
-            raise UserError(f"{directory} is a run of task={record.result.task}, which has no single network")
+        if not isinstance(task, Classification):
+            raise UserError(f"{directory} is a run of task={record.result.task}, not of classification")
+        model = task.model
         model.load_state_dict(read(directory / CHECKPOINT)["task"]["model"])
-        shape = tuple(task.dataset.train.x.shape[1:])  # type: ignore[attr-defined]
+        shape = tuple(task.dataset.train.x.shape[1:])
         rows += referee.measure(f"{record.result.setting} {record.result.method}", model, shape)
         print(f"{directory.name}: {len(rows)} lines", file=sys.stderr)
     given.out.mkdir(parents=True, exist_ok=True)

@@ -171,13 +171,15 @@ def _pages(root: Path) -> list[Path]:
 
 def compare_histories(recorded: pd.DataFrame, again: pd.DataFrame) -> str:
     """A sentence on how far two histories differ; RecordError if the accuracies of the last
-    evaluation differ by more than TOLERANCE."""
+    evaluation differ by more than TOLERANCE, or if there are none and a digit differs."""
     first, second = (frame.drop(columns=SECONDS) for frame in (recorded, again))
     second = second[[name for name in second.columns if name in first.columns]]  # what the record has
     if first.equals(second):
         return f"every digit of {len(first)} evaluations repeats"
     if len(first) != len(second):
         raise RecordError(f"{len(second)} evaluations instead of {len(first)}")
+    if "test_accuracy" not in first:
+        raise RecordError("not every digit repeats, and histories without accuracies have no tolerance")
     last = {name: abs(first[name].iloc[-1] - second[name].iloc[-1]) for name in ("train_accuracy", "test_accuracy")}
     text = ", ".join(f"{name} differs by {value:.4f}" for name, value in last.items())
     if not all(value <= TOLERANCE for value in last.values()):

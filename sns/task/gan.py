@@ -12,13 +12,12 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from sns import method, model, optim
+from sns import model
 from sns.common.errors import UserError
 from sns.common.precision import autocast
 from sns.common.seed import generator
 from sns.config.schema import Config as RunConfig
 from sns.config.schema import require
-from sns.data.order import BatchOrder
 from sns.measure.features import GREY, from_bytes
 from sns.measure.samples import CLASSIFIER_COLUMNS, SampleScores, ScoreOptions, grid
 from sns.measure.spectrum import (
@@ -31,13 +30,11 @@ from sns.measure.spectrum import (
 from sns.measure.state import unchanged
 from sns.method.base import Sums, Term, no_term
 from sns.model.adversaries import LATENT, Adversaries
-from sns.optim.schedule import at_dose
 from sns.record.schema import LAYERS, LAYERS_CSV, SPECTRA, SPECTRA_CSV, Column, Score
 from sns.task.base import Pieces, Row, Setup, Sizes, register
 from sns.task.gan_losses import DISCRIMINATOR, GENERATOR, LOSSES
 from sns.task.images import ImageTask
-from sns.task.length import Length
-from sns.task.running import Running
+from sns.task.supervised import ExampleTask
 
 MEANS = ("d_loss", "g_loss", "d_real", "d_fake", "d_gradient_norm", "g_gradient_norm")
 SAMPLES = "samples.png"  # in the run directory
@@ -62,7 +59,7 @@ class GanOptions(ScoreOptions):
 
 
 @register("gan")
-class Gan(ImageTask):
+class Gan(ImageTask, ExampleTask):
     """G and D of one model, each with an optimizer of the same options."""
 
     Config = GanOptions
@@ -90,33 +87,15 @@ class Gan(ImageTask):
         self.g, self.d = net.generator, net.discriminator
         self.call_g: Callable[[Tensor], Tensor] = self.g  # the networks, or their compiled forms
         self.call_d: Callable[[Tensor], Tensor] = self.d
-        size, examples = config.batch.size, len(self.dataset.train)
-        self.sizes = Sizes(size, config.measure.batch_size or 500)
-        self.length = Length(config.train.epochs, examples, size)
-        options = at_dose(config.method, config.optim, self.length.updates)
-        self.method = method.build(options, self.d, generator(config.seed, "power_iteration"))
-        self.method.prepare()
-        self.optimizers = [optim.build(config.optim, part.parameters()) for part in (self.d, self.g)]
+        sums = dict.fromkeys(("loss", *MEANS), torch.float64)
+        sizes = Sizes(config.batch.size, config.measure.batch_size or 500)
+        self.begin(net, [self.d, self.g], len(self.dataset.train), sums, sizes, self.options.n_dis)
         self.average = None if self.options.ema is None else copy.deepcopy(self.g)
-        count = size * self.options.n_dis
-        self.order = BatchOrder(examples, count, generator(config.seed, "order"), device)
-        self.index = torch.zeros(count, dtype=torch.int64, device=device)
         self.latent, self.noise = (generator(config.seed, name, device) for name in ("latent", "noise"))
-        self.generators = [*self.method.generators, self.latent, self.noise]
-        self.running = Running(device, dict.fromkeys(("loss", *MEANS), torch.float64))
-        self.parts |= {
-            "model": net,
-            "method": self.method,
-            "optimizer of D": self.optimizers[0],
-            "optimizer of G": self.optimizers[1],
-            "order": self.order,
-            "running": self.running,
-            "latent": self.latent,
-            "noise": self.noise,
-        }
+        self.generators = [*self.generators, self.latent, self.noise]
+        self.parts |= {"latent": self.latent, "noise": self.noise}
         if self.average is not None:
             self.parts["average"] = self.average
-        net.train()
         self.scores = SampleScores(self.options, self._real_test(), device)
         self.notes += self.scores.notes
 
@@ -133,22 +112,7 @@ class Gan(ImageTask):
         """The Frechet distance by the classifier, low; without one the samples' variance."""
         return cls.score if config.task.classifier is None else Score(CLASSIFIER_COLUMNS[0].name, high=False)
 
-    @property
-    def factor(self) -> float | None:
-        """lambda of the method's penalty."""
-        return self.method.mean_factor()
-
-    def measures(self) -> Row:
-        """The values of the method's own columns."""
-        return self.method.measures()
-
     # One update
-
-    def draw(self) -> None:
-        """The indices of the next real images, and the learning rate."""
-        self.method.set_rate(self.optimizers[0].rate)
-        self.order.fill(self.index)
-        self.running.count += 1
 
     def update(self) -> None:
         """`n_dis` updates of D, then one of G."""
@@ -159,7 +123,8 @@ class Gan(ImageTask):
         for name in ("d_loss", "d_real", "d_fake", "d_gradient_norm"):
             sums[name] /= self.options.n_dis
         self._update_generator(sums)
-        self.running.note({"loss": sums["d_loss"] + sums["g_loss"], **sums}, penalty)
+        sums["loss"] = sums["d_loss"] + sums["g_loss"]
+        self.running.note({name: value * len(self.index) for name, value in sums.items()}, penalty)  # as of examples
 
     def _update_discriminator(self, index: Tensor, sums: dict[str, Tensor]) -> Tensor | None:
         real = self._real(index)
