@@ -57,3 +57,12 @@ def test_the_sampled_bound_is_the_frobenius_norm_for_one_output() -> None:
     weight = kernel(1, 5, 3, 3)
     gains = torch.fft.fft2(weight, s=(8, 8)).abs().square().sum(dim=1)
     assert_close(ESTIMATES["lip_bound"](weight, (8, 8)), math.sqrt(gains.max().item()))
+
+
+def test_circular_padding_bounds_zero_padding_on_larger_inputs_only() -> None:
+    """On the input's own size the frequency with the largest gain may be missing."""
+    weight = kernel(1, 1, 5, 5, seed=263)
+    exact = operator_norm(weight, (2, 2), 1, 2)
+    for name in ("circular", "gram_iteration"):
+        assert ESTIMATES[name](weight, (2, 2)) < 0.6 * exact
+        assert ESTIMATES[f"{name}_larger"](weight, (2, 2)) > exact

@@ -17,6 +17,7 @@ from sns.common.errors import ConfigError, UserError
 from sns.config.schema import Config
 from sns.linalg.weights import weights_of
 from sns.measure.features import from_bytes
+from sns.measure.samples import SampleScores
 from sns.record import store
 from sns.record.schema import LAYERS_CSV, SPECTRA_CSV
 from sns.task.gan import SAMPLES, Gan, pixel_variance
@@ -162,6 +163,15 @@ def test_evaluating_changes_nothing_and_repeats(gan: Make) -> None:
     assert state_hash(task.parts["model"]) == before
     assert torch.equal(torch.get_rng_state(), running)
     assert all(torch.equal(a, g.get_state()) for a, g in zip(states, task.generators, strict=True))
+
+
+def test_scores_may_draw_more_samples_than_an_evaluation(gan: Make, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As the inception score does. The first ones are those of the evaluation."""
+    drawn: list[Tensor] = []
+    monkeypatch.setattr(SampleScores, "scores", lambda self, sample: drawn.extend(map(sample, (20, 60, 150))) or {})
+    run(gan())
+    assert [len(images) for images in drawn] == [20, 60, 150]
+    assert all(torch.equal(images[:20], drawn[0]) for images in drawn)
 
 
 # Resume and modes
