@@ -276,11 +276,19 @@ def test_updates_are_issued_on_the_stream_of_each_run(
     assert stand_in.counts["replays on default"] == 3 * updates
     stand_in.reset()
     streams: dict[int, set[str]] = {}
-    in_update(monkeypatch, lambda s: streams.setdefault(s.config.seed, set()).add(stand_in.current.name))
+    generators: dict[int, set[object]] = {}
+
+    def look(session: Session) -> None:
+        streams.setdefault(session.config.seed, set()).add(stand_in.current.name)
+        generators.setdefault(session.config.seed, set()).add(stand_in.rng)
+
+    in_update(monkeypatch, look)
     beside = expanded(tmp_path / "beside", *options)
     together.train(beside, None)
     require_equal(alone, beside)
     assert streams == {0: {"stream 1"}, 1: {"stream 2"}, 2: {"stream 1"}}
+    assert [len(own) for own in generators.values()] == [1, 1, 1]
+    assert len(set.union(*generators.values())) == 3
     assert stand_in.counts["captures"] == 3
     assert [stand_in.counts[f"replays on stream {n}"] for n in (1, 2)] == [2 * updates, updates]
     assert store.read(beside[0].config.directory).result.memory["peak_bytes"] is None
