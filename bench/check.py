@@ -39,6 +39,7 @@ BOXES = {
     "packing": 20.0,
     "compiled": 30.0,
 }  # seconds, at most
+TOGETHER = {"launch.per_gpu": "2 at a time", "launch.per_process": "2 in turns"}  # the lines that tell their gain
 PASS = ("batch.size=1024", "batch.micro=1024", "batch.ghost=256")  # one large pass
 
 
@@ -174,11 +175,19 @@ class Check:
         for precision in PRECISIONS[1:]:
             best = precision if hours[precision] * GAIN < hours[best] else best
         rates = {match[1]: line.ours.median for line in self.lines if (match := _PASSES.match(line.what)) and line.ours}
-        packed = [line.figure.median for line in self.lines if line.what.startswith("2 at a time") and line.figure]
+        gains = {key: self._gain(start) for key, start in TOGETHER.items()}
         chosen: dict[str, Any] = {"train.precision": best}
         chosen |= {"batch.micro": int(max(rates, key=lambda size: rates[size]))} if rates else {}
-        chosen |= {"launch.per_gpu": 2 if statistics.median(packed) >= WORTH else 1} if packed else {}
+        better = max(gains, key=lambda key: gains[key] or 0.0)
+        for key, gain in gains.items():
+            if gain is not None:
+                chosen[key] = 2 if key == better and gain >= WORTH else 1
         self.write("recommended", **chosen)
+
+    def _gain(self, start: str) -> float | None:
+        """The median gain of the lines that begin with `start`; None if there are none."""
+        found = [line.figure.median for line in self.lines if line.what.startswith(start) and line.figure]
+        return statistics.median(found) if found else None
 
 
 _PASSES = re.compile(r"passes of (\d+), VGG")

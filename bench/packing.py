@@ -1,6 +1,7 @@
-"""Row 10, several processes: runs that share one device.
+"""Row 10: runs that share one device, in turns in one process or in several processes.
 
-On a GPU without NVIDIA's MPS their kernels take turns: expect less than 1.3 times one run.
+In one process each run has a stream (launch.per_process), and kernels of two runs may overlap.
+Kernels of two processes take turns on a GPU without NVIDIA's MPS: expect less than 1.3 times one.
 
 The processes are started once and get commands line by line: "prepare SETTING", "run SECONDS".
 """
@@ -13,21 +14,28 @@ from functools import partial
 from pathlib import Path
 from typing import IO
 
-from bench.cells import NETWORKS, ROOT, Plan, cell, update
+from bench.cells import NETWORKS, ROOT, Plan, cell, configured, update
 from bench.guard import guarded, release
 from bench.line import FASTER, Line
 from bench.timing import Spread, Work, seconds, spread
+from sns.common import accelerator
+from sns.train.capture import WARM_UP
 from sns.train.device import choose_device
+from sns.train.run import advance
+from sns.train.turns import Place, Run, Steps, take_turns
 
 ROW = 10
 WORTH = 1.3  # times the throughput of one run, below which packing is not worth it
 
 
 def packing(plan: Plan, settings: Sequence[str] = tuple(NETWORKS), most: int = 4) -> Iterator[Line]:
-    """Images a second of k processes together, small batch, up to `most` processes."""
-    release(plan)
+    """Images a second of k runs together, small batch, up to `most`: in one process, in k."""
     counts = [count for count in (1, 2, 4) if count <= (2 if plan.tiny else most)]
-    duration = max(0.2, min(3.0, plan.budget / 2 / len(settings) / len(counts)))
+    duration = max(0.2, min(3.0, plan.budget / 4 / len(settings) / len(counts)))
+    for setting in settings:
+        case = partial(_in_turns, plan, counts, duration, setting)
+        yield from guarded(plan, ROW, f"in turns, {NETWORKS[setting][0]}", case)
+    release(plan)
     workers = [_launch(plan) for _ in range(max(counts))]
     try:
         for setting in settings:
@@ -47,14 +55,49 @@ def _setting(
     sizes = [int(_answer(worker)) for worker in workers]
     totals = {count: _together(workers[:count], duration) for count in counts}
     for count in counts:
-        yield _line(plan, setting, sizes[0], count, totals[count] / totals[1], totals[count])
+        yield _line(plan, setting, sizes[0], f"{count} at a time", totals[count] / totals[1], totals[count])
 
 
-def _line(plan: Plan, setting: str, size: int, count: int, gain: float, total: float) -> Line:
-    what = f"{count} at a time, {NETWORKS[setting][0]}{' (tiny)' if plan.tiny else ''}, B = {size}"
+def _line(plan: Plan, setting: str, size: int, how: str, gain: float, total: float) -> Line:
+    what = f"{how}, {NETWORKS[setting][0]}{' (tiny)' if plan.tiny else ''}, B = {size}"
     figure: Spread = spread([gain])
-    target = WORTH if count > 1 else None
-    return Line(ROW, what, "one run alone", "images/s", spread([total]), None, figure, FASTER, target, "processes")
+    target = None if how.startswith("1 ") else WORTH
+    note = "processes" if how.endswith("time") else "one process"
+    return Line(ROW, what, "one run alone", "images/s", spread([total]), None, figure, FASTER, target, note)
+
+
+def _in_turns(plan: Plan, counts: Sequence[int], duration: float, setting: str) -> Iterator[Line]:
+    rates: dict[int, float] = {}
+    for count in counts:
+        size, rates[count] = in_turns(plan, setting, count, duration)
+        yield _line(plan, setting, size, f"{count} in turns", rates[count] / rates[1], rates[count])
+
+
+def in_turns(plan: Plan, setting: str, count: int, duration: float) -> tuple[int, float]:
+    """B, and the images a second of `count` runs that train in turns for `duration` seconds."""
+    there, times, sizes = accelerator.of(plan.device), list[float](), list[int]()
+
+    def steps() -> Steps[int]:
+        session, done = cell(plan, setting, "batch=small"), 0
+        sizes.append(session.config.batch.size)
+        for _ in range(WARM_UP + 1):  # all runs are captured before the clock starts
+            advance(session)
+            yield
+        if not times:
+            there.synchronize()
+            times.append(time.perf_counter())
+        while time.perf_counter() - times[0] < duration:
+            advance(session)
+            done += 1
+            yield
+        there.synchronize()  # with the updates of all runs, which begin no more
+        times.append(time.perf_counter())
+        return done
+
+    precision = plan.precision or configured(f"setting={setting}").train.precision
+    runs = [Run(steps(), precision) for _ in range(count)]
+    updates = sum(take_turns(runs, [Place(there) for _ in range(count)]))
+    return sizes[0], updates * sizes[0] / (times[1] - times[0])
 
 
 def _together(workers: "list[subprocess.Popen[str]]", duration: float) -> float:

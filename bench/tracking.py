@@ -47,8 +47,7 @@ def main() -> None:
             with client.Tracker(config, history, lambda line: None, here=True) as tracker:
                 times.append(time.perf_counter())
                 if seed == 0:
-                    assert client._mirror is not None
-                    threading.Thread(target=_watch, args=(client._mirror.child.pid, spent), daemon=True).start()
+                    threading.Thread(target=_watch, args=(client._mirrors[0].child.pid, spent), daemon=True).start()
                 costs = []
                 for epoch in range(options.epochs):
                     history.append(epoch)
@@ -65,7 +64,7 @@ def main() -> None:
                 f"closing {1e3 * (times[3] - times[2]):.1f} ms"
             )
         began = time.perf_counter()
-        client.close_mirror(600.0)
+        client.close_mirrors(600.0)
         print(f"the mirror was done {time.perf_counter() - began:.1f} s after the last run")
         print(f"CPU of all other processes: {sum(spent.values()):.1f} s for {options.runs} runs")
 

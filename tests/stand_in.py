@@ -39,6 +39,13 @@ class Stream:
         self.written: set[int] = set()
 
 
+class Rng:
+    """A default generator. A graph draws from the one that was in use when it was captured."""
+
+    def __init__(self) -> None:
+        self.state = torch.get_rng_state()
+
+
 class Mark(Event):
     """An event: how many replays were issued before it."""
 
@@ -63,6 +70,7 @@ class StandIn(Accelerator):
     current: ClassVar[Stream] = Stream("default")
     capturing: ClassVar["Recording | None"] = None
     selected: ClassVar[int | None] = None
+    rng: ClassVar["Rng"]  # the default generator in use
 
     @classmethod
     def reset(cls) -> None:
@@ -70,6 +78,7 @@ class StandIn(Accelerator):
         cls.counts.clear()
         cls.issued = cls.done = cls.furthest = 0
         cls.current, cls.capturing, cls.selected = Stream("default"), None, None
+        cls.rng = Rng()
 
     @classmethod
     def kind(cls) -> str:
@@ -102,6 +111,15 @@ class StandIn(Accelerator):
 
     def event(self) -> Event:
         return Mark()
+
+    def own_rng(self) -> "Rng":
+        return Rng()
+
+    def use_rng(self, own: "Rng") -> "Rng":
+        before, StandIn.rng = self.rng, own
+        before.state = torch.get_rng_state()
+        torch.set_rng_state(own.state)
+        return before
 
     def stream(self) -> Stream:
         self.counts["streams"] += 1
@@ -139,7 +157,10 @@ class StandIn(Accelerator):
 
         def replay() -> None:
             self._refuse_in_capture("replay")
+            if self.rng is not recording.rng:
+                raise RuntimeError("the graph draws from a default generator that is not in use")
             self.counts["replays"] += 1
+            self.counts[f"replays on {self.current.name}"] += 1
             StandIn.issued += 1
             StandIn.furthest = max(StandIn.furthest, StandIn.issued - StandIn.done)
             recording.replay()
@@ -182,6 +203,7 @@ class Recording(TorchDispatchMode):
 
     def __init__(self, stream: Stream, generators: Sequence[torch.Generator]) -> None:
         super().__init__()
+        self.rng = StandIn.rng
         self.generators = [(generator, generator.get_state()) for generator in generators]
         self.operations: list[tuple[Any, Any, Any, list[Tensor | None]]] = []  # operation, its arguments, its results
         self.before: dict[int, tuple[Tensor, Any]] = {}  # by address: tensors from outside, a copy of their memory

@@ -59,10 +59,18 @@ class SnsSweeper(BasicSweeper):
         return TimeBudget([run.config for run in runs], runs[0].config.launch)
 
     def _launch(self, runs: Sequence[Any]) -> None:
-        from sns.launch import handover
+        from sns.launch import handover, together
         from sns.train.stop import Interrupted
 
         launcher: Any = self.launcher
+        if (count := runs[0].config.launch.per_process) > 1:
+            if not isinstance(launcher, BasicLauncher):
+                raise UserError(
+                    f"launch.per_process={count} is for runs that this command trains itself: leave out "
+                    "hydra/launcher, or launch.per_process"
+                )
+            together.train(runs, self.budget)
+            return
         launcher.runs = runs  # for the launchers of this project
         launcher.budget = self.budget
         # Hydra's own launcher does not ask between two runs whether the next one may start.

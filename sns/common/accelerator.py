@@ -125,6 +125,19 @@ class Accelerator:
         """Restores what `rng_state` gave."""
         torch.set_rng_state(state)
 
+    def own_rng(self) -> Any:
+        """A copy of the device's default generator, for one of several runs: see `use_rng`."""
+        return self.rng_state()
+
+    def use_rng(self, own: Any) -> Any:
+        """Makes `own` the default generator of the device; returns the one before, as it is now.
+
+        A graph always draws from the one that was in use when it was captured.
+        """
+        before = self.rng_state()
+        self.set_rng_state(own)
+        return before
+
     def forked_rng(self) -> AbstractContextManager[None]:
         """At exit the default generators of the host and of the device are as before."""
         return torch.random.fork_rng([])
@@ -227,6 +240,19 @@ class _Cuda(_Card):
         stream.wait_stream(torch.cuda.current_stream(self.device))
         with torch.cuda.stream(stream):
             yield
+
+    def own_rng(self) -> torch.Generator:
+        return self._default_generator.clone_state()
+
+    def use_rng(self, own: torch.Generator) -> torch.Generator:
+        before = self._default_generator.graphsafe_get_state()
+        self._default_generator.graphsafe_set_state(own)
+        return before
+
+    @property
+    def _default_generator(self) -> torch.Generator:
+        torch.cuda.init()  # which makes the default generators
+        return torch.cuda.default_generators[self.device.index]
 
     def join(self, stream: torch.cuda.Stream) -> None:
         torch.cuda.current_stream(self.device).wait_stream(stream)

@@ -1,6 +1,7 @@
 """Free memory of the host and of a device, checked before a data set is read or moved."""
 
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import torch
@@ -58,6 +59,35 @@ def available_device_bytes(device: torch.device) -> int | None:
     """Memory that tensors on `device` may still use; None if unknown."""
     there = accelerator.of(device)
     return available_host_bytes() if there.host else there.free_bytes()
+
+
+_together = 1
+
+
+@contextmanager
+def shared_by(runs: int) -> Iterator[None]:
+    """Inside, this process trains so many runs in turns, which share the memory of the device."""
+    global _together
+    before, _together = _together, runs
+    try:
+        yield
+    finally:
+        _together = before
+
+
+def runs_together() -> int:
+    """How many runs this process trains in turns."""
+    return _together
+
+
+def room_of_a_run(device: torch.device) -> int | None:
+    """Memory that the tensors of one run may still use on `device`; None if unknown.
+
+    With several runs it is an equal part: what the graph of another run uses between two of its
+    updates is held, but does not show as used.
+    """
+    free = available_device_bytes(device)
+    return None if free is None else free // _together
 
 
 def require_host(needed: int, what: str) -> None:

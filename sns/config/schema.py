@@ -120,9 +120,7 @@ class TrainConfig:
     memory_format: str = free("auto")  # contiguous (auto in fp32 on a GPU) | channels_last (else)
     threads: int | None = free(None)  # CPU threads; None: torch's choice
     checkpoint_minutes: float = free(5.0)  # between checkpoints; one is also written at a signal and at the end
-    time_limit_minutes: float | None = free(
-        None
-    )  # of this process, which saves and stops a little earlier; None: no limit
+    time_limit_minutes: float | None = free(None)  # of this process, which saves and stops before; None: no limit
     keep_checkpoint: bool = free(True)  # keep the final weights with the record
     stop_after: int | None = free(None)  # stop after this many updates, to be resumed; None: train to the end
     progress: str = free("auto")  # auto | bar | lines | none
@@ -192,6 +190,7 @@ class LaunchConfig:
     """How the runs of a sweep are spread over processes and devices. No result depends on it."""
 
     per_gpu: int = free(1)  # runs at a time on one GPU (hydra/launcher=local); without MPS 2 give less than 1.3 times 1
+    per_process: int = free(1)  # runs that one process trains in turns, each on a CUDA stream (-m, not on Slurm)
     gpus_per_run: int = free(1)  # GPUs of one machine that share the batch of one run; for more machines: torchrun
     processes: int | None = free(None)  # runs at a time on CPUs (hydra/launcher=local); None: one a core
     retries: int = free(2)  # further attempts at a run that is killed or ends with an error, before it counts as failed
@@ -203,8 +202,8 @@ class LaunchConfig:
     priority: list[str] = field(default_factory=list, metadata={"identity": False})
 
     def __post_init__(self) -> None:
-        require(self.per_gpu >= 1, f"launch.per_gpu={self.per_gpu} must be at least 1")
-        require(self.gpus_per_run >= 1, f"launch.gpus_per_run={self.gpus_per_run} must be at least 1")
+        for key in ("per_gpu", "per_process", "gpus_per_run"):
+            require(getattr(self, key) >= 1, f"launch.{key}={getattr(self, key)} must be at least 1")
         require(
             self.processes is None or self.processes >= 1,
             f"launch.processes={self.processes} must be at least 1, or null for one a core",

@@ -1,6 +1,6 @@
 """One attempt at a run: counted in the run directory, and given up after `launch.retries` failures.
 
-`attempt` is the step between the command line and `sns.train.run.run`. `write_down` is the only
+`attempt` is the step between the command line and the trainer. `write_down` is the only
 place where what `sns.record.state` infers from a run directory is written into it.
 """
 
@@ -18,8 +18,9 @@ from sns.record.attempts import Attempts
 from sns.record.schema import Result
 from sns.record.state import RunState, state_of
 from sns.train.result import write_failed
-from sns.train.run import run
-from sns.train.stop import Interrupted
+from sns.train.run import alone, training
+from sns.train.stop import Interrupted, StopSignal
+from sns.train.turns import Steps
 
 
 class Fault(Exception):  # noqa: N818  reported in one line like a UserError, but tried again
@@ -31,25 +32,30 @@ class Fault(Exception):  # noqa: N818  reported in one line like a UserError, bu
 
 
 def attempt(config: Config, command: str, in_sweep: bool) -> Result:
-    """Trains one run as `run` does, and counts the attempt.
+    """Trains one run that has the process for itself; see `attempting`."""
+    return alone(config, lambda stop: attempting(config, command, in_sweep, stop))
+
+
+def attempting(config: Config, command: str, in_sweep: bool, stop: StopSignal) -> Steps[Result]:
+    """Trains one run as `training` does, and counts the attempt.
 
     In a sweep, a run that failed more than `launch.retries` times in a row without a new checkpoint
     in between ends as a record with status failed. Outside of one, a person asks for the run: the
-    count starts again at 0. Raises what `run` raises, and Fault for any unexpected exception.
+    count starts again at 0. Raises what `training` raises, and Fault for any unexpected exception.
     """
     directory = config.directory
     if int(os.environ.get("RANK", "0")) > 0 or lock.held(directory):
         with end_in_time(config.launch, lambda: f"{config.run_id} is cut off: its time budget is spent"):
-            return run(config, command)  # another process counts
+            return (yield from training(config, command, stop))  # another process counts
     if not in_sweep:
         _forget_failures(config)
     state = write_down(config, command)
     if state.result is not None and state.retry:
         (directory / store.RESULT).unlink()
     if store.is_finished(directory):
-        return run(config, command)  # which returns the record, or says why it cannot be read
+        return (yield from training(config, command, stop))  # the record, or why it cannot be read
     with _counted(config, command, in_sweep):
-        return run(config, command)
+        return (yield from training(config, command, stop))
 
 
 def write_down(config: Config, command: str = "", job: str = "") -> RunState:

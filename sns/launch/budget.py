@@ -143,27 +143,36 @@ def end_in_time(launch: LaunchConfig, note: Callable[[], str]) -> Iterator[None]
     """Within the context this process is ended, if need be, a little before its time budget ends.
 
     For work that cannot be stopped and takes longer than any stretch that was measured. Checkpoints
-    are complete at any instant. `note` writes down the state of the run and returns it in a line.
+    are complete at any instant. `note` writes down the state of the run and returns it in a line;
+    with several runs in the process, that of each.
     """
     if launch.budget is None or BUDGET_END not in os.environ:
         yield
         return
     last = float(os.environ[BUDGET_END]) + 0.6 * reserve(units.seconds(launch.budget))
-    timer = threading.Timer(max(0.0, last - time.monotonic()), _cut_off, (note,))
+    timer = threading.Timer(max(0.0, last - time.monotonic()), _cut_off)
     timer.daemon = True
+    _notes.append(note)
     timer.start()
     try:
         yield
     finally:
         timer.cancel()
+        _notes.remove(note)
 
 
-def _cut_off(note: Callable[[], str]) -> None:
-    try:
-        print(note(), file=sys.stderr, flush=True)
-        sys.stdout.flush()
-    finally:
-        os._exit(RESUMABLE)
+_notes: list[Callable[[], str]] = []  # of the runs that this process trains
+_ending = threading.Lock()
+
+
+def _cut_off() -> None:
+    with _ending:  # by the first timer of several
+        try:
+            for note in list(_notes):
+                print(note(), file=sys.stderr, flush=True)
+            sys.stdout.flush()
+        finally:
+            os._exit(RESUMABLE)
 
 
 def leave(code: int) -> NoReturn:

@@ -32,7 +32,8 @@ from sns.launch.mistakes import explain
 
 __all__ = ["CONFIGS", "SweepRun", "dry_run", "expand"]
 MANY = 64  # runs that take some seconds to compose
-ONCE = ("per_gpu", "gpus_per_run", "processes", "budget")  # options of the sweep as a whole, in section launch
+# Options of the sweep as a whole, in section launch
+ONCE = ("per_gpu", "per_process", "gpus_per_run", "processes", "budget")
 
 
 def expand(loader: ConfigLoaderImpl, master: DictConfig) -> tuple[list[SweepRun], list[str]]:

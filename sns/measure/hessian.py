@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from sns.common import accelerator
-from sns.common.memory import available_device_bytes
+from sns.common.memory import room_of_a_run
 from sns.common.precision import full_precision
 from sns.common.seed import generator
 from sns.config.schema import MeasureConfig
@@ -51,7 +51,7 @@ def hessian_eigenvalue(
         return F.cross_entropy(model(images), labels, reduction="sum")
 
     losses = [partial(loss, *part) for part in zip(torch.split(x, batch), torch.split(y, batch), strict=True)]
-    free = available_device_bytes(x.device)
+    free = room_of_a_run(x.device)
 
     parameters = [parameter for parameter in model.parameters() if parameter.requires_grad]
     with unchanged(model), full_precision(x.device):

@@ -10,6 +10,7 @@ from typing import Any
 import torch
 
 from sns.common import accelerator
+from sns.common.memory import runs_together
 from sns.record.commit import commit
 
 PACKAGES = ("torch", "torchvision", "numpy", "hydra-core", "omegaconf", "pandas", "scipy")
@@ -31,9 +32,14 @@ def describe(device: torch.device) -> dict[str, Any]:
 
 
 def peak_memory(device: torch.device) -> dict[str, float | None]:
-    """`peak_bytes` of torch on an accelerator, None on the CPU, and `peak_host_bytes`."""
+    """`peak_bytes` of torch on an accelerator, and `peak_host_bytes`.
+
+    The first is None on the CPU, and where the process trains several runs, which it cannot tell
+    apart.
+    """
     host = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024.0
-    return {"peak_bytes": accelerator.of(device).peak_bytes(), "peak_host_bytes": host}
+    own = accelerator.of(device).peak_bytes() if runs_together() == 1 else None
+    return {"peak_bytes": own, "peak_host_bytes": host}
 
 
 def _version(name: str) -> str | None:

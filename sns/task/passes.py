@@ -8,7 +8,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from sns.common import accelerator
-from sns.common.memory import GB, available_device_bytes
+from sns.common.memory import GB, room_of_a_run
 from sns.config.schema import BatchConfig
 
 SHARE = 0.8  # of the free memory that a pass may fill
@@ -49,7 +49,7 @@ def choose(batch: BatchConfig, per_image: float, device: torch.device) -> tuple[
     and fits: batch-norm statistics stay the same. A batch without ghost groups is never split.
     """
     asked = min(batch.micro or batch.size, batch.size)
-    free = available_device_bytes(device)
+    free = room_of_a_run(device)
     if free is None or asked * per_image <= SHARE * free or batch.ghost is None or batch.ghost >= batch.size:
         return asked, None
     groups = batch.size // batch.ghost
@@ -71,7 +71,7 @@ def choose_measuring(asked: int | None, per_image: float, device: torch.device) 
     These are `asked` images, or a default for the device, halved until they fit the free memory.
     """
     first = max(1, min(MOST, int(MEASURING[accelerator.of(device).host] / per_image))) if asked is None else asked
-    free = available_device_bytes(device)
+    free = room_of_a_run(device)
     size = first
     while free is not None and size > 1 and size * per_image > SHARE * free:
         size //= 2

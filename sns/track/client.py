@@ -10,6 +10,7 @@ import json
 import os
 import subprocess
 import sys
+import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from types import TracebackType
@@ -23,14 +24,14 @@ NAME = "Weights & Biases"
 
 
 class Mirror:
-    """The mirror process; all runs that one process trains in turn share it."""
+    """A mirror process. It shows one run at a time; runs that are trained one by one share it."""
 
     COMMAND = (sys.executable, "-P", "-m", "sns.track.mirror")
 
     def __init__(self) -> None:
         package = str(Path(__file__).resolve().parents[2])
         path = os.pathsep.join(filter(None, [package, os.environ.get("PYTHONPATH")]))
-        self.owner = os.getpid()
+        self.owner, self.busy = os.getpid(), False
         self.child = subprocess.Popen(
             self.COMMAND,
             stdin=subprocess.PIPE,
@@ -76,32 +77,35 @@ class Mirror:
         return True
 
 
-_mirror: Mirror | None = None
+_mirrors: list[Mirror] = []  # of this process: one, or one for each run that it trains in turns
 _printed: set[str] = set()  # lines that this process prints only once
 
 
-def _shared_mirror() -> Mirror:
-    global _mirror
-    if _mirror is None or _mirror.owner != os.getpid() or _mirror.child.poll() is not None:
-        if _mirror is None:
-            atexit.register(close_mirror)
-        _mirror = Mirror()
-    return _mirror
+def _free_mirror() -> Mirror:
+    """A mirror that shows no other run now; a new process if there is none."""
+    if not _mirrors:
+        atexit.register(close_mirrors)
+    _mirrors[:] = [mirror for mirror in _mirrors if mirror.owner == os.getpid() and mirror.child.poll() is None]
+    free = next((mirror for mirror in _mirrors if not mirror.busy), None)
+    if free is None:
+        free = Mirror()
+        _mirrors.append(free)
+    free.busy = True
+    return free
 
 
-def close_mirror(patience: float | None = None) -> None:
-    """At the end of the process: waits `patience` seconds; then the mirror continues alone."""
-    global _mirror
+def close_mirrors(patience: float | None = None) -> None:
+    """At the end of the process: waits `patience` seconds; then the mirrors continue alone."""
     if patience is None:
         patience = PATIENCE["SLURM_JOB_ID" in os.environ]
-    mirror, _mirror = _mirror, None
-    if mirror is None or mirror.owner != os.getpid():
-        return
-    done = mirror.close(patience)
-    for line in mirror.notices():
-        print(line, file=sys.stderr)
-    if not done:
-        print(f"{NAME}: still being written in the background (process {mirror.child.pid})", file=sys.stderr)
+    end = time.monotonic() + patience
+    closing, _mirrors[:] = [mirror for mirror in _mirrors if mirror.owner == os.getpid()], []
+    for mirror in closing:
+        done = mirror.close(max(0.0, end - time.monotonic()))
+        for line in mirror.notices():
+            print(line, file=sys.stderr)
+        if not done:
+            print(f"{NAME}: still being written in the background (process {mirror.child.pid})", file=sys.stderr)
 
 
 def open_message(directory: Path, rows: int, mode: str, folder: Path, track: TrackConfig) -> dict[str, Any]:
@@ -128,7 +132,8 @@ class Tracker:
     def __init__(self, config: Config, history: Sequence[object], say: Callable[[str], None], here: bool) -> None:
         """`here`: False on all but the first of a run's processes, which do not track."""
         self.config, self.history, self.say = config, history, say
-        self.mirror: Mirror | None = None
+        self.mirror: Mirror | None = None  # None once it has failed
+        self.taken: Mirror | None = None
         self.mode, self.reason = choose_mode(config.track) if here else ("disabled", "")
         self.here = here
 
@@ -141,7 +146,7 @@ class Tracker:
             return self
         message = open_message(self.config.directory, len(self.history), self.mode, Path(folder), track)
         try:
-            self.mirror = _shared_mirror()
+            self.mirror = self.taken = _free_mirror()
         except OSError as error:
             self.say(f"{NAME}: cannot be started ({error.strerror}); the record is not affected")
             return self
@@ -152,6 +157,8 @@ class Tracker:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self._send({"do": "close", "rows": len(self.history), "finished": kind is None})
+        if self.taken is not None:
+            self.taken.busy = False
 
     def update(self) -> None:
         """Call it after history.csv has a new row."""

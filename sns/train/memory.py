@@ -8,6 +8,7 @@ import torch
 
 from sns.common import accelerator
 from sns.common.errors import UserError
+from sns.common.memory import runs_together
 from sns.common.ranks import Ranks
 from sns.config.schema import BatchConfig, Config
 from sns.task.base import Sizes
@@ -25,7 +26,12 @@ class PassSizes:
     def reduce(self, error: torch.OutOfMemoryError) -> None:
         """Makes the passes of `config` smaller, of the kind in which the device ran out of memory:
         the caller tries again from the checkpoint. UserError the second time, or if several
-        processes share the run, since the others would wait for ever."""
+        processes share the run, since the others would wait for ever, or beside other runs."""
+        if runs_together() > 1:
+            raise UserError(
+                f"{self.config.run_id} does not fit the device's memory beside other runs: "
+                f"lower launch.per_process={runs_together()}"
+            ) from None
         fault = DoesNotFit(self.chosen, error)
         if self.ranks.world > 1 or self.notes:
             raise no_room(self.config, fault) from None

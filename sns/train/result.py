@@ -13,6 +13,7 @@ import yaml
 from sns import __version__
 from sns.common.errors import RecordError, first_line
 from sns.common.files import write_text
+from sns.common.memory import runs_together
 from sns.config.schema import Config, to_dict
 from sns.optim.schedule import learning_rate_sum
 from sns.record import store
@@ -146,6 +147,7 @@ def _result(session: Session, reason: str | None, command: str, measured: dict[s
         "mode": session.mode,
         "memory_format": str(session.memory_format).removeprefix("torch."),
         **task.facts(),
+        **({"runs_together": runs_together()} if runs_together() > 1 else {}),
     }
     return Result(
         **_identity(config),

@@ -1,13 +1,14 @@
 """A run, from its configuration to its record, on one screen."""
 
 import warnings
+from collections.abc import Callable
 from functools import partial
 
 import torch
 import yaml
 
 from sns.common.files import clear_leftovers, write_text
-from sns.common.precision import fastest_kernels, training_precision
+from sns.common.precision import fastest_kernels
 from sns.config.schema import Config, to_dict
 from sns.data.identity import require_same_images
 from sns.optim.schedule import learning_rate
@@ -24,6 +25,7 @@ from sns.train.result import divergence, finish
 from sns.train.saver import Saver
 from sns.train.session import Session, start
 from sns.train.stop import StopSignal, stopping
+from sns.train.turns import Place, Run, Steps, take_turns
 
 __all__ = ["configure", "run"]
 
@@ -35,17 +37,28 @@ def run(config: Config, command: str = "") -> Result:
     error. Raises Interrupted if asked to stop, with a checkpoint on disk; UserError, one sentence,
     for anything that the user can fix.
     """
+    return alone(config, partial(training, config, command))
+
+
+def alone(config: Config, steps: Callable[[StopSignal], Steps[Result]]) -> Result:
+    """The result of one run that has the process for itself."""
+    with stopping(config.train.time_limit_minutes, config.run_id) as stop:
+        (result,) = take_turns([Run(steps(stop), config.train.precision)], [Place()])
+    return result
+
+
+def training(config: Config, command: str, stop: StopSignal) -> Steps[Result]:
+    """`run` in steps: the other runs of this process go on after each update."""
     ranks = join(config.train.device)
     if ranks.from_first(lambda: store.is_finished(config.directory)):
         return ranks.from_first(lambda: _finished(config))
     sizes = PassSizes(config, ranks)
-    with stopping(config) as stop, disk_errors(config), alone_in(config.directory, ranks) as lock:
+    with disk_errors(config), alone_in(config.directory, ranks) as lock:
         if ranks.from_first(lambda: store.is_finished(config.directory)):  # meanwhile, by another process
             return ranks.from_first(lambda: _finished(config))
         while True:
             try:
-                with training_precision(config.train.precision):
-                    return _train(sizes, command, stop, lock)
+                return (yield from _train(sizes, command, stop, lock))
             except torch.OutOfMemoryError as error:
                 sizes.reduce(error)  # UserError the second time
             release()
@@ -58,7 +71,7 @@ def _finished(config: Config) -> Result:
     return record.result
 
 
-def _train(sizes: PassSizes, command: str, stop: StopSignal, lock: RunLock | None) -> Result:
+def _train(sizes: PassSizes, command: str, stop: StopSignal, lock: RunLock | None) -> Steps[Result]:
     config, ranks = sizes.config, sizes.ranks
     # Set up: build the task and resume from the checkpoint.
     if ranks.first:
@@ -85,6 +98,7 @@ def _train(sizes: PassSizes, command: str, stop: StopSignal, lock: RunLock | Non
                     paused = False
                     while session.step < target and not paused:
                         advance(session)
+                        yield from session.turn_of_others()
                         paused = saver.due()
                 if session.step < target:
                     saver.save()

@@ -35,13 +35,13 @@ class Saver:
     def __init__(self, session: Session, reporter: Reporter, stop: StopSignal, lock: RunLock | None) -> None:
         """`lock`: that of the run directory; None on processes that do not write."""
         self.session, self.reporter, self.stop, self.lock = session, reporter, stop, lock
-        stop.deadline.begin(longest_evaluation(session.history))
+        self.start = stop.deadline.begin(longest_evaluation(session.history))  # seconds to the first update
         config = session.config.train
         self.interval = config.checkpoint_minutes * 60
         self.last_step = session.total  # of this session
         if config.stop_after is not None:
             self.last_step = min(self.last_step, session.step + config.stop_after)
-        self.saved_at = time.monotonic()
+        self.saved_at, self.away = time.monotonic(), session.away
         self.cost = 0.0  # seconds that the last checkpoint took
         self.failures = 0
         self.request = ""
@@ -51,14 +51,15 @@ class Saver:
 
     def due(self, cheap: bool = False) -> bool:
         """Whether to pause training for `save`; with `cheap` also if a checkpoint costs little."""
-        self.reporter.pace(self.session.step, self.began - self.stop.deadline.began, self.stop.deadline.longest)
+        self.reporter.pace(self.session.step, self.start, self.stop.deadline.longest)
         if self.lock is not None:
             self.lock.check()
         since = time.monotonic() - self.saved_at
         request = self.stop.asked() or ""
         if not request and self.session.step >= self.last_step:
             request = STOP_AFTER
-        if not request and (since > self.interval or (cheap and self.cost <= CHEAP_SHARE * since)):
+        own = since - (self.session.away - self.away)
+        if not request and (since > self.interval or (cheap and self.cost <= CHEAP_SHARE * own)):
             request = "save"
         self.request = REQUESTS[self.session.ranks.maximum(REQUESTS.index(request))]
         return self.request != ""
@@ -80,7 +81,7 @@ class Saver:
         if self._written(fault):
             self.saved = session.step, len(session.history)
             self.reporter.saved(session.step)
-        self.saved_at = time.monotonic()
+        self.saved_at, self.away = time.monotonic(), session.away
         self.cost = self.saved_at - began
         stop_after = self.request == STOP_AFTER
         if REQUESTS.index(self.request) > REQUESTS.index(STOP_AFTER) or (stop_after and session.step < session.total):
@@ -111,7 +112,7 @@ class Saver:
         """`save_if_cheap`; stops also if the evaluation may take longer than the time left."""
         session = self.session
         if not session.history and session.step > self.first_step:  # none was timed: assume at most an epoch
-            an_update = (time.monotonic() - self.began) / (session.step - self.first_step)
+            an_update = (time.monotonic() - self.began - session.away) / (session.step - self.first_step)
             self.stop.deadline.expect(an_update * session.task.length.examples / session.task.length.batch)
         self.save_if_cheap()
 

@@ -14,6 +14,7 @@ from torch import Tensor
 from sns import task as tasks
 from sns.common import accelerator
 from sns.common.errors import UserError, first_line
+from sns.common.memory import runs_together
 from sns.common.ranks import ALONE, Ranks
 from sns.common.seed import stream_seed
 from sns.config.schema import Config
@@ -42,6 +43,8 @@ class Session:
     history: list[dict[str, float]] = field(default_factory=list)
     seconds: dict[str, float] = field(default_factory=lambda: {"train": 0.0, "measure": 0.0, "setup": 0.0})
     sessions: int = 1
+    away: float = 0.0  # seconds in which other runs of this process had their turns
+    began: float = 0.0  # on the clock of time.perf_counter: when the set-up had ended
 
     @property
     def total(self) -> int:
@@ -59,11 +62,20 @@ class Session:
 
     @contextmanager
     def timed(self, what: str) -> Iterator[None]:
-        """Adds the seconds spent inside, including the device's work, to `seconds[what]`."""
-        began = time.perf_counter()
+        """Adds the seconds spent inside, including the device's work, to `seconds[what]`.
+
+        The turns of other runs of this process do not count.
+        """
+        began = time.perf_counter() - self.away
         yield
         accelerator.of(self.device).synchronize()
-        self.seconds[what] += time.perf_counter() - began
+        self.seconds[what] += time.perf_counter() - self.away - began
+
+    def turn_of_others(self) -> Iterator[None]:
+        """To `yield from` after an update: the other runs of this process go on."""
+        left = time.perf_counter()
+        yield
+        self.away += time.perf_counter() - left
 
     def evaluate(self) -> dict[str, float]:
         """A row of the history for the present weights."""
@@ -80,7 +92,8 @@ class Session:
 
     def pace(self) -> tuple[float, float]:
         """Training examples a second, and the expected seconds to the end of training."""
-        spent = self.seconds["train"] + self.seconds["measure"]
+        spent, passed = self.seconds["train"] + self.seconds["measure"], time.perf_counter() - self.began
+        spent *= passed / max(passed - self.away, 1e-9)  # the time that passes, with the turns of other runs
         speed = self.step * self.config.batch.size / max(self.seconds["train"], 1e-9)
         return speed, spent / self.step * (self.total - self.step)
 
@@ -150,7 +163,8 @@ def start(config: Config, directory: Path | None = None, ranks: Ranks = ALONE) -
         torch.set_num_threads(config.train.threads)
     there = accelerator.of(device)
     there.select()
-    there.reset_peak()  # the peak of this run, not of earlier runs in this process
+    if runs_together() == 1:
+        there.reset_peak()  # the peak of this run, not of earlier runs in this process
     torch.manual_seed(stream_seed(config.seed, "init"))  # for weights that a task leaves to torch
     task = tasks.build(Setup(config, device, ranks, memory_format))
     torch.manual_seed(stream_seed(config.seed, "dropout") + ranks.rank)  # dropout draws from torch's default generator
@@ -164,7 +178,9 @@ def start(config: Config, directory: Path | None = None, ranks: Ranks = ALONE) -
     session = Session(config, folder, device, task, ranks, mode, memory_format, RunAhead(there), task.update, notes)
     session.restore()
     session.execute = _executor(session)
-    session.seconds["setup"] += time.perf_counter() - began
+    there.synchronize()  # the images may be read on other streams from here on
+    session.began = time.perf_counter()
+    session.seconds["setup"] += session.began - began
     return session
 
 

@@ -10,8 +10,6 @@ from contextlib import contextmanager
 from types import FrameType, TracebackType
 from typing import ClassVar, Self
 
-from sns.config.schema import Config
-
 RESUMABLE = 75  # exit code, EX_TEMPFAIL of sysexits: the same command resumes where this one stopped
 TIME_LIMIT = "time limit"
 BUDGET_END = "SNS_BUDGET_END"  # set by sns.launch.budget: when to stop, on the monotonic clock that processes share
@@ -39,7 +37,7 @@ class Deadline:
     MARGIN = 60.0  # seconds for the checkpoint and the exit; less if the whole time is short
 
     def __init__(self, minutes: float | None = None) -> None:
-        self.began = self._last = time.monotonic()
+        self._last = time.monotonic()
         self._longest = 0.0
         ends = [] if minutes is None else [STARTED + minutes * 60]
         slurm = os.environ.get("SLURM_JOB_END_TIME", "")
@@ -52,7 +50,7 @@ class Deadline:
 
     @property
     def longest(self) -> float:
-        """Seconds: the longest time between two calls of `near`, or that given to `expect`."""
+        """Seconds: the longest between two calls of `near`, of any run, or those of `expect`."""
         return self._longest
 
     def near(self) -> bool:
@@ -61,9 +59,14 @@ class Deadline:
         self._longest, self._last = max(self._longest, now - self._last), now
         return self.stop is not None and now + self._longest >= self.stop
 
-    def begin(self, longest: float) -> None:
-        """Starts to time training, without the set-up. `longest`: from earlier sessions."""
-        self._last, self._longest = time.monotonic(), longest
+    def begin(self, longest: float) -> float:
+        """Starts to time the training of a run; the seconds of its set-up, which do not count.
+
+        `longest`: from its earlier sessions.
+        """
+        setup = time.monotonic() - self._last
+        self._last, self._longest = self._last + setup, max(self._longest, longest)
+        return setup
 
     def expect(self, seconds: float) -> None:
         """Announces that the next piece of work may take `seconds`."""
@@ -109,6 +112,7 @@ class Handlers(ABC):
 class StopSignal(Handlers):
     """Inside the context the signals NAMES are noted; a second SIGINT interrupts at once.
 
+    A request to stop is one to all runs that the process trains in turns.
     SIGHUP says that the terminal is gone; with nohup it stays ignored. Forked processes inherit the
     handlers and ignore the signals. On exit the earlier handlers are restored.
     """
@@ -173,19 +177,17 @@ class StopSignal(Handlers):
 
 
 @contextmanager
-def stopping(config: Config) -> Iterator[StopSignal]:
-    """Notes signals and the time limit during a run; after a stop, calls the launcher's handler.
+def stopping(minutes: float | None, what: str) -> Iterator[StopSignal]:
+    """Notes signals and the time limit during runs; after a stop, calls the launcher's handler.
 
-    Raises Interrupted also if the run finished although it was asked to stop, so that no further
-    run of a sweep starts.
+    `minutes` as in StopSignal; `what` names the runs. Raises Interrupted also if they finished
+    although they were asked to stop, so that no further run of a sweep starts.
     """
     try:
-        with StopSignal(config.train.time_limit_minutes) as stop:
+        with StopSignal(minutes) as stop:
             yield stop
         if stop.received is not None:
-            raise Interrupted(
-                f"{config.run_id} is finished; runs after it were not started ({stop.received})", stop.received
-            )
+            raise Interrupted(f"{what} is finished; runs after it were not started ({stop.received})", stop.received)
     except Interrupted as interrupted:
         call_launcher_handler(interrupted.cause)
         raise

@@ -36,8 +36,11 @@ def test_it_runs_to_its_recommendation(checked: Check, monkeypatch: pytest.Monke
     one = {"vgg_cifar10": check.NETWORKS["vgg_cifar10"]}
     monkeypatch.setattr(check, "NETWORKS", one)
     monkeypatch.setattr(check, "METHODS", ("vanilla", "spectral"))
-    packed = Line(10, "2 at a time, VGG", "one", figure=spread([1.5]), kind=FASTER)
-    monkeypatch.setattr(check, "packing", lambda plan, settings, most: iter([packed]))
+    packed = [
+        Line(10, f"{how}, VGG", "one", figure=spread([gain]), kind=FASTER)
+        for how, gain in (("2 at a time", 1.4), ("2 in turns", 1.5))
+    ]
+    monkeypatch.setattr(check, "packing", lambda plan, settings, most: iter(packed))
     assert checked.main() == 0
     found = lines(checked.out)
     assert found[0]["what"] == "environment"
@@ -54,7 +57,7 @@ def test_it_runs_to_its_recommendation(checked: Check, monkeypatch: pytest.Monke
     assert found[-1]["what"] == "recommended"
     assert found[-1]["train.precision"] == "bf16"  # by the assumed speeds, since tiny networks are none of the table's
     assert found[-1]["batch.micro"] in (16, 32)
-    assert found[-1]["launch.per_gpu"] == 2
+    assert (found[-1]["launch.per_gpu"], found[-1]["launch.per_process"]) == (1, 2)  # the better one
 
 
 def test_a_failed_smoke_run_ends_it_with_the_trace(
@@ -111,4 +114,10 @@ def test_packing_takes_some_settings_and_counts(checked: Check, monkeypatch: pyt
     monkeypatch.setattr(
         packing, "_setting", lambda plan, workers, counts, *rest: iter([(len(workers), counts, rest[-1])])
     )
-    assert list(packing.packing(checked.plan, ["vgg_cifar10"], most=2)) == [(2, [1, 2], "vgg_cifar10")]
+    *turns, packed = packing.packing(checked.plan, ["vgg_cifar10"], most=2)
+    assert packed == (2, [1, 2], "vgg_cifar10")
+    assert [line.what[:10] for line in turns] == ["1 in turns", "2 in turns"]
+    assert all(line.ours is not None and line.ours.median > 0 for line in turns)
+    assert turns[0].figure == spread([1.0])
+    assert StandIn.counts["captures"] == 3
+    assert all(StandIn.counts[f"replays on stream {n}"] > 0 for n in (1, 3, 4))  # each graph was captured on another

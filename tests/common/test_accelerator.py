@@ -81,6 +81,31 @@ def test_work_beside_waits_for_earlier_work_and_is_waited_for(cuda: Cuda) -> Non
     assert cuda.calls == [("on", side), "work", "back", ("waits", side)]
 
 
+def test_a_run_has_a_default_generator_that_its_graphs_draw_from(cuda: Cuda, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its state is exchanged, not copied: a graph refers to the one in use at its capture."""
+
+    class Default:
+        state = "process"
+
+        def clone_state(self) -> str:
+            return f"copy of {self.state}"
+
+        def graphsafe_get_state(self) -> str:
+            return self.state
+
+        def graphsafe_set_state(self, state: str) -> None:
+            self.state = state
+
+    monkeypatch.setattr(torch.cuda, "init", lambda: cuda.calls.append("init"))
+    monkeypatch.setattr(torch.cuda, "default_generators", (Default(), Default()))
+    device = accelerator.of(torch.device("cuda", 1))
+    own = device.own_rng()
+    assert cuda.calls == ["init"]  # before it there are no default generators
+    assert device.use_rng(own) == "process"
+    assert [default.state for default in torch.cuda.default_generators] == ["process", "copy of process"]
+    assert device.use_rng("process") == own
+
+
 def test_a_gpu_without_an_index_is_refused() -> None:
     with pytest.raises(ValueError, match="cuda has no index"):
         accelerator.of(torch.device("cuda")).select()

@@ -327,11 +327,11 @@ from sns.train.configure import configure
 config = configure(compose_tree(*TINY, f"results={sys.argv[1]}", f"launch.budget={sys.argv[2]}"))
 signals.STARTED = time.monotonic()
 budget.announce(config.launch)
-def stuck(config, command):
+def stuck(config, command, stop):
     if sys.argv[3] == "saved":
         (config.directory / "checkpoint.pt").write_text("")
     time.sleep(60)
-module.run = stuck
+module.training = stuck
 module.had_its_share = lambda launch, seconds: sys.argv[3] != "late"
 module.attempt(config, "", in_sweep=True)
 """
@@ -354,6 +354,19 @@ def test_a_run_that_cannot_stop_is_cut_off_and_counts_as_no_failure(tmp_path: Pa
     assert (last.state, last.failures) == (state, 0)
     assert ("is too short for it" in done.stderr) == (state == "refused")
     assert "Traceback" not in done.stderr
+
+
+def test_all_runs_of_a_process_are_noted_when_it_is_cut_off() -> None:
+    """Else the others would count as killed."""
+    code = (
+        "import time\nfrom sns.launch.budget import announce, end_in_time\n"
+        "from sns.config.schema import LaunchConfig\nfrom sns.train import stop\n"
+        "launch, stop.STARTED = LaunchConfig(budget='0.2s'), time.monotonic()\nannounce(launch)\n"
+        "with end_in_time(launch, lambda: 'ended before'): pass\n"
+        "with end_in_time(launch, lambda: 'first'), end_in_time(launch, lambda: 'second'): time.sleep(60)\n"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False, cwd=ROOT)
+    assert (done.returncode, done.stderr) == (75, "first\nsecond\n")
 
 
 def train(results: Path, *more: str) -> subprocess.Popen[str]:

@@ -48,6 +48,30 @@ def _lines(folder: Path) -> list[status.Line]:
     return status.lines(folder) if folder.is_dir() else []
 
 
+def test_a_sweep_in_turns_stops_saves_and_resumes(tmp_path: Path) -> None:
+    folder, turns = tmp_path / "runs/mine", ["hydra/launcher=basic", "launch.per_process=2", "train.epochs=60"]
+    sweep = train(tmp_path, *turns)
+    while sum(line.percent is not None for line in _lines(folder)) < 2:
+        assert sweep.poll() is None, sweep.communicate()
+        time.sleep(0.1)
+    sweep.send_signal(signal.SIGTERM)
+    output = sweep.communicate(timeout=120)
+    assert sweep.returncode == 75, output
+    assert sorted(line.state for line in _lines(folder)) == ["stopped", "stopped", "to do"]
+    again = train(tmp_path, *turns)
+    output = again.communicate(timeout=300)
+    assert again.returncode == 0, output
+    assert {line.state for line in _lines(folder)} == {"done"}
+
+
+def test_turns_are_for_one_process(tmp_path: Path) -> None:
+    sweep = train(tmp_path, "launch.per_process=2")
+    _, errors = sweep.communicate(timeout=120)
+    assert sweep.returncode == 1
+    assert "error: launch.per_process=2 is for runs that this command trains itself" in errors
+    assert not list(tmp_path.rglob("config.yaml"))
+
+
 def test_slurm_where_there_is_none_is_one_sentence(tmp_path: Path) -> None:
     done = subprocess.run(
         [sys.executable, str(ROOT / "scripts/train.py"), "-m", *SWEEP, "hydra/launcher=slurm", f"results={tmp_path}"],

@@ -17,8 +17,8 @@ from sns.launch.run_sweep import Sweep
 from sns.launch.sweep import SweepRun, dry_run
 from sns.record import attempts, store
 from sns.record.lock import RunLock
-from sns.train.run import run
-from sns.train.stop import Interrupted
+from sns.train.run import run, training
+from sns.train.stop import Interrupted, StopSignal
 
 FAST = ("measure.hessian=false", "measure.spectra=false", "train.epochs=1")
 
@@ -96,12 +96,12 @@ def test_a_run_that_another_process_trains_is_not_launched(runs: list[SweepRun])
 def test_a_failing_run_is_tried_again_and_does_not_stop_the_others(
     runs: list[SweepRun], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    def fails(config: Config, command: str) -> object:
+    def fails(config: Config, command: str, stop: StopSignal) -> object:
         if config.seed == 1:
             raise ZeroDivisionError("nothing to divide by")
-        return run(config, command)
+        return training(config, command, stop)
 
-    monkeypatch.setattr(attempt_module, "run", fails)
+    monkeypatch.setattr(attempt_module, "training", fails)
     launcher = Recorder()
     assert Sweep(runs, []).run(launcher) == 1
     assert launcher.rounds == [[0, 1, 2], [1], [1]]
@@ -118,10 +118,10 @@ def test_a_failing_run_is_tried_again_and_does_not_stop_the_others(
 def test_an_error_that_the_user_can_fix_is_tried_again_by_the_next_launch_alone(
     runs: list[SweepRun], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def refuses(config: Config, command: str) -> object:
+    def refuses(config: Config, command: str, stop: StopSignal) -> object:
         raise UserError("no such archive")
 
-    monkeypatch.setattr(attempt_module, "run", refuses)
+    monkeypatch.setattr(attempt_module, "training", refuses)
     launcher = Recorder()
     assert Sweep(runs[:1], []).run(launcher) == 1
     assert launcher.rounds == [[0]]

@@ -30,7 +30,7 @@ def broken(*arguments: object) -> None:
 
 def test_a_run_that_always_fails_ends_as_a_failed_record(tiny: Make, monkeypatch: pytest.MonkeyPatch) -> None:
     config = tiny(*FAST, "launch.retries=1")
-    monkeypatch.setattr(module, "run", broken)
+    monkeypatch.setattr(module, "training", broken)
     with pytest.raises(Fault, match="ValueError: it broke") as first:
         attempt(config, "", in_sweep=True)
     assert first.value.again
@@ -50,7 +50,7 @@ def test_a_run_that_always_fails_ends_as_a_failed_record(tiny: Make, monkeypatch
 
 def test_a_run_that_the_user_starts_alone_is_always_tried(tiny: Make, monkeypatch: pytest.MonkeyPatch) -> None:
     config = tiny(*FAST, "launch.retries=0")
-    monkeypatch.setattr(module, "run", broken)
+    monkeypatch.setattr(module, "training", broken)
     with pytest.raises(Fault):
         attempt(config, "", in_sweep=True)
     assert store.read(config.directory).result.status == "failed"
@@ -60,7 +60,7 @@ def test_a_run_that_the_user_starts_alone_is_always_tried(tiny: Make, monkeypatc
 
 def test_a_new_checkpoint_between_two_failures_restarts_the_count(tiny: Make, monkeypatch: pytest.MonkeyPatch) -> None:
     config = tiny("launch.retries=1")
-    monkeypatch.setattr(module, "run", broken)
+    monkeypatch.setattr(module, "training", broken)
     for age in (1, 2, 3):
         with pytest.raises(Fault) as fault:
             attempt(config, "", in_sweep=True)
@@ -80,7 +80,7 @@ def test_refusals_and_stops_are_not_failures(tiny: Make, monkeypatch: pytest.Mon
         def ends(*arguments: object, error: Exception = error) -> None:
             raise error
 
-        monkeypatch.setattr(module, "run", ends)
+        monkeypatch.setattr(module, "training", ends)
         with pytest.raises(type(error)):
             attempt(config, "", in_sweep=True)
         assert attempts.load(config.directory).state == state

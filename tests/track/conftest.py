@@ -13,7 +13,7 @@ def no_account(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     for name in [name for name in os.environ if name.startswith("WANDB_")]:
         monkeypatch.delenv(name)
     monkeypatch.setenv("NETRC", "/nonexistent")
-    monkeypatch.setattr(client, "_mirror", None)
+    monkeypatch.setattr(client, "_mirrors", [])
     monkeypatch.setattr(client, "_printed", set())
     yield
-    client.close_mirror(0.0)
+    client.close_mirrors(0.0)

@@ -49,7 +49,7 @@ def test_the_mode_is_printed_once_and_disabled_starts_nothing(tiny: Make) -> Non
         with Tracker(tiny(f"seed={seed}"), [], lines.append, here=True) as tracker:
             tracker.update()
     assert lines == ["Weights & Biases: disabled (track.mode=disabled)"]
-    assert client._mirror is None
+    assert client._mirrors == []
 
 
 def test_only_the_first_process_tracks(tiny: Make, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -57,7 +57,7 @@ def test_only_the_first_process_tracks(tiny: Make, monkeypatch: pytest.MonkeyPat
     lines: list[str] = []
     with Tracker(tiny("track=offline"), [], lines.append, here=False) as tracker:
         tracker.update()
-    assert (lines, client._mirror) == ([], None)
+    assert (lines, client._mirrors) == ([], [])
 
 
 def test_a_mirror_that_never_reads_is_not_waited_for(tiny: Make, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -65,12 +65,12 @@ def test_a_mirror_that_never_reads_is_not_waited_for(tiny: Make, monkeypatch: py
     monkeypatch.setattr(Mirror, "COMMAND", IDLE)
     lines: list[str] = []
     with Tracker(tiny("track=offline"), [], lines.append, here=True) as tracker:
-        child = client._mirror.child
+        child = client._mirrors[-1].child
         for _ in range(10_000):
             tracker.update()
     assert [line for line in lines if "has ended" in line] == lines[1:]
     assert len(lines) == 2
-    assert not client._mirror.close(0.01)
+    assert not client._mirrors[-1].close(0.01)
     os.kill(child.pid, signal.SIGKILL)
 
 
@@ -81,7 +81,7 @@ def test_a_mirror_that_dies_is_reported_once(
     monkeypatch.setattr(Mirror, "COMMAND", command)
     lines: list[str] = []
     with Tracker(tiny("track=offline"), [], lines.append, here=True) as tracker:
-        client._mirror.child.wait()
+        client._mirrors[-1].child.wait()
         for _ in range(3):
             tracker.update()
     assert len(lines) == 2
@@ -101,9 +101,26 @@ def test_a_new_run_gets_a_new_mirror(tiny: Make, monkeypatch: pytest.MonkeyPatch
     children = set()
     for seed in (0, 1):
         with Tracker(tiny("track=offline", f"seed={seed}"), [], lambda line: None, here=True):
-            children.add(client._mirror.child)
-            client._mirror.child.wait()
+            children.add(client._mirrors[-1].child)
+            client._mirrors[-1].child.wait()
     assert len(children) == 2
+
+
+def test_runs_trained_in_turns_have_a_mirror_each_which_later_runs_use(
+    tiny: Make, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(Mirror, "COMMAND", IDLE)
+
+    def tracker(seed: int) -> Tracker:
+        return Tracker(tiny("track=offline", f"seed={seed}"), [], lambda line: None, here=True)
+
+    with tracker(0) as first, tracker(1) as second:
+        assert first.mirror is not second.mirror
+    with tracker(2) as third:
+        assert third.mirror is first.mirror
+    for mirror in client._mirrors:
+        mirror.child.kill()
+    assert len(client._mirrors) == 2
 
 
 def test_a_dead_mirror_does_not_change_the_record(tiny: Make, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -132,7 +149,7 @@ def test_an_interrupt_is_for_the_run_and_not_for_the_mirror(tmp_path: Path) -> N
         "from sns.train.configure import configure\nfrom sns.train.run import run\n"
         f"client.Mirror.COMMAND = {IDLE}\n"
         f"run(configure(compose_tree(*{TINY}, 'track=offline', 'results={tmp_path}')))\n"
-        "child = client._mirror.child.pid\n"
+        "child = client._mirrors[-1].child.pid\n"
         "print(os.getsid(child) != os.getsid(0), 'wandb' in sys.modules)\n"
         "os.kill(child, 9)\n"
     )
