@@ -6,9 +6,8 @@ python -m bench.hours --count  # FUSED: minutes on a CPU, with a C++ compiler
 
 import logging
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
-from typing import Any
 
 import torch
 from torch import nn
@@ -23,6 +22,7 @@ from sns.launch.throughput import CARDS
 
 CARD = CARDS["H100"]
 LIMIT = 3.0  # GPU-hours
+MOST = 0.7e9  # bytes of the forward pass that --count compiles
 TOGETHER = 4  # runs of B = 64 at a time
 # Bytes of a compiled forward and backward pass over those of an eager one, as --count gives them
 # (torch 2.15, on a CPU): model.statistics=each, once.
@@ -107,36 +107,43 @@ def _wrapped(text: str, width: int = 100) -> Iterator[str]:
     yield line
 
 
-def compiled_share(net: nn.Module, x: torch.Tensor) -> float:
-    """Bytes of a compiled forward and backward pass by inductor's count, over those of Traffic."""
+def eager_bytes(net: nn.Module, x: torch.Tensor) -> int:
+    """Bytes of a forward and backward pass, as if every operator read and wrote memory."""
+    with Traffic() as traffic:
+        _pass(net, x)
+    return int(traffic.bytes)
+
+
+def compiled_bytes(net: nn.Module, x: torch.Tensor) -> int:
+    """Likewise of the kernels that inductor makes, by its own count."""
     from torch._inductor import metrics
     from torch._inductor.compile_fx import inductor_metrics_log
 
-    labels = torch.zeros(len(x), dtype=torch.int64)
     inductor_metrics_log.setLevel(logging.INFO)  # else inductor does not count
     torch._dynamo.reset()
     metrics.reset()
     with torch._inductor.config.patch(force_disable_caches=True):
-        F.cross_entropy(torch.compile(net, dynamic=False, options={"fallback_random": True})(x), labels).backward()
-    with Traffic() as traffic:
-        F.cross_entropy(net(x), labels).backward()
-    return float(metrics.num_bytes_accessed / traffic.bytes)
+        _pass(torch.compile(net, dynamic=False, options={"fallback_random": True}), x)
+    return int(metrics.num_bytes_accessed)
+
+
+def _pass(net: Callable[[torch.Tensor], torch.Tensor], x: torch.Tensor) -> None:
+    F.cross_entropy(net(x), torch.zeros(len(x), dtype=torch.int64)).backward()
 
 
 def count() -> None:
-    """Prints FUSED, from passes of a few images."""
-    for setting in ("vgg_cifar10", "nin_cifar100", "densenet40_cifar100", "densenet22_stl10"):
+    """Prints FUSED, from passes of B = 64 images, or of fewer where memory is short."""
+    for setting in FUSED:
         config = dry_run([f"setting={setting}", "seed=0"])[0][0].config
-        shares = []
-        for statistics in ("each", "once") if config.model.name == "densenet" else ("each",):
-            extra: dict[str, Any] = {"statistics": statistics} if config.model.name == "densenet" else {}
-            net = work.build(replace(config, model=replace(config.model, **extra))).to(
-                memory_format=torch.channels_last
-            )
-            *_, channels, side, _ = work.images(config)
-            x = torch.randn(8, channels, side, side).contiguous(memory_format=torch.channels_last)
-            shares.append(round(compiled_share(net, x), 3))
-        print(f'    "{setting}": ({shares[0]}, {shares[-1]}),', flush=True)
+        *_, channels, side, _ = work.images(config)
+        images = min(config.batch.size, int(MOST / work.network(config).image.bytes))
+        x = torch.randn(images, channels, side, side).contiguous(memory_format=torch.channels_last)
+        usual = work.build(config).to(memory_format=torch.channels_last)
+        shares = [compiled_bytes(usual, x) / eager_bytes(usual, x)]
+        if hasattr(config.model, "statistics"):
+            once = work.build(replace(config, model=replace(config.model, statistics="once")))
+            shares.append(compiled_bytes(once.to(memory_format=torch.channels_last), x) / eager_bytes(usual, x))
+        print(f'    "{setting}": ({shares[0]:.3f}, {shares[-1]:.3f}),', flush=True)
 
 
 if __name__ == "__main__":
