@@ -8,7 +8,7 @@ only if it differs from its default.
 
 import hashlib
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field, fields, is_dataclass
 from pathlib import Path
 from typing import Any
@@ -22,6 +22,7 @@ REGIMES = ("small", "large")
 PRECISIONS = ("fp32", "tf32", "bf16")
 MODES = ("auto", "eager", "compile", "graph")
 MEMORY_FORMATS = ("auto", "contiguous", "channels_last")
+PROGRESS = ("auto", "bar", "lines", "none")
 TRACKING = ("auto", "online", "offline", "disabled")
 GCN_VARIANTS = ("std", "l2", "none")
 # Files whose runs were named by the file: content (sns.data.identity) to that name.
@@ -47,6 +48,20 @@ def require(condition: bool, message: str) -> None:
         raise ConfigError(message)
 
 
+def _require_one_of(choices: Sequence[str], **named: str) -> None:
+    """ConfigError for an option, such as train.mode (here train_mode), with another value."""
+    for name, value in named.items():
+        key = name.replace("_", ".", 1)
+        require(value in choices, f"{key}={value} is unknown; choose one of {', '.join(choices)}")
+
+
+def _require_positive(part: str, options: Any, unset: Mapping[str, str]) -> None:
+    """ConfigError for a number that is neither positive nor None. `unset`: what None means."""
+    for key, meaning in unset.items():
+        value = getattr(options, key)
+        require(value is None or value > 0, f"{part}.{key}={value} must be positive, or null for {meaning}")
+
+
 @dataclass
 class DataConfig:
     """Which images, how many of them, their contrast normalization and augmentation."""
@@ -68,13 +83,11 @@ class DataConfig:
 
     def __post_init__(self) -> None:
         require(not self.unlabelled or self.name == "stl10", "data.unlabelled belongs to data.name=stl10")
-        require(self.gcn in GCN_VARIANTS, f"data.gcn={self.gcn} is unknown; choose one of {', '.join(GCN_VARIANTS)}")
+        _require_one_of(GCN_VARIANTS, data_gcn=self.gcn)
         require(self.crop_padding >= 0, f"data.crop_padding={self.crop_padding} must not be negative")
         require(self.name != "npz" or self.path is not None, "data.name=npz needs data.path=FILE.npz")
         unset = {"subset": "all images", "test_subset": "all images", "resolution": "theirs", "holdout": "the test set"}
-        for key, meaning in unset.items():
-            value = getattr(self, key)
-            require(value is None or value > 0, f"data.{key}={value} must be positive, or null for {meaning}")
+        _require_positive("data", self, unset)
 
     @property
     def source(self) -> str | None:
@@ -94,7 +107,7 @@ class BatchConfig:
     micro: int | None = free(None)  # images a pass, at most; fewer, with a message, if memory is short
 
     def __post_init__(self) -> None:
-        require(self.regime in REGIMES, f"batch.regime={self.regime} is unknown; choose one of {', '.join(REGIMES)}")
+        _require_one_of(REGIMES, batch_regime=self.regime)
         require(self.size > 0, f"batch.size={self.size} must be positive")
         for key, part in (("ghost", self.ghost), ("micro", self.micro)):
             require(
@@ -128,26 +141,13 @@ class TrainConfig:
     def __post_init__(self) -> None:
         require(self.epochs > 0, f"train.epochs={self.epochs} must be positive")
         require(self.epochs <= 1e6, f"train.epochs={self.epochs:g} is too many: at most 1,000,000")
-        require(
-            self.precision in PRECISIONS,
-            f"train.precision={self.precision} is unknown; choose one of {', '.join(PRECISIONS)}",
-        )
-        for key, choices in (("mode", MODES), ("memory_format", MEMORY_FORMATS)):
-            value = getattr(self, key)
-            require(value in choices, f"train.{key}={value} is unknown; choose one of {', '.join(choices)}")
-        require(self.threads is None or self.threads > 0, f"train.threads={self.threads} must be positive or null")
-        require(
-            self.stop_after is None or self.stop_after > 0, "train.stop_after must be positive, or null for the end"
-        )
+        _require_one_of(PRECISIONS, train_precision=self.precision)
+        _require_one_of(MODES, train_mode=self.mode)
+        _require_one_of(MEMORY_FORMATS, train_memory_format=self.memory_format)
+        _require_one_of(PROGRESS, train_progress=self.progress)
         require(self.checkpoint_minutes >= 0, "train.checkpoint_minutes must not be negative")
-        require(
-            self.time_limit_minutes is None or self.time_limit_minutes > 0,
-            "train.time_limit_minutes must be positive, or null for no limit",
-        )
-        require(
-            self.progress in ("auto", "bar", "lines", "none"),
-            f"train.progress={self.progress} is unknown; choose one of auto, bar, lines, none",
-        )
+        unset = {"threads": "torch's choice", "stop_after": "the end", "time_limit_minutes": "no limit"}
+        _require_positive("train", self, unset)
 
 
 @dataclass
@@ -158,6 +158,8 @@ class MeasureConfig:
     gradient_samples: int = 10_000  # training images, fixed, whose input-gradient norms are averaged
     test_gradient_samples: int | None = later(None)  # likewise of the test images; None: all of them
     recalibration_samples: int | None = later(1_000)  # training images for batch norm's statistics anew; None: not
+    # Of forward passes for losses and accuracies alone: fp32 | bf16; gradients are always in fp32
+    precision: str = later("fp32")
     batch_size: int | None = free(None)  # images an evaluation pass; None: by device, fewer if memory is short
     hessian: bool = True  # largest Hessian eigenvalue at the end of training (section 4.3)
     hessian_samples: int = 10_000  # images of each split that it is computed from
@@ -169,17 +171,9 @@ class MeasureConfig:
 
     def __post_init__(self) -> None:
         require(self.every > 0, f"measure.every={self.every} must be positive")
-        require(
-            self.batch_size is None or self.batch_size > 0, f"measure.batch_size={self.batch_size} must be positive"
-        )
-        require(
-            self.test_gradient_samples is None or self.test_gradient_samples > 0,
-            f"measure.test_gradient_samples={self.test_gradient_samples} must be positive, or null for all",
-        )
-        require(
-            self.recalibration_samples is None or self.recalibration_samples > 0,
-            f"measure.recalibration_samples={self.recalibration_samples} must be positive, or null to leave it out",
-        )
+        _require_one_of(("fp32", "bf16"), measure_precision=self.precision)
+        unset = {"batch_size": "the device's", "test_gradient_samples": "all", "recalibration_samples": "no such pass"}
+        _require_positive("measure", self, unset)
         for key in ("gradient_samples", "hessian_samples", "hessian_iterations", "jacobian_samples"):
             require(getattr(self, key) > 0, f"measure.{key}={getattr(self, key)} must be positive")
         require(self.hessian_tolerance > 0, "measure.hessian_tolerance must be positive")
@@ -204,10 +198,7 @@ class LaunchConfig:
     def __post_init__(self) -> None:
         for key in ("per_gpu", "per_process", "gpus_per_run"):
             require(getattr(self, key) >= 1, f"launch.{key}={getattr(self, key)} must be at least 1")
-        require(
-            self.processes is None or self.processes >= 1,
-            f"launch.processes={self.processes} must be at least 1, or null for one a core",
-        )
+        _require_positive("launch", self, {"processes": "one a core"})
         require(self.retries >= 0, f"launch.retries={self.retries} must not be negative")
         for text, check in ((self.budget, units.seconds), *((entry, units.cells) for entry in self.priority)):
             if text is not None:
@@ -225,7 +216,7 @@ class TrackConfig:
     artifacts: bool = free(False)  # upload the final weights too
 
     def __post_init__(self) -> None:
-        require(self.mode in TRACKING, f"track.mode={self.mode} is unknown; choose one of {', '.join(TRACKING)}")
+        _require_one_of(TRACKING, track_mode=self.mode)
         require(bool(self.project), "track.project must not be empty")
 
 

@@ -23,7 +23,7 @@ from sns.common.seed import generator
 from sns.config.schema import Config
 from sns.launch import throughput, work
 from sns.launch.plan import planned, remaining
-from sns.launch.throughput import Machine, Sample
+from sns.launch.throughput import Machine, Rates, Sample
 from sns.method.base import Sums, Term, no_term
 from sns.record.environment import describe
 from sns.task import Setup
@@ -131,11 +131,19 @@ def _scaled(config: Config, machine: Machine, samples: list[Sample], why: str, r
     near = [s for s in samples if s.precision == precision] or samples
     trained = statistics.median([s.training for s in near] or [1.0])
     measured = statistics.median([s.measuring for s in near if s.measuring is not None] or [trained])
-    measuring = "tf32" if precision == "tf32" else "fp32"
     rests_on[why] += 1
-    return trained * rates.seconds(work.training(config), precision) + measured * rates.seconds(
-        work.measuring(config, machine.host), measuring
+    return trained * rates.seconds(work.training(config), precision) + measured * measuring_seconds(
+        config, rates, machine.host
     )
+
+
+def measuring_seconds(config: Config, rates: Rates, host: bool) -> float:
+    """Expected seconds of all that a run measures. `host`: whether it trains on the CPU."""
+    usual = "tf32" if config.train.precision == "tf32" else "fp32"
+    forwards = work.forwards(config, host)
+    others = work.measuring(config, host) + forwards * -1.0
+    plain = usual if config.measure.precision == "fp32" else config.measure.precision
+    return rates.seconds(others, usual) + rates.seconds(forwards, plain)
 
 
 def _pass(config: Config, device: torch.device, count: int) -> float:

@@ -273,11 +273,23 @@ def _probes(config: Config) -> int:
     return min(config.measure.gradient_samples, train) + min(config.measure.test_gradient_samples or test, test)
 
 
-def _evaluation(config: Config, per_pass: float) -> Work:
+def forwards(config: Config, host: bool) -> Work:
+    """The part of `measuring` that `measure.precision` is for: passes without a gradient."""
+    per_pass = config.measure.batch_size or PASS[host]
+    final = config.measure.recalibration_samples is not None
+    return _forwards(config, per_pass) * (len(length(config).evaluations(config.measure.every)) + final)
+
+
+def _forwards(config: Config, per_pass: float) -> Work:
     train, test, *_ = images(config)
-    net, probes, anew = network(config), _probes(config), config.measure.recalibration_samples
-    work = net.forward(probes, per_pass) * 2 + net.forward(train + test - probes, per_pass) + net.norms()
-    return work if anew is None else work + net.forward(min(anew, train) + test, per_pass)
+    anew = 0 if config.measure.recalibration_samples is None else test
+    return network(config).forward(train + test - _probes(config), per_pass) + network(config).forward(anew, per_pass)
+
+
+def _evaluation(config: Config, per_pass: float) -> Work:
+    net, anew = network(config), config.measure.recalibration_samples
+    work = net.forward(_probes(config), per_pass) * 2 + _forwards(config, per_pass) + net.norms()
+    return work if anew is None else work + net.forward(min(anew, images(config)[0]), per_pass)
 
 
 def _final(config: Config, per_pass: float) -> Work:

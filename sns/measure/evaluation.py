@@ -7,6 +7,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from sns.common.precision import autocast
 from sns.common.seed import generator
 from sns.measure.state import unchanged
 
@@ -23,13 +24,20 @@ class Evaluation:
     gradient_norm_rms: float
 
 
-def evaluate(model: nn.Module, x: Tensor, y: Tensor, batch_size: int, gradient_samples: Tensor | None) -> Evaluation:
+def evaluate(
+    model: nn.Module,
+    x: Tensor,
+    y: Tensor,
+    batch_size: int,
+    gradient_samples: Tensor | None,
+    precision: str = "fp32",
+) -> Evaluation:
     """Evaluates `model` on contrast-normalised images x (N, C, H, W) with labels y (N,).
 
     `gradient_samples`: distinct indices (K,) of the images whose gradient norms are averaged; None:
     all. Those images get one forward and backward pass, for loss, accuracy and gradient; the others
-    only a forward pass. Sums are float64 on the device, divided once and moved to the host once.
-    ValueError on empty data, an empty sample or repeated indices.
+    only a forward pass, under `autocast` at `precision`. Sums are float64 on the device, divided
+    once and moved to the host once. ValueError on empty data, an empty sample or repeated indices.
     """
     _check(x, y, batch_size)
     sample, others = _split(len(x), gradient_samples, x.device)
@@ -38,7 +46,7 @@ def evaluate(model: nn.Module, x: Tensor, y: Tensor, batch_size: int, gradient_s
         for index in _batches(sample, batch_size):
             loss, correct, norms = _forward_backward(model, x[index], y[index])
             sums += torch.stack([loss, correct, norms.sum(), norms.square().sum()])
-        with torch.inference_mode():
+        with torch.inference_mode(), autocast(precision, x.device):
             for index in _batches(others, batch_size):
                 loss, correct = _loss_and_correct(model(x[index]), y[index])
                 sums[:2] += torch.stack([_total(loss), correct])
@@ -47,14 +55,14 @@ def evaluate(model: nn.Module, x: Tensor, y: Tensor, batch_size: int, gradient_s
     return Evaluation(loss_sum / n, correct_sum / n, norm_sum / k, (square_sum / k) ** 0.5)
 
 
-def accuracy(model: nn.Module, x: Tensor, y: Tensor, batch_size: int) -> float:
+def accuracy(model: nn.Module, x: Tensor, y: Tensor, batch_size: int, precision: str = "fp32") -> float:
     """The share of images x (N, C, H, W) whose largest logit is that of their label y (N,).
 
-    ValueError without images.
+    `precision`: as in `evaluate`. ValueError without images.
     """
     _check(x, y, batch_size)
     correct = torch.zeros((), dtype=torch.float64, device=x.device)
-    with unchanged(model), torch.inference_mode():
+    with unchanged(model), torch.inference_mode(), autocast(precision, x.device):
         for index in _batches(range(len(x)), batch_size):
             correct += _loss_and_correct(model(x[index]), y[index])[1]
     return correct.item() / len(x)
@@ -116,6 +124,7 @@ def _total(losses: Tensor) -> Tensor:
 
 def _loss_and_correct(logits: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
     """Cross entropy of each image (N,) and the number of right answers."""
+    logits = logits.to(torch.promote_types(logits.dtype, torch.float32))
     return F.cross_entropy(logits, y, reduction="none"), (logits.argmax(dim=1) == y).sum(dtype=torch.float64)
 
 

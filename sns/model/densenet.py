@@ -1,16 +1,18 @@
 """DenseNet without bottleneck and compression (Huang et al. 2017, without data augmentation)."""
 
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from sns.config.schema import require
+from sns.config.schema import later, require
 from sns.model.base import register
 from sns.model.ghost_norm import GhostBatchNorm2d
 
 BLOCKS = 3
+STATISTICS = ("each", "once")
 
 
 @dataclass
@@ -22,6 +24,8 @@ class DenseNetConfig:
     growth: int = 12  # channels that each convolution adds
     first: int = 16  # channels of the first convolution
     dropout: float = 0.2  # after every convolution but the first
+    # Batch statistics in training: each layer computes those of all its channels | once a channel
+    statistics: str = later("each")
 
     def __post_init__(self) -> None:
         require(
@@ -29,6 +33,7 @@ class DenseNetConfig:
             f"model.depth={self.depth} must be 4 + 3n with n > 0, such as 22 or 40",
         )
         require(self.growth > 0 and self.first > 0, "model.growth and model.first must be positive")
+        require(self.statistics in STATISTICS, f"model.statistics={self.statistics} is unknown; choose each or once")
         require(0 <= self.dropout < 1, f"model.dropout={self.dropout} must lie in [0, 1)")
 
 
@@ -43,7 +48,11 @@ class Layer(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """(N, out, H, W)."""
-        out: Tensor = self.dropout(self.conv(F.relu(self.norm(x), inplace=True)))
+        return self.after_norm(self.norm(x))
+
+    def after_norm(self, x: Tensor) -> Tensor:
+        """`forward` from the output of batch norm on."""
+        out: Tensor = self.dropout(self.conv(F.relu(x, inplace=True)))
         return out
 
 
@@ -58,9 +67,9 @@ class DenseLayer(Layer):
 class Transition(Layer):
     """A 1x1 layer with as many outputs as inputs, then 2x2 average pooling."""
 
-    def forward(self, x: Tensor) -> Tensor:
+    def after_norm(self, x: Tensor) -> Tensor:
         """(N, C, H // 2, W // 2)."""
-        return F.avg_pool2d(super().forward(x), 2)
+        return F.avg_pool2d(super().after_norm(x), 2)
 
 
 @register("densenet")
@@ -83,8 +92,26 @@ class DenseNet(nn.Module):
         layers += [GhostBatchNorm2d(width, ghost), nn.ReLU(inplace=True)]
         self.features = nn.Sequential(*layers)
         self.head = nn.Linear(width, classes)
+        self.once = config.statistics == "once"
 
     def forward(self, x: Tensor) -> Tensor:
         """Logits."""
-        logits: Tensor = self.head(self.features(x).mean(dim=(2, 3)))
+        once = self.once and all(m.training for m in self.modules() if isinstance(m, GhostBatchNorm2d))
+        features = self._features_once(x) if once else self.features(x)
+        logits: Tensor = self.head(features.mean(dim=(2, 3)))
         return logits
+
+    def _features_once(self, x: Tensor) -> Tensor:
+        """`features` in training mode, to rounding.
+
+        A channel has the same batch statistics in every later layer of its block. So it is
+        standardised once, and each layer only multiplies by its gamma and adds its beta.
+        """
+        modules: list[Any] = list(self.features)
+        first, *layers, norm, relu = modules
+        known = norm.standardize(first(x))
+        for layer in layers:
+            new = norm.standardize(layer.after_norm(layer.norm.rescale(known)))
+            known = known.append(new) if isinstance(layer, DenseLayer) else new
+        features: Tensor = relu(norm.rescale(known))
+        return features

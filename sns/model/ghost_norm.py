@@ -7,6 +7,7 @@ passes or devices keeps the same groups.
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -15,6 +16,18 @@ from torch.nn.modules.batchnorm import _BatchNorm
 
 EPS = 2e-5  # default of Chainer, the authors' framework
 MOMENTUM = 0.1  # weight of the newest statistics; Chainer calls it decay = 0.9
+
+
+class Standardized(NamedTuple):
+    """Channels with mean 0 and variance 1 in each group, and what they had before."""
+
+    x: Tensor  # (N, C, H, W)
+    means: Tensor  # (groups, C)
+    variances: Tensor  # (groups, C), unbiased
+
+    def append(self, other: "Standardized") -> "Standardized":
+        """The channels of both."""
+        return Standardized(*(torch.cat(pair, dim=1) for pair in zip(self, other, strict=True)))
 
 
 class GhostBatchNorm2d(nn.BatchNorm2d):
@@ -40,6 +53,26 @@ class GhostBatchNorm2d(nn.BatchNorm2d):
         if groups == 1:
             return self._normalize(x)
         return torch.cat([self._normalize(part) for part in x.chunk(groups)])
+
+    def standardize(self, x: Tensor) -> Standardized:
+        """The part of a training-mode pass that needs no parameter of this layer: layers of one
+        `ghost` can share it, each with its own `rescale`."""
+        groups = self._groups(len(x))
+        means, variances = (x.new_zeros(groups, x.shape[1], dtype=self.weight.dtype) for _ in range(2))
+        parts = [
+            F.batch_norm(part, means[i], variances[i], training=True, momentum=1.0, eps=self.eps)
+            for i, part in enumerate(x.chunk(groups))
+        ]
+        return Standardized(parts[0] if groups == 1 else torch.cat(parts), means, variances)
+
+    def rescale(self, known: Standardized) -> Tensor:
+        """`forward(x)` in training mode for known = standardize(x), to rounding."""
+        running = [buffer for buffer in (self.running_mean, self.running_var) if buffer is not None]
+        if self.track_running_stats:
+            for new in zip(known.means, known.variances, strict=True):
+                torch._foreach_lerp_(running, new, self.momentum or 0.0)
+        zero, one = torch.zeros_like(self.weight), torch.ones_like(self.weight)
+        return F.batch_norm(known.x, zero, one, self.weight, self.bias, eps=0.0)
 
     def _groups(self, n: int) -> int:
         if self.ghost is None or n <= self.ghost:

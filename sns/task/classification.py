@@ -154,19 +154,22 @@ class Classification(ImageTask, Supervised):
         self.running.reset()
         return row
 
+    def _evaluation(self, x: Tensor, y: Tensor, sample: Tensor | None) -> Evaluation:
+        return evaluate(self.model, x, y, self.sizes.measure, sample, self.setup.config.measure.precision)
+
     def _shared_evaluation(self, split: Images, sample: Tensor | None) -> Evaluation:
         """`evaluate` on a split, shared by the ranks, with gradient norms of the sample."""
-        ranks, size = self.setup.ranks, self.sizes.measure
+        ranks = self.setup.ranks
         if ranks.world == 1:
-            return evaluate(self.model, split.x, split.y, size, sample)
+            return self._evaluation(split.x, split.y, sample)
         parts = [Ranks(i, ranks.world).bounds(len(split)) for i in range(ranks.world)]
         whole = torch.arange(len(split), device=split.y.device) if sample is None else sample
         samples = [whole[(whole >= start) & (whole < stop)] for start, stop in parts]
         if min(len(part) for part in samples) == 0:  # too few to share: every rank evaluates all
-            return evaluate(self.model, split.x, split.y, size, sample)
+            return self._evaluation(split.x, split.y, sample)
         start, stop = parts[ranks.rank]
         own = samples[ranks.rank] - start
-        mine = evaluate(self.model, split.x[start:stop], split.y[start:stop], size, None if sample is None else own)
+        mine = self._evaluation(split.x[start:stop], split.y[start:stop], None if sample is None else own)
         n, k = stop - start, len(own)
         sums = ranks.sums([mine.loss * n, mine.accuracy * n, mine.gradient_norm * k, mine.gradient_norm_rms**2 * k])
         n, k = len(split), len(whole)
@@ -179,19 +182,21 @@ class Classification(ImageTask, Supervised):
 
     def _recalibrated_accuracy(self, plain: float) -> float:
         """The test accuracy with such statistics; `plain`, without a pass, if they are left out."""
-        test, ranks, count = self.dataset.test, self.setup.ranks, self.setup.config.measure.recalibration_samples
+        test, ranks, measure = self.dataset.test, self.setup.ranks, self.setup.config.measure
+        count = measure.recalibration_samples
         if count is None:
             return plain
         own = slice(*ranks.bounds(len(test)))
         with self._recalibration(count):
-            correct = accuracy(self.model, test.x[own], test.y[own], self.sizes.measure) * len(test.y[own])
+            part = accuracy(self.model, test.x[own], test.y[own], self.sizes.measure, measure.precision)
+        correct = part * len(test.y[own])
         return ranks.sums([correct])[0] / len(test)
 
     def _recalibrated(self, count: int) -> dict[str, dict[str, float]]:
         """Both splits with such statistics, by the fields of `Evaluation`."""
         with self._recalibration(count):
             return {
-                name: dataclasses.asdict(evaluate(self.model, split.x, split.y, self.sizes.measure, sample))
+                name: dataclasses.asdict(self._evaluation(split.x, split.y, sample))
                 for name, (split, sample) in self.splits.items()
             }
 

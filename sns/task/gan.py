@@ -272,5 +272,6 @@ def _require_plain(config: RunConfig, processes: int) -> None:
     require(not augmented, "task=gan does not augment images: set data.crop_padding=0 data.flip=false")
     split = config.batch.ghost is not None or config.batch.micro is not None
     require(not split, "task=gan does not split a batch: set batch.ghost=null batch.micro=null")
+    require(config.measure.precision == "fp32", "task=gan measures in fp32: set measure.precision=fp32")
     if processes > 1:
         raise UserError("task=gan trains in one process; use one GPU a run")

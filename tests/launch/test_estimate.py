@@ -2,12 +2,10 @@
 
 import copy
 import json
-import re
 import statistics
 import subprocess
 import sys
 import time
-from collections import Counter
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -187,15 +185,18 @@ def test_a_sweep_of_more_than_a_day_is_announced(
         warning(long)
 
 
-def test_the_guide_states_the_hours_that_the_cost_model_gives() -> None:
-    text = " ".join((ROOT / "docs/gpu.md").read_text().split())
-    stated = re.search(r"H100, not measured: (\d+) hours in fp32, (\d+) in tf32, (\d+) in bf16", text)
-    assert stated is not None
-    runs = [run.config for run in dry_run(["experiment=table1"])[0]]
-    for precision, hours in zip(("fp32", "tf32", "bf16"), map(float, stated.groups()), strict=True):
-        at = [replace(run, train=replace(run.train, precision=precision)) for run in runs]
-        each = [estimate._scaled(run, Machine("NVIDIA H100", False), [], "", Counter()) for run in at]
-        assert sum(each) / 3600 == pytest.approx(hours, rel=0.1)
+def test_bf16_evaluations_are_expected_to_save_the_time_of_passes_without_gradients() -> None:
+    run = config(*TINY, "measure.gradient_samples=30", "measure.recalibration_samples=10")
+    passes = work.network(run).image.flops * (100 - 30) * 3 + work.network(run).image.flops * 50 * 3
+    assert work.forwards(run, host=False).flops == pytest.approx(passes)  # two epochs and the end, in two ways
+    rates = Machine(CARD, host=False).rates()
+    fp32, bf16 = (
+        estimate.measuring_seconds(replace(run, measure=replace(run.measure, precision=p)), rates, host=False)
+        for p in ("fp32", "bf16")
+    )
+    saved = sum(sign * rates.seconds(work.forwards(run, False), p) for sign, p in ((1, "fp32"), (-1, "bf16")))
+    assert fp32 - bf16 == pytest.approx(saved)
+    assert 0 < saved < fp32
 
 
 def test_what_cannot_be_counted_is_unknown(monkeypatch: pytest.MonkeyPatch) -> None:

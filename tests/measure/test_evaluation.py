@@ -10,7 +10,15 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.testing import assert_close
 
-from sns.measure.evaluation import Evaluation, evaluate, gradient_norms, probe_indices, quantiles
+from sns.measure.evaluation import (
+    Evaluation,
+    _loss_and_correct,
+    accuracy,
+    evaluate,
+    gradient_norms,
+    probe_indices,
+    quantiles,
+)
 
 
 class Margin(nn.Module):
@@ -55,6 +63,27 @@ def test_evaluation_works_inside_no_grad(model: nn.Module, x: Tensor, y: Tensor)
     expected = evaluate(model, x, y, 6, None)
     with torch.no_grad():
         assert evaluate(model, x, y, 6, None) == expected
+
+
+def test_bf16_is_for_images_without_a_gradient(model: nn.Module, x: Tensor, y: Tensor) -> None:
+    model, x, sample = model.float(), x.float(), torch.tensor([1, 4])
+    logits = []
+    model.head.register_forward_hook(lambda _m, _i, out: logits.append((len(out), out.dtype)))
+    exact, near = (evaluate(model, x, y, 50, sample, precision) for precision in ("fp32", "bf16"))
+    others = len(x) - len(sample)
+    assert logits[2:] == [(2, torch.float32), (others, torch.bfloat16)]
+    assert (exact.gradient_norm, exact.gradient_norm_rms) == (near.gradient_norm, near.gradient_norm_rms)
+    assert exact.loss != near.loss == pytest.approx(exact.loss, rel=0.02)
+    logits.clear()
+    assert accuracy(model, x, y, 50, "bf16") == pytest.approx(accuracy(model, x, y, 50), abs=0.1)
+    assert [dtype for _, dtype in logits] == [torch.bfloat16, torch.float32]
+
+
+def test_losses_of_bf16_logits_are_summed_in_fp32(y: Tensor) -> None:
+    """A cross entropy in bf16 would have three digits."""
+    logits = torch.randn(len(y), 3).bfloat16()
+    loss, _ = _loss_and_correct(logits, y)
+    assert_close(loss, F.cross_entropy(logits.float(), y, reduction="none"))
 
 
 @pytest.mark.parametrize("batch_size", [1, 5_000])

@@ -234,6 +234,7 @@ def test_divergence_and_collapse_are_results(gan: Make) -> None:
         ("data.gcn=std", ConfigError, "must be none"),
         ("data.flip=true", ConfigError, "does not augment"),
         ("batch.ghost=8", ConfigError, "does not split"),
+        ("measure.precision=bf16", ConfigError, "measures in fp32"),
         ("task.loss=l2", ConfigError, "logistic, hinge, wasserstein"),
         ("task.n_dis=0", ConfigError, "at least 1"),
         ("task.ema=1.5", ConfigError, "between 0 and 1"),

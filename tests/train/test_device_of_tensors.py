@@ -45,8 +45,8 @@ def fake() -> Iterator[None]:
     accelerator.use(None)
 
 
-def network(setting: str) -> nn.Module:
-    config = configure(compose_tree(f"setting={setting}"))
+def network(setting: str, *words: str) -> nn.Module:
+    config = configure(compose_tree(f"setting={setting}", *words))
     with unset_fake_temporarily(), torch.device("meta"):
         model = MODELS[config.model.name](config.model, 3, *SETTINGS[setting], config.batch.ghost)
     for module in model.modules():  # Module.to cannot make fake tensors
@@ -57,9 +57,11 @@ def network(setting: str) -> nn.Module:
     return model
 
 
-@pytest.mark.parametrize("setting", SETTINGS)
-def test_passes_stay_on_the_device(setting: str) -> None:
-    model, side = network(setting), SETTINGS[setting][0]
+@pytest.mark.parametrize(
+    ("setting", "words"), [*((name, ()) for name in SETTINGS), ("densenet40_cifar100", ("model.statistics=once",))]
+)
+def test_passes_stay_on_the_device(setting: str, words: tuple[str, ...]) -> None:
+    model, side = network(setting, *words), SETTINGS[setting][0]
     x, y = torch.zeros(4, 3, side, side, device=GPU), torch.zeros(4, dtype=torch.int64, device=GPU)
     x = crop_and_flip(x, 4, True, torch.Generator())
     running = Running(GPU, {"loss": torch.float64, "correct": torch.int64})

@@ -398,6 +398,15 @@ def test_bf16_trains_near_fp32(tiny: Make) -> None:
     assert losses["bf16"] == pytest.approx(losses["fp32"], rel=0.05)
 
 
+def test_bf16_evaluations_change_losses_alone(tiny: Make) -> None:
+    probes = ["measure.gradient_samples=10", "measure.hessian=false"]
+    exact, near = (history_of(tiny(*probes, f"measure.precision={p}")) for p in ("fp32", "bf16"))
+    assert (exact.train_loss != near.train_loss).all()
+    assert near.train_loss.tolist() == pytest.approx(exact.train_loss.tolist(), rel=0.02)
+    same = ["running_train_loss", "train_gradient_norm", "test_loss"]  # every test image has its gradient measured
+    assert near[same].equals(exact[same])
+
+
 def test_environment_names_the_commit() -> None:
     from sns.record.environment import describe
 
