@@ -56,7 +56,7 @@ class Plan:
     tiny: bool = False  # the digits networks and a handful of images: for tests
     budget: float = 60.0  # seconds for the row
     ends: float = math.inf  # no case begins after this time.monotonic()
-    precision: str | None = None  # None: as configured
+    precision: str | None = None  # None: as configured; fp32 where a device has no bf16
 
     @property
     def gpu(self) -> bool:

@@ -35,6 +35,7 @@ from bench.schedule import schedule  # noqa: E402
 from bench.spectra import spectra  # noqa: E402
 from bench.startup import startup  # noqa: E402
 from bench.steps import adversarial, distance, spectral  # noqa: E402
+from sns.common import accelerator  # noqa: E402
 from sns.common.command import reports_errors  # noqa: E402
 from sns.common.files import write_text  # noqa: E402
 from sns.record.environment import describe  # noqa: E402
@@ -50,7 +51,7 @@ ROWS: dict[int, tuple[Row, float, float]] = {  # number: row, seconds on a CPU a
     10: (gpu, 0, 165),
     8: (schedule, 200, 30),
     3: (pipeline, 10, 20),
-    6: (spectra, 15, 20),
+    6: (spectra, 40, 20),
     9: (startup, 10, 30),
     7: (analysis, 20, 30),
     12: (methods, 150, 40),
@@ -71,7 +72,8 @@ def main(arguments: list[str] | None = None) -> int:
     results = Results(describe(device), options)
     with TemporaryDirectory() as folder:
         ends = time.monotonic() + options.seconds
-        plan = Plan(device, Path(folder), options.tiny, ends=ends, precision=options.precision)
+        fastest = None if accelerator.of(device).has_bf16() else "fp32"
+        plan = Plan(device, Path(folder), options.tiny, ends=ends, precision=options.precision or fastest)
         failed, left, reason = _measure_all(plan, results, options)
     if results.path is not None and results.path.parent == RESULTS:
         README.write_text(render(RESULTS), encoding="utf-8")

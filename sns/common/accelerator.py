@@ -57,6 +57,10 @@ class Accelerator:
         """The versions of the device's libraries, `cuda` and `cudnn`; None where it uses none."""
         return {"cuda": None, "cudnn": None}
 
+    def has_bf16(self) -> bool:
+        """Whether the device computes in bf16. Elsewhere bf16 takes many times longer than fp32."""
+        return bool(torch.ops.mkldnn._is_mkldnn_bf16_supported())
+
     def select(self) -> None:
         """Makes the device the current one of this process. It must have an index."""
 
@@ -155,6 +159,10 @@ class _Card(Accelerator):
     def name(self) -> str | None:
         ask = getattr(self._module, "get_device_name", None)
         return None if ask is None else str(ask(self.device))
+
+    def has_bf16(self) -> bool:
+        ask = getattr(self._module, "is_bf16_supported", None)
+        return True if ask is None else bool(ask(including_emulation=False))
 
     def select(self) -> None:
         if self.device.index is None:

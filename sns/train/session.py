@@ -158,6 +158,8 @@ def start(config: Config, directory: Path | None = None, ranks: Ranks = ALONE) -
     if mode == "graph" and not all(optimizer.capturable for optimizer in task.optimizers):
         mode = "eager"
         notes.append(f"optim={config.optim.name} cannot be captured as a CUDA graph: train.mode=eager")
+    if config.train.precision == "bf16" and not there.has_bf16():
+        notes.append(f"this {device.type} has no bf16 instructions: train.precision=fp32 is many times faster")
     folder = config.directory if directory is None else directory
     session = Session(config, folder, device, task, ranks, mode, memory_format, RunAhead(there), task.update, notes)
     session.restore()

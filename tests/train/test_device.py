@@ -2,9 +2,12 @@
 
 import pytest
 import torch
+from updates import small
 
+from sns.common.accelerator import Accelerator
 from sns.common.errors import UserError
 from sns.train.device import choose_device
+from sns.train.session import start
 
 
 @pytest.fixture
@@ -32,3 +35,11 @@ def test_a_device_that_is_not_here_is_one_sentence(name: str, monkeypatch: pytes
     monkeypatch.setattr(torch.cuda, "device_count", lambda: 0)
     with pytest.raises(UserError, match=r"train\.device="):
         choose_device(name)
+
+
+@pytest.mark.parametrize("precision", ["bf16", "fp32"])
+@pytest.mark.parametrize("able", [False, True])
+def test_bf16_on_a_device_without_it_is_said(precision: str, able: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(Accelerator, "has_bf16", lambda self: able)
+    notes = start(small("digits_vgg", f"train.precision={precision}")).notes
+    assert any("no bf16" in note for note in notes) == (precision == "bf16" and not able)
