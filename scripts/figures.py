@@ -7,8 +7,8 @@ python scripts/figures.py [NAME ... | all] [RESULTS] [--experiment E] [--setting
 import sys
 from pathlib import Path
 
-from sns.analysis.cells import Results, load_experiment, output_folder
-from sns.analysis.figures.render import FIGURES, render, resolve
+from sns.analysis.cells import load_experiment, output_folder
+from sns.analysis.figures.render import FIGURES, render_all, resolve
 from sns.common.command import Parser, reports_errors
 from sns.common.errors import FigureError, UserError
 
@@ -30,7 +30,8 @@ def main(arguments: list[str] | None = None) -> int:
     out = output_folder(folder) if options.out is None else options.out
     for warning in results.warnings:
         print(f"left out: {warning}", file=sys.stderr)
-    missed = [error for name in named or FIGURES if (error := _draw(name, results, out, options.setting))]
+    drawn = render_all(named or list(FIGURES), results, out, options.setting)
+    missed = [error for name, outcome in drawn if (error := _reported(name, outcome))]
     wrong = any(isinstance(error, FigureError) for error in missed)
     return 1 if wrong or (missed and (named or len(missed) == len(FIGURES))) else 0
 
@@ -45,15 +46,13 @@ def _split(words: list[str]) -> tuple[list[str], Path]:
     return [] if "all" in words else named, Path(folders[0] if folders else "results")
 
 
-def _draw(name: str, results: Results, out: Path, setting: str | None) -> UserError | None:
-    """Draws one figure; the error where that failed."""
-    try:
-        files = render(name, results, out, setting)
-    except UserError as error:
-        hint = " (SNS_DEBUG=1 shows the trace)" if isinstance(error, FigureError) else ""
-        print(f"{name} not drawn: {error}{hint}", file=sys.stderr)
-        return error
-    print(f"{name}: {', '.join(str(file) for file in files)}")
+def _reported(name: str, outcome: list[Path] | UserError) -> UserError | None:
+    """Prints where a figure's files are, or why it was not drawn; returns that error."""
+    if isinstance(outcome, UserError):
+        hint = " (SNS_DEBUG=1 shows the trace)" if isinstance(outcome, FigureError) else ""
+        print(f"{name} not drawn: {outcome}{hint}", file=sys.stderr)
+        return outcome
+    print(f"{name}: {', '.join(str(file) for file in outcome)}")
     return None
 
 

@@ -1,13 +1,17 @@
 """hydra/sweeper=sns, behind every `train.py -m`: expands a sweep and launches its runs."""
 
 import os
+import pickle
 import sys
 from collections.abc import Sequence
 from typing import Any
 
-from hydra._internal.config_loader_impl import ConfigLoaderImpl
+from hydra._internal.config_loader_impl import ConfigLoaderImpl, get_overrides_dirname
 from hydra._internal.core_plugins.basic_launcher import BasicLauncher
 from hydra._internal.core_plugins.basic_sweeper import BasicSweeper
+from hydra.core.override_parser.overrides_parser import OverridesParser
+from hydra.types import HydraContext
+from omegaconf import DictConfig, open_dict
 
 from sns.common.errors import UserError, first_line
 
@@ -75,6 +79,9 @@ class SnsSweeper(BasicSweeper):
         launcher.budget = self.budget
         # Hydra's own launcher does not ask between two runs whether the next one may start.
         one_by_one = self.budget is not None and isinstance(launcher, BasicLauncher)
+        if isinstance(launcher, BasicLauncher) and self.hydra_context is not None:
+            once: Any = ComposedOnce(self.hydra_context.config_loader)
+            launcher.hydra_context = HydraContext(once, self.hydra_context.callbacks)
         try:
             with handover.folder(runs) as folder:
                 for index, part in enumerate([[run] for run in runs] if one_by_one else [runs]):
@@ -84,3 +91,26 @@ class SnsSweeper(BasicSweeper):
             raise
         except Exception as error:  # of a launcher that stops at one job's error: the records say what was done
             print(f"warning: the launcher reports {first_line(error)}", file=sys.stderr)
+
+
+class ComposedOnce:
+    """Stands in for Hydra's loader in Hydra's own launcher: composes the tree of the first run.
+
+    Those of the others differ in their one override, launch.run, alone. Composing each anew takes
+    as long as a few dozen updates of a small network.
+    """
+
+    def __init__(self, loader: Any) -> None:
+        self.loader, self.tree, self.parser = loader, b"", OverridesParser.create()
+
+    def load_sweep_config(self, master: DictConfig, words: list[str]) -> DictConfig:
+        """The tree of a run whose overrides are `words`."""
+        if not self.tree:
+            self.tree = pickle.dumps(self.loader.load_sweep_config(master, words))
+        tree: DictConfig = pickle.loads(self.tree)
+        overrides, here = self.parser.parse_overrides(words), tree.hydra
+        ConfigLoaderImpl._apply_overrides_to_config(overrides, tree)
+        with open_dict(tree):
+            here.overrides.task = list(words)
+            here.job.override_dirname = get_overrides_dirname(overrides, **here.job.config.override_dirname)
+        return tree

@@ -1,6 +1,6 @@
 """The statistics of tables, figures and claims: means, deviations, intervals, rank correlations.
 
-The functions import scipy.stats themselves: it takes longer to import than all the rest.
+Nothing here needs scipy.stats, which takes longer to import than all the rest.
 """
 
 import math
@@ -69,19 +69,24 @@ def spearman(x: Sequence[float], y: Sequence[float], level: float = 0.95) -> Cor
     The interval assumes independent pairs; it is too narrow for the epochs of one run. None where
     fewer than 4 pairs are finite or one side is constant.
     """
-    from scipy import stats
-
     a, b = np.asarray(x, dtype=float), np.asarray(y, dtype=float)
     finite = np.isfinite(a) & np.isfinite(b)
     a, b = a[finite], b[finite]
     n = len(a)
     if n < 4 or np.ptp(a) == 0 or np.ptp(b) == 0:
         return Correlation(None, None, None, n)
-    # b first: scipy's rho is not symmetric in the last bit, and committed results have this order.
-    rho = float(np.clip(stats.spearmanr(b, a).statistic, -1, 1))
+    # b first: the matrix is not symmetric in the last bit, and committed results have this order.
+    rho = float(np.clip(np.corrcoef([_ranks(b), _ranks(a)])[1, 0], -1, 1))
     half = float(special.ndtri((1 + level) / 2)) * math.sqrt((1 + rho**2 / 2) / (n - 3))
     centre = _fisher(rho)
     return Correlation(rho, math.tanh(centre - half), math.tanh(centre + half), n)
+
+
+def _ranks(values: np.ndarray) -> np.ndarray:
+    """Ranks from 1; equal values share the mean of theirs."""
+    _, places, counts = np.unique(values, return_inverse=True, return_counts=True)
+    means: np.ndarray = np.cumsum(counts) - (counts - 1) / 2
+    return means[places]
 
 
 def combine_correlations(runs: Sequence[Correlation], level: float = 0.95) -> Correlation:
@@ -106,15 +111,13 @@ def t_test(values: Sequence[float]) -> tuple[float, float]:
     scipy's ttest_1samp gives the same up to the last bits, and NaN where all values are equal: here
     a mean that is not 0 then is certain.
     """
-    from scipy import stats
-
     summary = summarise(values)
     assert summary.mean is not None
     assert summary.sd is not None
     if summary.sd == 0:
         return float(summary.mean <= 0), float(summary.mean >= 0)
     t = summary.mean / (summary.sd / math.sqrt(summary.n))
-    return float(stats.t.sf(t, summary.n - 1)), float(stats.t.cdf(t, summary.n - 1))
+    return float(special.stdtr(summary.n - 1, -t)), float(special.stdtr(summary.n - 1, t))
 
 
 def holm(p_values: Sequence[float | None]) -> list[float | None]:

@@ -19,7 +19,7 @@ from hydra.core.override_parser.types import Quote, QuotedString
 from omegaconf import DictConfig
 
 from sns.common.errors import UserError, first_line
-from sns.common.files import write_text
+from sns.common.files import read_yaml, write_text
 from sns.common.folders import command_words, project_folder
 from sns.config.schema import Config, to_dict
 from sns.data.identity import identified
@@ -90,7 +90,7 @@ def write(place: Path, run: SweepRun, progress: str | None = None) -> str:
 def read(file: str) -> SweepRun:
     """The run that `write` wrote; UserError where the file does not hold one."""
     try:
-        content = yaml.safe_load(Path(file).read_text(encoding="utf-8"))
+        content = read_yaml(Path(file))
         return SweepRun(tuple(content["overrides"]), configure(content["config"]), content["command"])
     except (OSError, yaml.YAMLError, UnicodeDecodeError, KeyError, TypeError) as error:
         raise UserError(

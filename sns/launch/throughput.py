@@ -13,6 +13,7 @@ from typing import Any
 import yaml
 
 from sns.common.errors import UserError
+from sns.common.files import read_yaml
 from sns.config.old import renamed
 from sns.config.schema import Config
 from sns.launch import work
@@ -152,7 +153,7 @@ def _of_runs(runs: Sequence[Any], machine: Machine) -> Sample | None:
     if directory not in _read:
         _read[directory] = None
         try:
-            config = configure(renamed(yaml.safe_load((directory / store.CONFIG).read_text(encoding="utf-8"))))
+            config = configure(renamed(read_yaml(directory / store.CONFIG)))
             if METHODS[config.method.name].second_order:
                 return None  # counting its derivatives imports sympy, for seconds
             if "recalibrated" not in (tree.get("measured") or {}):  # recorded before it was measured

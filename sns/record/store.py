@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 import yaml
 
 from sns.common.errors import RecordError, first_line
-from sns.common.files import atomic, write_text
+from sns.common.files import atomic, read_yaml, write_text
 from sns.config.old import renamed
 from sns.record.check import check
 from sns.record.faults import damaged, partial, unreadable
@@ -107,7 +107,7 @@ class Record:
         if not file.is_file():
             return {}
         try:
-            content = yaml.safe_load(file.read_text(encoding="utf-8"))
+            content = read_yaml(file)
         except OSError as error:
             raise unreadable(file, error) from None
         except (yaml.YAMLError, UnicodeDecodeError) as error:

@@ -10,6 +10,7 @@ from tensorboard.compat.proto.summary_pb2 import Summary, SummaryMetadata
 from tensorboard.plugins.hparams.plugin_data_pb2 import HParamsPluginData, SessionStartInfo
 from tensorboard.summary.writer.event_file_writer import EventFileWriter
 
+from sns.common.files import read_yaml
 from sns.record import store
 
 TAGS = {  # a card of the page, in folders, and its column of history.csv
@@ -113,7 +114,7 @@ def _session_start(place: dict[str, str]) -> Summary:
 def _place(directory: Path) -> dict[str, str]:
     """The run's setting, batch, method and seed, for the table of all runs."""
     try:
-        config = yaml.safe_load((directory / store.CONFIG).read_text(encoding="utf-8"))
+        config = read_yaml(directory / store.CONFIG)
         return {
             "setting": config["setting"],
             "batch": str(config["batch"]["size"]),

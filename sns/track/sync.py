@@ -6,9 +6,8 @@ import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-import yaml
-
 from sns.common.errors import UserError
+from sns.common.files import read_yaml
 from sns.config.schema import TrackConfig
 from sns.record import store
 from sns.track.client import Mirror, open_message
@@ -56,7 +55,7 @@ def write_offline(directories: Sequence[Path], results: Path, say: Callable[[str
     mirror = Mirror()
     os.set_blocking(mirror.input.fileno(), True)  # no run waits for this process
     for directory in directories:
-        config = yaml.safe_load((directory / store.CONFIG).read_text(encoding="utf-8"))
+        config = read_yaml(directory / store.CONFIG)
         track = TrackConfig(**config.get("track", {}))
         mirror.send(open_message(directory, 0, "offline", results, track))
         mirror.send({"do": "close", "rows": sys.maxsize, "finished": True})

@@ -7,8 +7,7 @@ import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import yaml
-
+from sns.common.files import read_yaml
 from sns.record import store
 from sns.record.commit import commit
 from sns.record.schema import CHECKPOINT
@@ -122,7 +121,7 @@ def _init(directory: Path, message: dict[str, Any], mode: str) -> "wandb.Run":
     os.environ.setdefault("WANDB_DATA_DIR", str(folder / "wandb" / ".staging"))
     import wandb
 
-    config = yaml.safe_load((directory / store.CONFIG).read_text(encoding="utf-8"))
+    config = read_yaml(directory / store.CONFIG)
     if "grid" in config:  # the name of the experiment in older records
         config["experiment"] = {"name": config.pop("grid")}
     setting, method, size = config["setting"], config["method"]["name"], config["batch"]["size"]

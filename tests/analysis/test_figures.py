@@ -17,7 +17,7 @@ from synthetic import HISTORY, write_grid, write_run
 from sns.analysis.cells import Results
 from sns.analysis.cells import load_results as load
 from sns.analysis.figures import figure1, figure2, figure3, figure4, figure5, figure6, plotted, style, traces
-from sns.analysis.figures.render import FIGURES, by_key, render, resolve
+from sns.analysis.figures.render import FIGURES, by_key, render, render_all, resolve
 from sns.analysis.report import figures as report_figures
 from sns.analysis.stats import combine_correlations, spearman
 from sns.common.errors import RecordError, UserError
@@ -258,7 +258,7 @@ def test_a_figure_needs_no_more_than_numbers_and_a_drawing(
 
 @pytest.mark.parametrize("where", ["compute", "draw", "panels"])
 def test_a_bug_in_one_figure_leaves_the_others(
-    where: str, folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    where: str, folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
 ) -> None:
     def wrong(*_: Any) -> Any:
         return {}["sigmamax"]
@@ -275,11 +275,11 @@ def test_a_bug_in_one_figure_leaves_the_others(
     assert report(asked) == (0 if where == "draw" else 1)  # the page shows the panels of this figure
     page = html.unescape((out / "report.html").read_text())
     assert (f'<p class="note">{error}</p>' in page, 'id="fig2"' in page) == (where != "draw", True)
-    assert capsys.readouterr().err == ("" if where == "draw" else f"{error} (SNS_DEBUG=1 shows the trace)\n")
+    assert capfd.readouterr().err == ("" if where == "draw" else f"{error} (SNS_DEBUG=1 shows the trace)\n")
     draw = runpy.run_path(str(SCRIPT))["main"]
     monkeypatch.setenv("SNS_DEBUG", "1")
     assert draw(["mine", "fig1", *asked]) == (0 if where == "panels" else 1)
-    printed = capsys.readouterr()
+    printed = capfd.readouterr()
     assert (f"mine not drawn: {error}" in printed.err, "Traceback" in printed.err) == (where != "panels",) * 2
     assert "figure1.png" in printed.out
     assert len(list(out.glob("figuremine*"))) == (4 if where == "panels" else 0)
@@ -334,3 +334,39 @@ def test_figure1_shows_the_recalibrated_accuracy_where_it_differs(
         any("recalibrated" in str(trace["name"]) for trace in figure1.panels(frame)[0]["data"] if "name" in trace)
         == shown
     )
+
+
+def test_means_over_seeds_are_those_of_pandas_to_the_last_bit() -> None:
+    random = np.random.default_rng(0)
+
+    def history(epochs: list[float]) -> pd.DataFrame:
+        values = random.normal(size=(2, len(epochs))) * 10.0 ** random.integers(-6, 6, len(epochs))
+        return pd.DataFrame({"epoch": epochs, "gap": values[0], "test_accuracy": values[1]})
+
+    histories = [history([0.5 * n for n in range(1, count)]) for count in (200, 198, 200, 150)]  # not of one length
+    histories[1].loc[3, "gap"] = histories[2].loc[3, "gap"] = np.nan
+    histories[0].loc[5, "gap"] = np.inf
+    for each in histories:
+        each.loc[7, "gap"] = np.nan  # no value at all
+    result = SimpleNamespace(batch_size=64)
+    records = [SimpleNamespace(history=each, result=result) for each in histories]
+    cell: Any = SimpleNamespace(setting="s", regime="small", method="decay", finished=records, records=records)
+    frame = plotted.over_seeds(cell, ["test_accuracy", "gap"])
+    groups = pd.concat(histories).melt("epoch", var_name="quantity").groupby(["quantity", "epoch"])["value"]
+    expected = groups.agg(mean="mean", low="min", high="max", n="count").reset_index()
+    pd.testing.assert_frame_equal(frame[list(expected)], expected, check_exact=True)
+
+
+def test_numbers_of_the_page_have_four_digits() -> None:
+    assert traces.short([0.123456, np.nan, -1234567, np.inf, 3]) == [0.1235, None, -1235000.0, None, 3.0]
+    assert traces.short([]) == []
+
+
+def test_figures_drawn_at_once_are_those_drawn_one_by_one(folder: Path, tmp_path: Path) -> None:
+    results, names = load(folder), ["1", "dose", "3", "summary"]
+    outcomes = dict(render_all(names, results, tmp_path / "all"))
+    assert list(outcomes) == names
+    assert isinstance(outcomes["dose"], RecordError)
+    for name in ("1", "3", "summary"):
+        for path, alone in zip(outcomes[name], render(name, results, tmp_path / "alone"), strict=True):
+            assert path.read_bytes() == alone.read_bytes()

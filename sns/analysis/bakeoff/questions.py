@@ -10,8 +10,6 @@ from functools import cache, partial
 from pathlib import Path
 from typing import Any, Protocol
 
-import yaml
-
 from sns.analysis.cells import METHODS, REGIMES, Results, by_optimizer
 from sns.analysis.claims.measures import DESCRIPTIONS, Measured, Place
 from sns.analysis.claims.rules import (
@@ -27,6 +25,7 @@ from sns.analysis.claims.rules import (
 )
 from sns.analysis.claims.rules import parse_inequality as parse
 from sns.analysis.claims.verdicts import VERDICTS
+from sns.common.files import read_yaml
 from sns.common.folders import project_folder
 
 RULES = project_folder("results/bakeoff") / "claims.yaml"
@@ -167,7 +166,7 @@ class Experiment:
 @cache
 def load_questions(path: Path = RULES) -> tuple[Question, ...]:
     """Every question of the file in its order; KeyError or ValueError where a rule is malformed."""
-    content = yaml.safe_load(path.read_text(encoding="utf-8"))
+    content = read_yaml(path)
     defaults = content["defaults"]
     setting, coordinate, seed = defaults["pairs"] if len(defaults["pairs"]) == 3 else ("", "", "")
     if (setting, seed, defaults["test"]) != ("setting", "seed", "paired t") or coordinate not in COORDINATES:

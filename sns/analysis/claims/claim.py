@@ -7,11 +7,10 @@ from itertools import product
 from pathlib import Path
 from typing import Any
 
-import yaml
-
 from sns.analysis.cells import METHODS, PAPER, PAPER_SETTINGS, REGIMES
 from sns.analysis.claims.measures import DESCRIPTIONS, Place
 from sns.analysis.claims.rules import Inequality, parse_inequality
+from sns.common.files import read_yaml
 
 LEADER = "spectral"  # the method that the paper proposes
 OTHERS = tuple(method for method in METHODS if method != LEADER)
@@ -57,7 +56,7 @@ class Claim:
 @cache
 def read_rules(path: Path = PAPER / "claims.yaml") -> Mapping[str, Any]:
     """The file of the claims as it is: `claims`, `defaults` and `seeds`."""
-    content: Mapping[str, Any] = yaml.safe_load(path.read_text(encoding="utf-8"))
+    content: Mapping[str, Any] = read_yaml(path)
     return content
 
 

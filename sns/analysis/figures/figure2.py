@@ -99,7 +99,8 @@ def _paths(axes: Axes, part: pd.DataFrame, column: str, names: list[str]) -> Non
 
 def _rhos(part: pd.DataFrame, names: list[str]) -> dict[str, dict[str, Any]]:
     """The rows of rho by label, in the order of splits, methods and batch sizes."""
-    rows: dict[Any, Any] = {(row["quantity"], row["method"], row["regime"]): row for row in part.to_dict("records")}
+    ends = part[part["quantity"].isin([f"rho_{split}" for split in SPLITS])]
+    rows: dict[Any, Any] = {(row["quantity"], row["method"], row["regime"]): row for row in ends.to_dict("records")}
     places = product(SPLITS, names, plotted.sizes(part).items())
     keys = {f"{split}, {name}, {size}": (f"rho_{split}", name, regime) for split, name, (regime, size) in places}
     return {label: rows[key] for label, key in keys.items() if key in rows}

@@ -4,6 +4,7 @@ is missing."""
 from collections.abc import Iterable, Sequence
 from typing import Any
 
+import numpy as np
 import pandas as pd
 
 from sns.analysis.cells import REGIMES, Cell, Results, title_of
@@ -65,11 +66,33 @@ def key(cell: Cell) -> dict[str, Any]:
 def over_seeds(cell: Cell, quantities: Sequence[str]) -> pd.DataFrame:
     """Rows COLUMNS of a cell: for each history column in `quantities` and each epoch the mean,
     least and greatest over the runs that have it, and their number `n`."""
-    tables = [record.history[["epoch", *quantities]] for record in cell.finished]
-    long = pd.concat(tables).melt("epoch", var_name="quantity")
-    groups = long.groupby(["quantity", "epoch"])["value"]
-    frame = groups.agg(mean="mean", low="min", high="max", n="count").reset_index()
-    return frame.assign(**key(cell))[COLUMNS]
+    histories, names = [record.history for record in cell.finished], sorted(quantities)
+    epochs = np.unique(np.concatenate([history["epoch"].to_numpy(float) for history in histories]))
+    values = np.full((len(histories), len(names), len(epochs)), np.nan)
+    for run, history in zip(values, histories, strict=True):
+        run[:, np.searchsorted(epochs, history["epoch"].to_numpy(float))] = history[names].to_numpy(float).T
+    counts = (~np.isnan(values)).sum(axis=0)
+    columns = {
+        "quantity": np.repeat(names, len(epochs)),
+        "epoch": np.tile(epochs, len(names)),
+        "mean": (_sum(values) / np.where(counts, counts, np.nan)).ravel(),
+        "low": np.fmin.reduce(values).ravel(),
+        "high": np.fmax.reduce(values).ravel(),
+        "n": counts.ravel(),
+    }
+    return pd.DataFrame(columns).assign(**key(cell))[COLUMNS]
+
+
+def _sum(values: np.ndarray) -> np.ndarray:
+    """The sum over the first dimension of what is not NaN, with Kahan's compensation: the last bit
+    too is that of a mean by pandas, which wrote the committed numbers."""
+    total, lost = np.zeros(values.shape[1:]), np.zeros(values.shape[1:])
+    with np.errstate(invalid="ignore"):  # of an infinite value nothing is lost
+        for each in np.where(np.isnan(values), 0.0, values):
+            change = each - lost
+            grown = total + change
+            lost, total = np.nan_to_num((grown - total) - change), grown
+    return total
 
 
 def joined(frames: list[pd.DataFrame], text: str, results: Results, settings: Sequence[str]) -> pd.DataFrame:

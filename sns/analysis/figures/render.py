@@ -5,9 +5,13 @@ scripts, the report and the tests take every figure from FIGURES.
 """
 
 import os
+import sys
 import traceback
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import ProcessPoolExecutor
 from contextlib import contextmanager
+from functools import partial
+from multiprocessing import get_context
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -130,3 +134,36 @@ def render(name: str, results: Results, out: Path, setting: str | None = None) -
     for suffix, content in drawings.items():
         stem.with_suffix(suffix).write_bytes(content)
     return [stem.with_suffix(suffix) for suffix in (*drawings, ".csv", ".txt")]
+
+
+Outcome = list[Path] | UserError  # of one figure: its files, or why it was not drawn
+_inherited: list[Callable[[str], Outcome]] = []  # in a process that draws: how, with the records
+
+
+def render_all(
+    names: Sequence[str], results: Results, out: Path, setting: str | None = None
+) -> Iterator[tuple[str, Outcome]]:
+    """`render` of each name, in their order.
+
+    On Linux, where a process can be copied with the records in its memory, a process for each core
+    draws. The figures of many settings take longest and come last: they begin first.
+    """
+    draw = partial(_outcome, results=results, out=out, setting=setting)
+    workers = min(len(names), len(os.sched_getaffinity(0)) if sys.platform == "linux" else 1)
+    if workers < 2:
+        yield from ((name, draw(name)) for name in names)
+        return
+    with ProcessPoolExecutor(workers, get_context("fork"), _inherited.append, (draw,)) as pool:
+        drawn = [pool.submit(_draw_inherited, name) for name in reversed(names)]
+        yield from ((name, future.result()) for name, future in zip(names, reversed(drawn), strict=True))
+
+
+def _outcome(name: str, results: Results, out: Path, setting: str | None) -> Outcome:
+    try:
+        return render(name, results, out, setting)
+    except UserError as error:
+        return error
+
+
+def _draw_inherited(name: str) -> Outcome:
+    return _inherited[-1](name)

@@ -47,6 +47,7 @@ RC: dict[str, Any] = {
     "font.size": 8,
     "font.family": "DejaVu Sans",
     "axes.titlesize": 8.5,
+    "axes.titley": 1.0,  # where it is anyway; else each drawing measures all tick labels to find it
     "axes.spines.top": False,
     "axes.spines.right": False,
     "axes.grid": True,

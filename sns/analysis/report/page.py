@@ -7,7 +7,6 @@ from pathlib import Path
 from typing import Any
 
 import jinja2
-import yaml
 from plotly.offline import get_plotlyjs
 
 from sns.analysis.cells import PAPER, PAPER_SETTINGS, Results
@@ -20,7 +19,7 @@ from sns.analysis.report import figures as report_figures
 from sns.analysis.report.comparison import comparison
 from sns.analysis.report.finding import finding
 from sns.analysis.table1 import table as table1
-from sns.common.files import write_text
+from sns.common.files import read_yaml, write_text
 
 Figures = dict[str, dict[str, Any]]
 
@@ -56,7 +55,7 @@ def build(results: Results, title: str, figures: Figures | None = None) -> str:
             claims=_claims(judged),
             claims_scope=" ".join([claims_text.scope_note(judged), *claims_text.outcome(judged)]),
             bound=report_bound.bound(results),
-            departures=yaml.safe_load((PAPER / "departures.yaml").read_text(encoding="utf-8")),
+            departures=read_yaml(PAPER / "departures.yaml"),
             environments=environments,
             missing=report_data.missing(results, _expected(results)),
             warnings=results.warnings,
@@ -97,8 +96,11 @@ def templates() -> jinja2.Environment:
 def as_json(value: Any) -> str:
     """JSON that may stand inside a script element: no markup can begin in it, and what is not
     finite is null."""
-    finite = json.loads(json.dumps(value), parse_constant=lambda _: None)
-    text = json.dumps(finite, separators=(",", ":"), allow_nan=False)
+    try:
+        text = json.dumps(value, separators=(",", ":"), allow_nan=False)
+    except ValueError:
+        finite = json.loads(json.dumps(value), parse_constant=lambda _: None)
+        text = json.dumps(finite, separators=(",", ":"))
     return text.replace("<", "\\u003c").replace(">", "\\u003e").replace("&", "\\u0026")
 
 

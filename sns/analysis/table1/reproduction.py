@@ -18,11 +18,11 @@ from functools import cache
 from typing import Any
 
 import pandas as pd
-import yaml
 
 from sns.analysis.cells import PAPER, Cell
 from sns.analysis.stats import Summary, prediction_half_width
 from sns.common.errors import RecordError
+from sns.common.files import read_yaml
 
 PAPER_EPOCHS = 300
 COLUMNS = {"accuracy": "test_accuracy", "gap": "generalization_gap"}  # of results/paper/table1.csv
@@ -133,7 +133,7 @@ def departure(block: str, cell: Cell, printed: Mapping[str, Any]) -> str | None:
 
 @cache
 def _stated() -> dict[str, Any]:
-    content: dict[str, Any] = yaml.safe_load((PAPER / "stated.yaml").read_text(encoding="utf-8"))
+    content: dict[str, Any] = read_yaml(PAPER / "stated.yaml")
     return content
 
 
