@@ -144,14 +144,15 @@ def _expand_one(loader: ConfigLoaderImpl, master: DictConfig) -> tuple[list[Swee
     parser = OverridesParser.create(config_loader=loader)
     overrides = [*inside, *typed]
     (combinations,) = BasicSweeper.split_arguments(overrides, None)
-    composer = Composer(loader, master)
+    composer, parsed = Composer(loader, master), dict[str, Override]()  # most words are in many runs
     if len(combinations) >= MANY:
         print(f"composing {len(combinations)} runs ...", file=sys.stderr, flush=True)
     runs: list[SweepRun] = []
     errors: list[tuple[str, str]] = []
     for combination in combinations:
         try:
-            tree = composer.compose(parser.parse_overrides(combination))
+            parsed |= {word: parser.parse_override(word) for word in combination if word not in parsed}
+            tree = composer.compose([parsed[word] for word in combination])
             runs.append(composed(tree, combination, master.hydra))
         except (UserError, HydraException, ValueError, TypeError) as error:
             errors.append((explain(error, CONFIGS), in_one_line(combination)))
@@ -219,6 +220,7 @@ class Composer:
     def __init__(self, loader: ConfigLoaderImpl, master: DictConfig) -> None:
         self.loader, self.master = copy.copy(loader), master
         self.trees: dict[tuple[str, ...], bytes] = {}
+        self.groups: dict[str, bool] = {}  # whether the key of an override is a group of files
         self.may_share = not OmegaConf.select(master, "hydra.searchpath")  # it may add groups of files
         if self.may_share:
             self.loader.repository = ReadOnce(loader.config_search_path)
@@ -253,4 +255,7 @@ class Composer:
         """Whether Hydra applies the override after it has merged the files."""
         if not self.may_share or override.is_hydra_override():
             return False
-        return isinstance(override.value(), dict) or not self.loader.repository.group_exists(override.key_or_group)
+        key = override.key_or_group
+        if key not in self.groups:
+            self.groups[key] = self.loader.repository.group_exists(key)
+        return isinstance(override.value(), dict) or not self.groups[key]

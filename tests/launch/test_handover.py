@@ -84,11 +84,12 @@ def test_a_launcher_of_others_receives_composed_runs(tmp_path: Path) -> None:
 
 
 def test_a_run_composed_once_for_all_is_the_one_that_hydra_composes(tmp_path: Path) -> None:
+    runs = dry_run([*FAST, f"results={tmp_path}", "seed=0,1"])[0]
     with initialize_config_dir(str(CONFIGS), version_base="1.3"):
         loader = GlobalHydra.instance().config_loader()
         master = loader.load_configuration("config", ["experiment=demo", f"results={tmp_path}"], RunMode.MULTIRUN)
         once = get_class("hydra_plugins.sns_launch.sweeper.ComposedOnce")(loader)
-        for run in dry_run([*FAST, f"results={tmp_path}", "seed=0,1"])[0]:
+        for run in runs:
             words = [handover.write(tmp_path, run)]
             assert once.load_sweep_config(master, words) == loader.load_sweep_config(master, words)
 
