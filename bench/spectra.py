@@ -12,7 +12,8 @@ from bench.line import Line, faster
 from bench.peers import fourier_operator_norm
 from bench.timing import Work, paired
 from sns.config.schema import MeasureConfig
-from sns.linalg.conv_operator import circular_operator_norm, operator_norm
+from sns.linalg.circular import circular_operator_norm
+from sns.linalg.conv_operator import operator_norm
 from sns.measure.hessian import hessian_eigenvalue
 
 ACCURACY = 1e-4  # relative, of an eigenvalue

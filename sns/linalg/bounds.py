@@ -10,7 +10,7 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
-from sns.linalg.conv_operator import circular_operator_norm, transfer_matrices
+from sns.linalg.circular import circular_operator_norm, transfer_matrices
 
 Size = tuple[int, int]
 ITERATIONS = 6  # of Gram iteration, whose excess falls doubly exponentially

@@ -1,12 +1,12 @@
 """The norm of a convolution as a linear map on images, not that of its reshaped kernel (erratum 4).
 
-`operator_norm` is for the map that the layer applies: zero padding and stride as given.
-`circular_operator_norm` is for stride 1 and circular padding, which the Fourier transform
-diagonalises (Sedghi et al. 2019).
+It is that of the map that the layer applies, with zero padding and stride as given;
+`sns.linalg.circular` has that of circular padding.
 """
 
 import math
 import warnings
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -15,12 +15,15 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.nn import grad
 
+from sns.linalg.circular import transfer_matrices
 from sns.linalg.power_iteration import TINY
 
 DENSE = 32  # up to this rank the matrix itself is formed
-BASIS, KEPT = 24, 8  # directions of Lanczos before and after a restart
+CHECKS = (1, 12, 20, 28, 36, 44, 52, 64)  # directions of Lanczos; it restarts from the last
+KEPT, ROOM = 16, 2**26  # directions that a restart retains; numbers in all of them
 ROUGH = 3e-6  # least residual for float32, in which a CPU's convolutions are 3 to 6 times faster
-WARM, RANDOM = 8, 0.1  # power iterations on each frequency of the first wave, and the share of noise in it
+WARM = ((4, 8), (40, 4))  # power iterations on each frequency, and how many frequencies go on
+RANDOM = 0.1  # share of noise in the start
 
 
 @dataclass(frozen=True)
@@ -61,6 +64,16 @@ class Convolution:
         """A^T y, with output_padding for the unseen rows, in the shape of the input."""
         rest = (self._span(0)[1], self._span(1)[1])
         return F.conv_transpose2d(y, self.weight, None, self.stride, self.padding, rest, self.groups, self.dilation)
+
+    def turned(self) -> "Convolution | None":
+        """A^T as a convolution, which is faster than `adjoint`; None if it is none: for a stride,
+        for groups, and for more padding than the kernel's reach."""
+        reach = [d * (k - 1) for d, k in zip(self.dilation, self.weight.shape[2:], strict=True)]
+        pad = reach[0] - self.padding[0], reach[1] - self.padding[1]
+        if self.groups > 1 or self.stride != (1, 1) or min(pad) < 0:
+            return None
+        weight = self.weight.flip(2, 3).transpose(0, 1).contiguous()
+        return Convolution(weight, self.output_shape[2:], (1, 1), pad, self.dilation)
 
     def outer(self, y: Tensor, x: Tensor) -> Tensor:
         """The gradient of <y, A x> w.r.t. the weight, in its shape: y x^T for a matrix."""
@@ -116,11 +129,11 @@ class Convolution:
         """The largest singular value, in float64 on the weight's device.
 
         Exact, up to rounding, where patches do not overlap (the reshaped kernel has the same norm)
-        and for ranks up to `DENSE` (from the matrix itself). Else by Lanczos on A^T A or A A^T, the
-        smaller of the two, applied as convolution and transposed convolution: first in float32 from
-        the wave that stride 1 and circular padding would amplify most, then in float64. Plain power
-        iteration would need several times more products for less precision, because neighbouring
-        frequencies have nearly equal gains.
+        and for ranks up to `DENSE` (from the matrix itself). Else by Lanczos on A^T A, or on A A^T
+        where A has fewer output than input channels: first in float32 from the waves that stride 1
+        and circular padding would amplify most, then in float64. Plain power iteration would need
+        several times more products for less precision, because neighbouring frequencies have nearly
+        equal gains.
 
         `tolerance` bounds |A^T A x - sigma^2 x| / sigma^2, hence the relative error of sigma by
         half of it; `iterations` bounds Lanczos's restarts. A random part of the start is from
@@ -138,12 +151,14 @@ class Convolution:
         if not bool(exact.weight.any()):
             return 0.0
         generator = torch.Generator().manual_seed(0) if generator is None else generator
-        largest, input_side = exact.weight.abs().max(), sizes[0] <= sizes[1]
+        largest = exact.weight.abs().max()
         exact = replace(exact, weight=exact.weight / largest)  # no overflow in float32
+        if exact.weight.shape[0] < exact.weight.shape[1]:
+            exact = exact.turned() or exact  # the same norm, with fewer input channels
         single = replace(exact, weight=exact.weight.float())
-        start, rough = _start(single, input_side, generator), max(tolerance / 2, ROUGH)
-        _, start, _ = _lanczos(single, input_side, rough, iterations, start)
-        value, _, converged = _lanczos(exact, input_side, tolerance, iterations, start)
+        rough = max(tolerance / 2, ROUGH)
+        _, start, _ = _lanczos(single, rough, iterations, _start(single, generator))
+        value, _, converged = _lanczos(exact, tolerance, iterations, start.double())
         if converged:
             return math.sqrt(value) * largest.item()
         shape = tuple(self.weight.shape)
@@ -190,91 +205,100 @@ def _dense(operator: Convolution) -> Tensor:
     return apply(identity.view(size, *rows[1:])).flatten(1)
 
 
-def _start(operator: Convolution, input_side: bool, generator: torch.Generator) -> Tensor:
-    """A first direction for `_lanczos`, flat, in the type of the weight, float32.
+def _gram(operator: Convolution) -> Tensor | None:
+    """K^T K of the reshaped kernel K (O, I kh kw), if products with it are the cheaper ones."""
+    kernel = operator.weight.flatten(1)
+    return kernel.mT @ kernel if operator.groups == 1 and kernel.shape[1] <= len(kernel) else None
 
-    For stride 1 it is a wave, of the frequency and the mixture of channels that circular padding
-    would amplify most, which falls to zero at the borders; with a small random part, without which
-    it could be orthogonal to what is sought. Else it is random.
+
+def _start(operator: Convolution, generator: torch.Generator) -> Tensor:
+    """A first image for `_lanczos`, in the type of the weight, float32.
+
+    For stride 1 it is a sum of waves, of the frequencies and the mixtures of channels that circular
+    padding would amplify most, which fall to zero at the borders; with a small random part, without
+    which it could be orthogonal to what is sought. With one wave alone, Lanczos can end at another
+    singular value. Else it is random.
     """
     device, (height, width) = operator.weight.device, operator.input_size
     noise = torch.randn(operator.input_shape, generator=generator, device=generator.device).to(device)
-    if operator.stride == (1, 1) and operator.dilation == (1, 1) and operator.groups == 1:
-        gains = transfer_matrices(operator.weight, operator.input_size)
-        mixture = noise.new_ones(len(gains), gains.shape[2], 1).to(gains)
-        mixture[:, :, 0] = torch.randn(gains.shape[2], generator=generator, device=generator.device).to(gains)
-        for _ in range(WARM):
-            image = gains.mH @ (gains @ mixture)
-            size = torch.linalg.vector_norm(image, dim=1, keepdim=True)
-            mixture = image / size.clamp_min(TINY)
-        down, right = divmod(int(size.flatten().argmax()), width // 2 + 1)
-        rows, columns = (torch.arange(n, device=device) for n in (height, width))
-        angle = 2 * math.pi * (down * rows[:, None] / height + right * columns / width)
-        fade = torch.outer(*(torch.sin(math.pi * (p + 1) / (len(p) + 1)) for p in (rows, columns)))
-        chosen = mixture[down * (width // 2 + 1) + right].conj()
-        wave = (chosen[:, :, None] * torch.polar(fade, angle)).real
-        noise = wave / wave.norm() + RANDOM * noise[0] / noise.norm()
-        noise = noise.view(operator.input_shape)
-    return (noise if input_side else operator.apply(noise)).flatten()
+    if operator.stride != (1, 1) or operator.dilation != (1, 1) or operator.groups > 1:
+        return noise
+    gram = _gram(operator)
+    gains = transfer_matrices(
+        operator.weight if gram is None else _autocorrelation(operator, gram), operator.input_size
+    )
+    gains = gains.contiguous()
+    adjoint = None if gram is not None else gains.mH.resolve_conj().contiguous()
+    mixture = torch.randn(len(gains), gains.shape[2], 1, generator=generator, device=generator.device).to(gains)
+    chosen = torch.arange(len(gains), device=device)
+    for count, left in WARM:
+        for _ in range(count):
+            mixture = gains @ mixture if adjoint is None else adjoint @ (gains @ mixture)
+            size = torch.linalg.vector_norm(mixture, dim=1, keepdim=True)
+            mixture = mixture / size.clamp_min(TINY)
+        best = size.flatten().topk(min(left, len(gains))).indices
+        gains, mixture, chosen = gains[best], mixture[best], chosen[best]
+        if adjoint is not None:
+            gains, adjoint = adjoint[best] @ gains, None
+    rows, columns = (torch.arange(n, device=device) for n in (height, width))
+    down, right = chosen[:, None, None] // (width // 2 + 1), chosen[:, None, None] % (width // 2 + 1)
+    angle = 2 * math.pi * (down * rows[:, None] / height + right * columns / width)
+    fade = torch.outer(*(torch.sin(math.pi * (p + 1) / (len(p) + 1)) for p in (rows, columns)))
+    waves = (mixture.conj()[:, :, :, None] * torch.polar(fade.expand_as(angle), angle)[:, None]).real
+    wave = (waves / torch.linalg.vector_norm(waves, dim=(1, 2, 3), keepdim=True)).sum(0)
+    start: Tensor = (wave / wave.norm() + RANDOM * noise[0] / noise.norm()).unsqueeze(0)
+    return start
 
 
-def _lanczos(
-    operator: Convolution, input_side: bool, tolerance: float, iterations: int, direction: Tensor
-) -> tuple[float, Tensor, bool]:
-    """(sigma^2, its unit vector, whether the residual is within tolerance), by Lanczos with thick
-    restarts (Wu & Simon 2000, section 3), in the weight's type.
+def _autocorrelation(operator: Convolution, gram: Tensor) -> Tensor:
+    """The kernel (I, I, 2 kh - 1, 2 kw - 1) of A^T A without borders: sums of K^T K over the pairs
+    of taps at the same distance."""
+    _, channels, height, width = operator.weight.shape
+    taps, full = height * width, (2 * height - 1, 2 * width - 1)
+    pairs = gram.view(channels, taps, channels, taps).permute(0, 2, 1, 3).flip(2)
+    sums = F.fold(pairs.reshape(1, -1, taps), full, (height, width))
+    return sums.view(channels, channels, *sums.shape[2:])
 
-    A restart retains the best KEPT Ritz vectors of BASIS directions. Directions are orthogonalised
-    in full. The residual of a Ritz vector is a multiple of the next direction.
+
+def _normal_product(operator: Convolution) -> Callable[[Tensor], Tensor]:
+    """x -> A^T A x for one image, as two convolutions or one product with K^T K."""
+    gram, kernel = _gram(operator), operator.weight.shape[2:]
+    if gram is None:
+        turned = operator.turned()
+        back = operator.adjoint if turned is None else turned.apply
+        return lambda x: back(operator.apply(x))
+    geometry = kernel, operator.dilation, operator.padding, operator.stride
+    return lambda x: F.fold(gram @ F.unfold(x, *geometry), operator.input_size, *geometry)
+
+
+def _lanczos(operator: Convolution, tolerance: float, iterations: int, image: Tensor) -> tuple[float, Tensor, bool]:
+    """(sigma^2, its image, whether the residual is within tolerance), by Lanczos on A^T A from
+    `image` with thick restarts (Wu & Simon 2000, section 3), in the weight's type.
+
+    A restart retains the best KEPT Ritz vectors. Directions are orthogonalised in full. Eigenvalues
+    of the projected matrix are computed after as many directions as CHECKS says. The residual of a
+    Ritz vector is a multiple of the next direction.
     """
-    shape = operator.input_shape if input_side else operator.output_shape
-    first, second = (operator.apply, operator.adjoint) if input_side else (operator.adjoint, operator.apply)
-    direction = direction.to(operator.weight)
-    basis = direction.new_zeros(BASIS, len(direction))
-    projected, count = direction.new_zeros(BASIS, BASIS), 0  # of A^T A or A A^T; the lower triangle
-    for _ in range(iterations * (BASIS - KEPT)):
-        basis[count] = direction / direction.norm()
-        direction = second(first(basis[count].view(shape))).flatten()
+    product, shape, image = _normal_product(operator), image.shape, image.flatten()
+    most = min(CHECKS[-1], max(2 * KEPT, ROOM // len(image)))
+    basis, projected, count = image.new_empty(most, len(image)), image.new_zeros(most, most), 0
+    left, noise = image.norm(), 10 * torch.finfo(image.dtype).eps
+    for _ in range(iterations * (most - KEPT)):
+        basis[count] = image / left
+        image = product(basis[count].view(shape)).flatten()
         count += 1
-        projected[count - 1, :count] = basis[:count] @ direction
-        direction = direction - projected[count - 1, :count] @ basis[:count]
-        direction -= (basis[:count] @ direction) @ basis[:count]  # once is not enough in finite precision
-        values, vectors = torch.linalg.eigh(projected[:count, :count])
-        if bool(direction.norm() * vectors[-1, -1].abs() <= tolerance * values[-1]):
-            return values[-1].item(), vectors[:, -1] @ basis[:count], True
-        if count == BASIS:
-            basis[:KEPT], count = vectors[:, -KEPT:].mT @ basis, KEPT
-            projected[:KEPT, :KEPT] = values[-KEPT:].diag()
-    return values[-1].item(), vectors[:, -1] @ basis[: len(vectors)], False
-
-
-def circular_operator_norm(weight: Tensor, input_size: tuple[int, int]) -> float:
-    """Largest singular value of a convolution at stride 1 with circular padding, on H x W inputs.
-
-    `weight` is (O, I, kh, kw). Exact: at each frequency the map is the O x I matrix of the kernels'
-    Fourier coefficients (Sedghi et al. 2019, theorem 6); the norm is the largest over frequencies.
-    A kernel larger than the input wraps around it. Float64 on the weight's device; NaN for a weight
-    that is not finite.
-    """
-    weight = weight.detach().double()
-    if not bool(weight.isfinite().all()):
-        return math.nan
-    coefficients = transfer_matrices(weight, input_size)
-    if coefficients.shape[1] > coefficients.shape[2]:
-        coefficients = coefficients.mT
-    gram = coefficients @ coefficients.mH
-    return float(torch.linalg.eigvalsh(gram)[:, -1].max().clamp_min(0).sqrt())
-
-
-def transfer_matrices(weight: Tensor, input_size: tuple[int, int]) -> Tensor:
-    """The matrices (H * (W // 2 + 1), O, I), complex, that a convolution at stride 1 with circular
-    padding is at each frequency, up to a phase.
-
-    Kernels are real: the other frequencies are conjugates, with equal singular values. A kernel
-    larger than the input wraps around it.
-    """
-    (height, width), (kh, kw) = input_size, weight.shape[2:]
-    weight = F.pad(weight, (0, -kw % width, 0, -kh % height))
-    tiles = weight.reshape(*weight.shape[:2], -1, height, weight.shape[3] // width, width)
-    matrices: Tensor = torch.fft.rfft2(tiles.sum(dim=(2, 4))).permute(2, 3, 0, 1).flatten(0, 1)
-    return matrices
+        first = 0 if count == KEPT + 1 else max(0, count - 2)  # others are orthogonal but for rounding
+        projected[count - 1, first:count] = along = basis[first:count] @ image
+        image -= along @ basis[first:count]
+        image -= (basis[:count] @ image) @ basis[:count]
+        left = image.norm()
+        if count in CHECKS or count == most or bool(left <= noise * projected[0, 0]):
+            values, vectors = torch.linalg.eigh(projected[:count, :count].double().cpu())  # of the lower triangle
+            converged = bool(left * vectors[-1, -1].abs() <= tolerance * values[-1])
+            vectors = vectors.to(image)
+            if converged:
+                break
+            if count == most:
+                basis[:KEPT], count = vectors[:, -KEPT:].mT @ basis, KEPT
+                projected[:KEPT, :KEPT] = values[-KEPT:].diag()
+    return values[-1].item(), (vectors[:, -1] @ basis[: len(vectors)]).view(shape), converged

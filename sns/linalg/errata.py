@@ -11,7 +11,8 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from sns.linalg.conv_operator import circular_operator_norm, operator_norm
+from sns.linalg.circular import circular_operator_norm
+from sns.linalg.conv_operator import operator_norm
 from sns.linalg.power_iteration import literal_algorithm_1, power_iteration
 from sns.linalg.published import blog_1, blog_2, gouk, lmt
 

@@ -10,7 +10,8 @@ from torch import Tensor, nn
 from torch.nn.modules.conv import _ConvNd
 
 from sns.common.errors import ConfigError
-from sns.linalg.conv_operator import Convolution, circular_operator_norm
+from sns.linalg.circular import circular_operator_norm
+from sns.linalg.conv_operator import Convolution
 from sns.linalg.leading import known_operator
 from sns.linalg.weights import Weight, weights_of
 from sns.model.sizes import input_sizes

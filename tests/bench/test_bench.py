@@ -40,7 +40,7 @@ from sns.analysis.sngan import table
 from sns.analysis.sngan.runs import METHODS as GAN_METHODS
 from sns.data.augment import window
 from sns.data.gcn import global_contrast_normalize
-from sns.linalg.conv_operator import circular_operator_norm
+from sns.linalg.circular import circular_operator_norm
 from sns.linalg.weights import weight_parameters
 from sns.measure import hessian
 from sns.task.classification import Classification

@@ -8,7 +8,8 @@ from torch import Tensor
 from torch.testing import assert_close
 
 from sns.linalg.bounds import BOUNDS, ESTIMATES
-from sns.linalg.conv_operator import circular_operator_norm, operator_norm
+from sns.linalg.circular import circular_operator_norm
+from sns.linalg.conv_operator import operator_norm
 
 
 def kernel(*shape: int, seed: int = 0) -> Tensor:

@@ -9,7 +9,8 @@ from torch.nn import functional as F
 from torch.testing import assert_close
 
 from sns.linalg import conv_operator
-from sns.linalg.conv_operator import Convolution, _start, circular_operator_norm, operator_norm
+from sns.linalg.circular import circular_operator_norm
+from sns.linalg.conv_operator import Convolution, _start, operator_norm
 
 GEOMETRIES = [  # (out, in, kh, kw), (H, W), stride, padding
     ((5, 3, 3, 3), (8, 8), 1, 1),
@@ -125,7 +126,7 @@ def test_zero_and_broken_weights() -> None:
 
 def test_without_convergence_the_norm_is_nan_with_a_warning() -> None:
     with pytest.warns(UserWarning, match="left out"):
-        assert math.isnan(operator_norm(kernel((12, 12, 3, 3)), (12, 12), 1, 1, tolerance=1e-15, iterations=1))
+        assert math.isnan(operator_norm(kernel((12, 12, 3, 3)), (12, 12), 1, 1, tolerance=0.0, iterations=1))
 
 
 def test_kernel_larger_than_the_padded_input_is_refused() -> None:
@@ -152,6 +153,6 @@ def test_weights_beyond_float32_have_their_norm(scale: float) -> None:
 def test_a_wave_is_a_better_start_than_noise(shape: tuple[int, ...]) -> None:
     """The quotient |A x| / |x| of the start, relative to the norm."""
     operator = Convolution(kernel(shape).float(), (24, 24), (1, 1), (shape[2] // 2,) * 2)
-    start = _start(operator, True, torch.Generator().manual_seed(0)).view(operator.input_shape)
+    start = _start(operator, torch.Generator().manual_seed(0))
     share = operator.apply(start).norm() / start.norm() / operator.norm()
     assert share > 0.97
