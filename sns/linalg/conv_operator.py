@@ -245,8 +245,8 @@ def _start(operator: Convolution, generator: torch.Generator) -> Tensor:
     angle = 2 * math.pi * (down * rows[:, None] / height + right * columns / width)
     fade = torch.outer(*(torch.sin(math.pi * (p + 1) / (len(p) + 1)) for p in (rows, columns)))
     waves = (mixture.conj()[:, :, :, None] * torch.polar(fade.expand_as(angle), angle)[:, None]).real
-    wave = (waves / torch.linalg.vector_norm(waves, dim=(1, 2, 3), keepdim=True)).sum(0)
-    start: Tensor = (wave / wave.norm() + RANDOM * noise[0] / noise.norm()).unsqueeze(0)
+    wave = (waves / torch.linalg.vector_norm(waves, dim=(1, 2, 3), keepdim=True).clamp_min(TINY)).sum(0)
+    start: Tensor = (wave / wave.norm().clamp_min(TINY) + RANDOM * noise[0] / noise.norm()).unsqueeze(0)
     return start
 
 
