@@ -1,35 +1,36 @@
 """Row 8: the shares of evaluations and final measurements in a run at the settings' schedule."""
 
-import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from typing import Any
 from unittest.mock import patch
 
-from bench.cells import NETWORKS, Plan, at_precision, cell, classified, configured, update
+from bench.cells import NETWORKS, TWINS, Plan, at_precision, cell, classified, configured, update
 from bench.guard import each_cell
 from bench.line import Line, share
 from bench.timing import Work, paired, seconds
 from sns.common.seed import generator
+from sns.linalg.hessian import HessianResult
 from sns.measure import hessian
 from sns.measure.evaluation import probe_indices
 from sns.measure.lipschitz import jacobian_norms
 from sns.train.result import SavedPieces
-from sns.train.session import Session
+from sns.train.run import advance
+from sns.train.session import Session, start
 
 EVALUATIONS, FINAL = 12.0, 15.0  # targets, percent
-UPDATES = {False: 10, True: 2}  # before the measurements, by Plan.tiny: the Hessian is not that of the start
-IMAGES = 16  # of a Hessian: a pass over STL-10 takes seconds an image on a CPU
+UPDATES = {False: 100, True: 2}  # of the small network, by Plan.tiny
+IMAGES = 16  # of a timed product: STL-10's take seconds each on a CPU
+TIMED = 2  # products
 
 
 @dataclass(frozen=True)
 class Pace:
-    """Seconds an image, of the whole network for `spectra`; and the products of one Hessian."""
+    """Seconds an image, of the whole network for `spectra`."""
 
     train: float
     evaluation: float  # with its probes
-    product: float
-    products: int
+    product: float  # of one Hessian
     jacobian: float
     spectra: float
     rest: float  # of the final measurements
@@ -68,10 +69,11 @@ def _schedule(plan: Plan, setting: str, regime: str) -> Iterator[Line]:
         8, f"evaluations, {what}", f"training over {every:g} epochs", one, between, target=EVALUATIONS, note=note
     )
     samples = sum(min(asked.hessian_samples, n) for n in (train, test))
-    final = pace.product * samples * pace.products + pace.jacobian * min(asked.jacobian_samples, test)
+    products = _products(plan, setting)
+    final = pace.product * samples * products + pace.jacobian * min(asked.jacobian_samples, test)
     final += pace.spectra + pace.rest * (train + test)
     whole = (between + one) * epochs / every
-    note = f"{pace.products} Hessian products a split, without kept graphs"
+    note = f"{products} Hessian products a split, counted on {TWINS[setting]}; no graph kept between two"
     yield share(8, f"final measurements, {what}", "training and evaluations", final, whole, target=FINAL, note=note)
 
 
@@ -98,45 +100,63 @@ def _scaled(plan: Plan, setting: str, regime: str, train: int, test: int) -> Ses
 
 def _pace(plan: Plan, session: Session, budget: float) -> Pace:
     task, one = classified(session), update(session)
-    images, until = task.dataset, time.monotonic() + budget * 0.3
-    for _ in range(UPDATES[plan.tiny]):
-        one()
-        if time.monotonic() > until:
-            break
+    images = task.dataset
     works: dict[str, Work] = {"train": one, "evaluation": at_precision(session, session.evaluate)}
-    taken = paired(works, plan.device, budget * 0.4, rounds=3)
+    taken = paired(works, plan.device, budget * 0.5, rounds=3)
     everything = len(images.train) + len(images.test)
     pieces = Timed(session)
     at_precision(session, lambda: task.final(pieces))()
     spectra = pieces.taken.pop("spectra")
     x = images.test.x[probe_indices(len(images.test), 4, session.device)]
     jacobian = seconds(at_precision(session, lambda: jacobian_norms(task.model, x, task.sizes.measure)), plan.device)
-    products, product = _hessian(session, plan)
     return Pace(
         min(taken["train"]) / session.config.batch.size,
         min(taken["evaluation"]) / everything,
-        product,
-        products,
+        _product(plan, session),
         jacobian / len(x),
         spectra,
         sum(pieces.taken.values()) / everything,
     )
 
 
-def _hessian(session: Session, plan: Plan) -> tuple[int, float]:
-    """Products until the eigenvalue is as exact as configured, and seconds a product and image.
+def _product(plan: Plan, session: Session) -> float:
+    """Seconds a Hessian product and image.
 
-    No graph is kept between products: the whole data set's do not fit into memory.
+    No graph is kept between products: those of the whole data set do not fit into memory.
     """
-    task, found = classified(session), list[Any]()
+    task = classified(session)
     x, y = task.dataset.train.x[:IMAGES], task.dataset.train.y[:IMAGES]
     size = min(task.sizes.measure, len(x) * hessian.MEMORY // 2)  # two passes at least: the graph of one is kept
-    options = replace(session.config.measure, batch_size=size)
+    options = replace(session.config.measure, batch_size=size, hessian_iterations=TIMED, hessian_tolerance=1e-12)
+    made: list[HessianResult] = []
 
-    def eigenvalue() -> None:
-        found.append(hessian.hessian_eigenvalue(task.model, x, y, options, generator(0, "probe")))
+    def products() -> None:
+        made.append(hessian.hessian_eigenvalue(task.model, x, y, options, generator(0, "probe")))
 
     with patch.dict(hessian.SHARE, dict.fromkeys(hessian.SHARE, 0.0)):
-        spent = seconds(at_precision(session, eigenvalue), plan.device)
-    products: int = found[0].iterations
-    return products, spent / products / len(x)
+        spent = seconds(at_precision(session, products), plan.device)
+    return spent / made[0].iterations / len(x)
+
+
+def _products(plan: Plan, setting: str) -> int:
+    """The Hessian products until the eigenvalue is as exact as `setting` asks, on digits.
+
+    A small network of the same class learns them within seconds. The network of `setting` itself
+    would stay at its start on random images, where no eigenvalue of a Hessian stands out.
+    """
+    asked = configured(f"setting={setting}").measure
+    places = [f"results={plan.folder}/results", f"train.device={plan.device_name}", "train.progress=none"]
+    session = start(configured(f"setting={TWINS[setting]}", *places))
+    task = classified(session)
+    task.model.train()
+    for _ in range(UPDATES[plan.tiny]):
+        advance(session)
+    options = replace(
+        session.config.measure,
+        batch_size=task.sizes.measure,
+        hessian_tolerance=asked.hessian_tolerance,
+        hessian_iterations=asked.hessian_iterations,
+    )
+    x, y = task.dataset.train.x, task.dataset.train.y
+    iterations: int = hessian.hessian_split(task.model, x, y, options)["iterations"]
+    return iterations
