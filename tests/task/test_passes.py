@@ -64,7 +64,7 @@ def test_largest_multiple_of_the_ghost_size_that_fits(
     monkeypatch: pytest.MonkeyPatch, free: float | None, size: int, warned: bool
 ) -> None:
     """1,024 images of 0.8 bytes on a device with `free` bytes, of which four fifths are used."""
-    monkeypatch.setattr(passes, "available_device_bytes", lambda device: free)
+    monkeypatch.setattr(passes, "room_of_a_run", lambda device: free)
     chosen, reason = passes.choose(BatchConfig("large", 1024, ghost=128), 0.8, CPU)
     assert chosen == size
     assert (reason is not None) == warned
@@ -73,9 +73,9 @@ def test_largest_multiple_of_the_ghost_size_that_fits(
 
 
 def test_what_is_asked_for_is_an_upper_bound(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(passes, "available_device_bytes", lambda device: 1e9)
+    monkeypatch.setattr(passes, "room_of_a_run", lambda device: 1e9)
     assert passes.choose(BatchConfig("large", 1024, ghost=128, micro=256), 1.0, CPU) == (256, None)
-    monkeypatch.setattr(passes, "available_device_bytes", lambda device: 200.0)
+    monkeypatch.setattr(passes, "room_of_a_run", lambda device: 200.0)
     size, reason = passes.choose(BatchConfig("large", 1024, ghost=128, micro=512), 1.0, CPU)
     assert size == 128
     assert reason is not None
@@ -83,20 +83,20 @@ def test_what_is_asked_for_is_an_upper_bound(monkeypatch: pytest.MonkeyPatch) ->
 
 
 def test_a_batch_without_groups_is_tried_whole(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(passes, "available_device_bytes", lambda device: 1.0)
+    monkeypatch.setattr(passes, "room_of_a_run", lambda device: 1.0)
     assert passes.choose(BatchConfig("small", 64), 1.0, CPU) == (64, None)
     assert passes.choose(BatchConfig("small", 64, ghost=128), 1.0, CPU) == (64, None)
 
 
 def test_measuring_passes_are_halved_until_they_fit(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(passes, "available_device_bytes", lambda device: 400.0)
+    monkeypatch.setattr(passes, "room_of_a_run", lambda device: 400.0)
     assert passes.choose_measuring(300, 1.0, CPU) == (300, None)
     assert passes.choose_measuring(600, 1.0, CPU)[0] == 300
     size, reason = passes.choose_measuring(1000, 1.0, CPU)
     assert size == 250
     assert reason is not None
     assert "measuring 1000 images at once" in reason
-    monkeypatch.setattr(passes, "available_device_bytes", lambda device: None)
+    monkeypatch.setattr(passes, "room_of_a_run", lambda device: None)
     assert passes.choose_measuring(1000, 1e9, CPU) == (1000, None)
     assert passes.choose_measuring(None, 5e6, CPU) == (200, None)
     assert passes.choose_measuring(None, 1.0, CPU) == (passes.MOST, None)
@@ -112,7 +112,7 @@ def test_too_little_device_memory_is_reported_and_recorded(
     shape = session.task.dataset.channels, session.task.dataset.image_size, session.task.dataset.classes
     need = 32 * passes.saved_bytes(session.task.model, *shape)
     assert session.task.sizes.train == 32
-    monkeypatch.setattr(passes, "available_device_bytes", lambda device: 0.75 * need)
+    monkeypatch.setattr(passes, "room_of_a_run", lambda device: 0.75 * need)
     result = run(tiny(*options))
     assert result.status == "ok"
     assert result.memory["pass_images"] == 16
