@@ -159,7 +159,7 @@ def test_a_wave_is_a_better_start_than_noise(shape: tuple[int, ...]) -> None:
 
 
 def test_a_kernel_without_gain_at_a_frequency_has_a_norm() -> None:
-    """Kernels of mean zero map the constant wave, the only one that images of one pixel have, to 0."""
+    """Kernels of mean zero: the constant wave, the only one on images of one pixel, has gain 0."""
     weight = kernel((40, 40, 3, 3))
     weight = weight - weight.mean((2, 3), keepdim=True)
     one = Convolution(weight.double(), (1, 1), (1, 1), (1, 1))

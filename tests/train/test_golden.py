@@ -1,8 +1,10 @@
 """Training losses of ten updates, stored in tests/golden, show any change of the mathematics.
 
 After an intended change run `python tests/train/test_golden.py` and commit the file alone, with the
-cause in the message. The tolerance covers the rounding of other CPUs in ten updates; a changed
-formula changes the losses far more.
+cause in the message. A changed formula changes the losses by far more than the tolerance. Rounding of
+other instruction sets changes them by 1e-6, unless two inputs of a maximum are as good as equal: then
+rounding decides which one gets the gradient. Seed 0 has such a pair in NIN at update 3, and its losses
+differ by 5 percent between CPUs; seed 2 has none.
 """
 
 import json
@@ -31,7 +33,7 @@ MODELS = {  # narrow enough for a second each; without dropout, whose draws depe
 
 def losses(setting: str, method: str) -> list[float]:
     """The training loss of each of ten updates, with each method strong enough to matter."""
-    general = [text for text in TINY if not text.startswith(("setting=", "model."))]
+    general = [text for text in TINY if not text.startswith(("setting=", "model."))] + ["seed=2"]
     strong = {"decay": ["method.factor=0.05"], "spectral": ["method.factor=0.5"]}.get(method, [])
     session = start(
         configure(compose_tree(*general, f"setting={setting}", f"method={method}", *MODELS[setting], *strong))
