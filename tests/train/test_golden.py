@@ -1,10 +1,10 @@
 """Training losses of ten updates, stored in tests/golden, show any change of the mathematics.
 
-After an intended change run `python tests/train/test_golden.py` and commit the file alone, with the
-cause in the message. A changed formula changes the losses by far more than the tolerance. Rounding of
-other instruction sets changes them by 1e-6, unless two inputs of a maximum are as good as equal: then
-rounding decides which one gets the gradient. Seed 0 has such a pair in NIN at update 3, and its losses
-differ by 5 percent between CPUs; seed 2 has none.
+After an intended change run `python tests/train/test_golden.py` and commit the file alone, with
+the cause in the message. A changed formula changes the losses by far more than the tolerance.
+Rounding of other instruction sets changes them by 1e-6, unless two inputs of a maximum are as good
+as equal: then rounding decides which one gets the gradient. Seed 0 has such a pair in NIN at update
+3, and its losses differ by 5 percent between CPUs; seed 2 has none.
 """
 
 import json
