@@ -75,6 +75,15 @@ def _run_of(tree: DictConfig, words: list[str], here: DictConfig) -> SweepRun:
     return handover.read(tree.launch.run)
 
 
+def train_handed_over(file: str) -> None:
+    """The run that a launcher has composed and written to `file`, without Hydra."""
+    words: list[str] = []
+    with reported(words, again=False, file=file):
+        run = handover.read(file)
+        words[:] = run.overrides
+        _train(run, in_sweep=LAUNCHER in os.environ)
+
+
 def _train(run: SweepRun, in_sweep: bool) -> Result | None:
     """The record of the run; None where several processes have not finished it."""
     config = run.config
@@ -100,7 +109,7 @@ def _train(run: SweepRun, in_sweep: bool) -> Result | None:
 def reported(overrides: list[str], again: bool, file: str | None) -> Iterator[None]:
     """Prints an error of one run in one line, once for all runs of a launch, and notes its exit
     code; ends the process after a stop. `again`: raise the error too, for a sweeper that needs to
-    know. `file`: the value of launch.run."""
+    know. `file`: that of a launcher, if one has started the run."""
     try:
         yield
     except (UserError, Fault) as error:
@@ -126,7 +135,11 @@ def main() -> int:
     safe_streams(PATIENCE)
     try:
         sys.argv[1:] = switches.checked(sys.argv[1:])
-        train()
+        file = handover.named(sys.argv[1:])
+        if file is None:
+            train()
+        else:
+            train_handed_over(file)
     except KeyboardInterrupt:
         print("stopped (SIGINT); the same command resumes", file=sys.stderr)
         return RESUMABLE

@@ -15,8 +15,9 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 import yaml
+from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.override_parser.types import Quote, QuotedString
-from omegaconf import DictConfig
+from omegaconf import DictConfig, OmegaConf
 
 from sns.common.errors import UserError, first_line
 from sns.common.files import read_yaml, write_text
@@ -87,6 +88,13 @@ def write(place: Path, run: SweepRun, progress: str | None = None) -> str:
     return f"{KEY}={QuotedString(str(file).replace('${', chr(92) + '${'), Quote.single).with_quotes()}"
 
 
+def named(words: Sequence[str]) -> str | None:
+    """The file, where the word of `write` is all that the command line has."""
+    if len(words) != 1 or not words[0].startswith(f"{KEY}="):
+        return None
+    return str(OmegaConf.create([OverridesParser.create().parse_override(words[0]).value()])[0])
+
+
 def read(file: str) -> SweepRun:
     """The run that `write` wrote; UserError where the file does not hold one."""
     try:
@@ -99,7 +107,7 @@ def read(file: str) -> SweepRun:
 
 
 def first_to_say(file: str | None, text: str) -> bool:
-    """Whether no other run of the same launch has printed `text`. `file`: the value of launch.run.
+    """Whether no other run of the same launch has printed `text`. `file`: that of the run, if any.
 
     Each Slurm task has its own log, so there every run is the first.
     """

@@ -1,35 +1,97 @@
-"""A queue of runs over slots on one machine: a new process for each run, bound to its device."""
+"""A queue of runs over slots on one machine: a new process for each run, bound to its device.
 
+On CPUs the process is forked from one that has imported everything, so that a run starts at once.
+On GPUs it starts Python anew: libraries of the GPU read their variables when they are imported.
+"""
+
+import multiprocessing
 import os
+import runpy
 import signal
 import subprocess
+import sys
 import time
 from collections import deque
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from types import FrameType
+from typing import Protocol
 
 from sns.common.errors import UserError
 from sns.config.schema import LaunchConfig
 from sns.train.stop import RESUMABLE, Handlers, Interrupted
 
 POLL = 0.1  # seconds
+FORKSERVER = multiprocessing.get_context("forkserver")
+FORKSERVER.set_forkserver_preload(
+    ["sns.launch.attempt", "sns.launch.guest", "hydra.main", "torch.fx.experimental.symbolic_shapes"]
+)
 
 
 @dataclass(frozen=True)
 class Slot:
-    """A place where one run trains at a time, and the environment variables of its process."""
+    """A place where one run trains at a time, and the environment variables of its process.
+
+    `threads`: those of torch in a forked process; None where Python starts anew and reads the
+    variables.
+    """
 
     name: str
     environment: tuple[tuple[str, str], ...]
+    threads: int | None = None
 
 
 @dataclass(frozen=True)
 class Task:
-    """A process to start."""
+    """A process to start: Python, a script and its arguments."""
 
     name: str
     command: tuple[str, ...]
+
+
+class Child(Protocol):
+    """A process that was started, as subprocess.Popen has it."""
+
+    def poll(self) -> int | None:
+        """The exit code, negative for a signal; None before the end."""
+
+    def send_signal(self, number: int) -> None:
+        """Sends a signal."""
+
+
+class Forked:
+    """A process forked from one that has imported what a run needs."""
+
+    def __init__(self, command: Sequence[str], environment: Mapping[str, str], threads: int) -> None:
+        self.process = FORKSERVER.Process(target=_run_script, args=(tuple(command), dict(environment), threads))
+        before = dict(os.environ)
+        os.environ.update(environment)  # the first call starts the process that imports torch
+        try:
+            self.process.start()
+        finally:
+            os.environ.clear()
+            os.environ.update(before)
+
+    def poll(self) -> int | None:
+        """As subprocess.Popen."""
+        return self.process.exitcode
+
+    def send_signal(self, number: int) -> None:
+        """As subprocess.Popen."""
+        assert self.process.pid is not None
+        os.kill(self.process.pid, number)
+
+
+def _run_script(command: Sequence[str], environment: Mapping[str, str], threads: int) -> None:
+    """The script of `command`, in this forked process, as its main program."""
+    import torch
+
+    os.setsid()
+    os.environ.clear()
+    os.environ.update(environment)
+    torch.set_num_threads(threads)
+    sys.argv[:] = command[1:]
+    runpy.run_path(command[1], run_name="__main__")
 
 
 def visible_gpus(environment: Mapping[str, str], count: int) -> list[str]:
@@ -67,7 +129,7 @@ def slots_for(
         places = [(f"CPU slot {index}", "") for index in range(min(wanted, runs))]
     share = str(threads or max(1, cores // max(1, len(places))))
     common = (("OMP_NUM_THREADS", share), ("MKL_NUM_THREADS", share), ("CUDA_DEVICE_ORDER", "PCI_BUS_ID"))
-    return [Slot(name, (*common, ("CUDA_VISIBLE_DEVICES", gpu))) for name, gpu in places]
+    return [Slot(name, (*common, ("CUDA_VISIBLE_DEVICES", gpu)), None if gpu else int(share)) for name, gpu in places]
 
 
 class Relay(Handlers):
@@ -105,7 +167,7 @@ class Pool:
         """`admits`: whether the task of this name may start, asked right before its start; if not,
         it is dropped."""
         self.slots, self.retries, self.say, self.admits = list(slots), retries, say, admits
-        self.running: dict[Slot, tuple[Task, subprocess.Popen[bytes]]] = {}
+        self.running: dict[Slot, tuple[Task, Child]] = {}
 
     def run(self, tasks: Sequence[Task]) -> dict[str, int]:
         """The last exit code of every task that was started, by name, negative for a signal.
@@ -139,7 +201,11 @@ class Pool:
         self.say(f"{task.name}: starts on {slot.name}")
         environment = os.environ | dict(slot.environment)
         # a session of its own: Ctrl-C reaches the children through this process alone, and once
-        child = subprocess.Popen(task.command, env=environment, stdin=subprocess.DEVNULL, start_new_session=True)
+        if slot.threads is None:
+            null = subprocess.DEVNULL
+            child: Child = subprocess.Popen(task.command, env=environment, stdin=null, start_new_session=True)
+        else:
+            child = Forked(task.command, environment, slot.threads)
         self.running[slot] = (task, child)
 
     def _pass_on(self, number: int) -> None:

@@ -62,6 +62,8 @@ def test_a_handed_over_run_is_the_run(tmp_path: Path) -> None:
     odd.mkdir()
     word = handover.write(odd, run, progress="lines")
     back = handover.read(compose_tree(word).launch.run)
+    assert handover.named([word]) == compose_tree(word).launch.run
+    assert handover.named([word, "seed=1"]) is handover.named(["seed=1"]) is None
     assert (back.overrides, back.command, back.config) == (run.overrides, run.command, run.config)  # progress=none
     loud = replace(run, config=replace(run.config, train=replace(run.config.train, progress="auto")))
     assert handover.read(compose_tree(handover.write(odd, loud, "lines")).launch.run).config.train.progress == "lines"

@@ -7,6 +7,7 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -19,8 +20,16 @@ from sns.train.stop import Interrupted
 WRITE = "import os,json,sys,time; json.dump([dict(os.environ), os.getsid(0)], open(sys.argv[1], 'w'))"
 
 
-def task(name: str, code: str, *arguments: object) -> Task:
-    return Task(name, (sys.executable, "-c", code, *map(str, arguments)))
+@pytest.fixture
+def task(tmp_path: Path) -> Callable[..., Task]:
+    """Makes a task of a script with this text."""
+
+    def make(name: str, code: str, *arguments: object) -> Task:
+        script = tmp_path / f"{name}.py"
+        script.write_text(code)
+        return Task(name, (sys.executable, str(script), *map(str, arguments)))
+
+    return make
 
 
 def gpus(slots: list[Slot]) -> list[str]:
@@ -65,8 +74,11 @@ def test_devices_that_cannot_be_shared_out_are_refused(device: str, says: str) -
         slots_for(device, None, LaunchConfig(), [], cores=8, runs=2)
 
 
-def test_every_process_has_its_own_device_and_no_error_stops_the_others(tmp_path: Path) -> None:
-    slots = slots_for("auto", None, LaunchConfig(), ["4", "7"], cores=2, runs=5)
+@pytest.mark.parametrize("gpus", [["4", "7"], []])
+def test_every_process_has_its_own_device_and_no_error_stops_the_others(
+    task: Callable[..., Task], tmp_path: Path, gpus: list[str]
+) -> None:
+    slots = slots_for("auto", 1, LaunchConfig(), gpus, cores=2, runs=5)
     tasks = [task(f"good {index}", WRITE, tmp_path / f"{index}.json") for index in range(3)]
     tasks.insert(0, task("bad", "import sys; sys.exit(3)"))
     tasks.insert(1, task("dead", "import os; os.kill(os.getpid(), 9)"))
@@ -75,19 +87,38 @@ def test_every_process_has_its_own_device_and_no_error_stops_the_others(tmp_path
     assert codes == {"bad": 3, "dead": -9, "good 0": 0, "good 1": 0, "good 2": 0}
     assert sum(line.startswith("dead: killed by SIGKILL") for line in lines) == 2  # once again, then given up
     seen = [json.loads((tmp_path / f"{index}.json").read_text()) for index in range(3)]
-    assert {environment["CUDA_VISIBLE_DEVICES"] for environment, _ in seen} <= {"4", "7"}
+    assert {environment["CUDA_VISIBLE_DEVICES"] for environment, _ in seen} <= set(gpus or [""])
     assert all(session != os.getsid(0) for _, session in seen)  # Ctrl-C of the terminal does not reach them
 
 
-def test_no_more_processes_at_a_time_than_slots(tmp_path: Path) -> None:
+def test_a_forked_process_is_like_a_new_one(task: Callable[..., Task], tmp_path: Path) -> None:
+    """Arguments, variables, threads and input, but its modules were imported before it began."""
+    code = (
+        "import json,os,sys; early='torch' in sys.modules; import torch;"
+        "json.dump([early, __name__, sys.argv, os.environ.get('GONE'), torch.get_num_threads(), sys.stdin.read(),"
+        "os.environ['OMP_NUM_THREADS']], open(sys.argv[1], 'w'))"
+    )
+    before = dict(os.environ)
+    for share in (1, 2):
+        slots = slots_for("cpu", share, LaunchConfig(processes=1), [], cores=4, runs=2)
+        one = task("one", code, tmp_path / "out.json")
+        assert Pool(slots, retries=0).run([one]) == {"one": 0}
+        expected = [True, "__main__", list(one.command[1:]), None, share, "", str(share)]
+        assert json.loads((tmp_path / "out.json").read_text()) == expected
+        assert dict(os.environ) == before
+
+
+def test_no_more_processes_at_a_time_than_slots(task: Callable[..., Task], tmp_path: Path) -> None:
     code = (
         "import os,sys,time; p=sys.argv[1]; open(p+'/'+str(os.getpid()),'w'); time.sleep(.3);"
         "open(p+'/most','a').write(f'{len(os.listdir(p))} '); os.remove(p+'/'+str(os.getpid()))"
     )
-    (tmp_path / "most").touch()
+    place = tmp_path / "place"
+    place.mkdir()
+    (place / "most").touch()
     slots = slots_for("cpu", None, LaunchConfig(processes=2), [], cores=2, runs=6)
-    Pool(slots, retries=0).run([task(str(index), code, tmp_path) for index in range(6)])
-    assert max(map(int, (tmp_path / "most").read_text().split())) == 3  # two, and the file itself
+    Pool(slots, retries=0).run([task(str(index), code, place) for index in range(6)])
+    assert max(map(int, (place / "most").read_text().split())) == 3  # two, and the file itself
 
 
 PARENT = """
@@ -105,7 +136,9 @@ signal.signal(signal.SIGTERM, save)
 open(sys.argv[1], "w").write("up")
 time.sleep(60)
 '''
-tasks = [Task(n, (sys.executable, "-c", child, f"{sys.argv[1]}/{n}")) for n in "abc"]
+script = f"{sys.argv[1]}/child.py"
+open(script, "w").write(child)
+tasks = [Task(n, (sys.executable, script, f"{sys.argv[1]}/{n}")) for n in "abc"]
 try:
     Pool(slots_for("cpu", None, LaunchConfig(processes=2), [], 2, 3), 2).run(tasks)
 except Interrupted as stop:
@@ -128,7 +161,7 @@ def test_a_signal_is_passed_on_and_waited_for(tmp_path: Path, number: signal.Sig
     assert f"{number.name}: every run was asked to save" in output
 
 
-def test_interrupted_is_raised_in_process_too(tmp_path: Path) -> None:
+def test_interrupted_is_raised_in_process_too(task: Callable[..., Task], tmp_path: Path) -> None:
     tells = task("tells", f"import os, time; os.kill({os.getpid()}, 15); time.sleep(60)")
     with pytest.raises(Interrupted, match="SIGTERM"):
         Pool([Slot("one", ())], retries=3).run([tells, task("never", WRITE, tmp_path / "never")])
