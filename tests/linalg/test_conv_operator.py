@@ -1,6 +1,7 @@
 """Operator norms of convolutions against the matrices of the maps themselves."""
 
 import math
+from typing import Any
 
 import pytest
 import torch
@@ -10,7 +11,7 @@ from torch.testing import assert_close
 
 from sns.linalg import conv_operator
 from sns.linalg.circular import circular_operator_norm
-from sns.linalg.conv_operator import Convolution, _start, operator_norm
+from sns.linalg.conv_operator import Convolution, _autocorrelation, _gram, _lanczos, _start, operator_norm
 
 GEOMETRIES = [  # (out, in, kh, kw), (H, W), stride, padding
     ((5, 3, 3, 3), (8, 8), 1, 1),
@@ -73,6 +74,55 @@ def test_adjoint_satisfies_its_definition(stride: int, padding: int, size: tuple
     assert operator.apply(x).shape == operator.output_shape
     assert operator.adjoint(y).shape == operator.input_shape
     assert_close((operator.apply(x) * y).sum(), (x * operator.adjoint(y)).sum(), rtol=1e-12, atol=1e-12)
+
+
+@pytest.mark.parametrize(
+    ("shape", "padding", "dilation"), [((4, 3, 3, 3), (1, 1), (1, 1)), ((2, 5, 3, 5), (0, 3), (2, 1))]
+)
+def test_the_adjoint_as_a_convolution(
+    shape: tuple[int, ...], padding: tuple[int, int], dilation: tuple[int, int]
+) -> None:
+    operator = Convolution(kernel(shape), (9, 8), (1, 1), padding, dilation)
+    y, turned = kernel(operator.output_shape, 1), operator.turned()
+    assert turned is not None
+    assert_close(turned.apply(y), operator.adjoint(y), rtol=1e-12, atol=1e-12)
+
+
+@pytest.mark.parametrize(
+    "other", [{"stride": (2, 1)}, {"groups": 2}, {"padding": (1, 3)}], ids=["stride", "groups", "padding"]
+)
+def test_an_adjoint_that_is_no_convolution(other: dict[str, Any]) -> None:
+    assert (
+        Convolution(
+            kernel((4, 2, 3, 3)), **{"input_size": (9, 8), "stride": (1, 1), "padding": (1, 1)} | other
+        ).turned()
+        is None
+    )
+
+
+@pytest.mark.parametrize("shape", [(9, 2, 2, 2), (20, 1, 3, 5)])
+def test_the_kernel_of_the_normal_product(shape: tuple[int, ...]) -> None:
+    """Far from the borders, A^T A is a convolution with the kernel's autocorrelation."""
+    reach = shape[2] - 1, shape[3] - 1
+    operator = Convolution(kernel(shape), (16, 18), (1, 1), reach)
+    gram = _gram(operator)
+    assert gram is not None
+    both = Convolution(_autocorrelation(operator, gram), (16, 18), (1, 1), reach)
+    x = torch.zeros(operator.input_shape, dtype=torch.float64)
+    x[:, :, 5:11, 5:13] = kernel((1, shape[1], 6, 8), 1)
+    assert_close(both.apply(x), operator.adjoint(operator.apply(x)), rtol=1e-12, atol=1e-12)
+
+
+@pytest.mark.parametrize("shape", [(12, 12, 3, 3), (27, 3, 3, 3)])
+def test_a_restart_retains_the_best_directions(shape: tuple[int, ...], monkeypatch: pytest.MonkeyPatch) -> None:
+    """With room for 32 directions, from noise: what is retained makes 25 restarts enough."""
+    monkeypatch.setattr(conv_operator, "ROOM", 0)
+    operator = Convolution(kernel(shape), (14, 14), (1, 1), (1, 1))
+    square, image, converged = _lanczos(operator, 1e-9, 25, kernel(operator.input_shape, 1))
+    norm = dense_norm(operator.weight, (14, 14), 1, 1)
+    assert converged
+    assert_close(square, norm.item() ** 2, rtol=1e-9, atol=0)
+    assert_close(operator.apply(image).norm() / image.norm(), norm, rtol=1e-8, atol=0)
 
 
 def test_groups_and_dilation() -> None:
