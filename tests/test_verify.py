@@ -5,11 +5,12 @@ import shutil
 import sys
 from pathlib import Path
 
+import pandas as pd
 import pytest
 import yaml
 from conftest import ROOT, TINY, compose_tree
 
-from sns.analysis.verify import record_faults
+from sns.analysis.verify import SECONDS, compare_histories, record_faults
 from sns.common.errors import RecordError
 from sns.record import store
 from sns.train.configure import configure
@@ -102,6 +103,15 @@ def test_a_page_that_its_records_do_not_give_is_named(copy: Path, capsys: pytest
     ) in printed.err
     assert "table9.md is not computed from the records" in printed.err
     assert "2 fault(s)" in printed.out
+
+
+def test_histories_without_accuracies_have_no_tolerance() -> None:
+    first = pd.DataFrame({"epoch": [1, 2], "loss_d": [1.3, 1.2], **dict.fromkeys(SECONDS, 1.0)})
+    assert (
+        compare_histories(first, first.assign(**dict.fromkeys(SECONDS, 2.0))) == "every digit of 2 evaluations repeats"
+    )
+    with pytest.raises(RecordError, match="without accuracies have no tolerance"):
+        compare_histories(first, first.assign(loss_d=[1.3, 1.2000001]))
 
 
 def test_retraining_repeats_every_digit_here_and_notices_what_does_not(copy: Path) -> None:

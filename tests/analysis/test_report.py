@@ -235,6 +235,17 @@ def test_the_page_opens_with_what_the_records_show(tmp_path: Path) -> None:
     assert finding(load(tmp_path / "alone")) == []
 
 
+def test_of_many_methods_the_page_opens_with_the_best_five(tmp_path: Path) -> None:
+    names = ("decay", "adversarial", "spectral", "jacobian", "sam", "orthonormal")
+    write_run(tmp_path, "digits_vgg", "vanilla", test_accuracy=0.5, gap=0.2)
+    for place, name in enumerate(names, 1):
+        write_run(tmp_path, "digits_vgg", name, test_accuracy=0.5 + 0.01 * place, gap=0.2 + 0.01 * place)
+    (heading, accuracy), (_, gap), *_ = finding(load(tmp_path))
+    assert "the best 5 of 6:" in heading
+    assert [name for name in names if f"{name} +" not in accuracy] == ["decay"]
+    assert [name for name in names if f"{name} +" not in gap] == ["orthonormal"]
+
+
 def test_a_method_the_paper_does_not_have_has_its_place(tmp_path: Path) -> None:
     write_grid(tmp_path, ("digits_vgg",), methods=("vanilla", "newcomer"))
     page = report.build(load(tmp_path), "x")
