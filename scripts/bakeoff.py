@@ -31,6 +31,9 @@ def choose(results: Path, only: str | None) -> int:
         frame = choice.compute(results, tuning, strengths())
         print(choice.to_markdown(frame))
         sentences = choice.missing(frame, tuning)
+        if not sentences and not frame["chosen"].any():
+            raise UserError(f"{results} has no run of the candidates of {tuning.name}")
+        print("".join(f"not tuned: {place}\n" for place in choice.untried(frame, tuning)), end="")
         for sentence in sentences:
             print(f"{tuning.name} lacks {sentence}", file=sys.stderr)
         if sentences:

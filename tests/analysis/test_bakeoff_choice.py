@@ -72,6 +72,21 @@ def test_nothing_is_chosen_from_a_part_of_the_candidates(tmp_path: Path, configs
     assert choice.missing(frame, TUNING) == ["vgg_pocket small sam: 0.4 (not run)"]
 
 
+def test_a_place_without_a_run_is_left_out(tmp_path: Path, configs: Path) -> None:
+    file = configs / "bakeoff_tuning.yaml"
+    tree = yaml.safe_load(file.read_text())
+    tree["candidates"]["vgg_pocket"]["large"] = {"sam": [0.1, 0.2, 0.4], "spectral_hard_cap": [4, 2, 1e-1]}
+    file.write_text(yaml.safe_dump(tree))
+    tune(tmp_path, {"sam": [0.5, 0.6, 0.4], "spectral_hard_cap": [0.5, 0.7, 0.6]})
+    frame = choice.compute(tmp_path, TUNING, OPTIONS, configs)
+    assert choice.untried(frame, TUNING) == ["vgg_pocket large"]
+    assert choice.missing(frame, TUNING) == []
+    assert list(choice.chosen(frame, TUNING)["vgg_pocket"]) == ["small"]
+    write_candidate(tmp_path / "runs/bakeoff_tuning", ("vgg_pocket", "sam", "large"), "rho", 0.1, 0.5)
+    frame = choice.compute(tmp_path, TUNING, OPTIONS, configs)
+    assert (choice.untried(frame, TUNING), len(choice.missing(frame, TUNING))) == ([], 2)
+
+
 def test_a_diverged_candidate_is_not_chosen_and_a_failed_one_is_missing(tmp_path: Path, configs: Path) -> None:
     folder = tmp_path / "runs/bakeoff_tuning"
     tune(tmp_path, {"sam": [0.5, 0.6]})

@@ -119,11 +119,19 @@ def _rows(
     return rows
 
 
+def untried(frame: pd.DataFrame, tuning: Tuning) -> list[str]:
+    """The places, such as `nin_pocket large`, of which no candidate of any method was run: their
+    strengths stay unchosen."""
+    places = frame.groupby(list(tuning.levels[:-1]), sort=False)["status"]
+    return [" ".join(map(str, path)) for path, status in places if (status == "not run").all()]
+
+
 def missing(frame: pd.DataFrame, tuning: Tuning) -> list[str]:
-    """A sentence for each list of candidates from which nothing could be chosen."""
-    sentences = []
+    """A sentence for each list of candidates from which nothing could be chosen, but for `untried`
+    places."""
+    sentences, out = [], untried(frame, tuning)
     for path, part in frame.groupby(list(tuning.levels), sort=False):
-        if not part["chosen"].any():
+        if " ".join(map(str, path[:-1])) not in out and not part["chosen"].any():
             rows = part.to_dict("records")
             absent = [f"{row['candidate']:g} ({row['status']})" for row in rows if row["status"] != "ok"]
             sentences.append(f"{' '.join(map(str, path))}: {', '.join(absent)}")
