@@ -89,8 +89,10 @@ test-slurm: $(STAMP) ## tests on a Slurm that is started on this machine (Debian
 		export SLURM_CI_CPUS=2; $$tool up; eval "$$($$tool env)"; \
 		OMP_NUM_THREADS=1 SNS_TEST_SLURM=1 $(BIN)/pytest tests/slurm $(ARGS)
 
+# Runs side by side, one a core; on a GPU one after the other in one process.
+demo: LAUNCHER = $(if $(wildcard /dev/nvidia0),basic,local)
 demo: $(STAMP) ## every cell on 8x8 digits, in minutes, then the table, figures, claims and report
-	$(PYTHON) scripts/train.py -m experiment=demo $(OVERRIDES)
+	$(PYTHON) scripts/train.py -m experiment=demo hydra/launcher=$(LAUNCHER) $(OVERRIDES)
 	$(PYTHON) scripts/publish.py $(RESULTS) --experiment demo
 
 pocket: $(STAMP) ## small networks on 5,000 CIFAR images: 216 runs of minutes on one core, then the same pages
