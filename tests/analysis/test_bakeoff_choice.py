@@ -82,6 +82,7 @@ def test_a_place_without_a_run_is_left_out(tmp_path: Path, configs: Path) -> Non
     assert choice.untried(frame, TUNING) == ["vgg_pocket large"]
     assert choice.missing(frame, TUNING) == []
     assert list(choice.chosen(frame, TUNING)["vgg_pocket"]) == ["small"]
+    assert "large" not in choice.to_markdown(frame)
     write_candidate(tmp_path / "runs/bakeoff_tuning", ("vgg_pocket", "sam", "large"), "rho", 0.1, 0.5)
     frame = choice.compute(tmp_path, TUNING, OPTIONS, configs)
     assert (choice.untried(frame, TUNING), len(choice.missing(frame, TUNING))) == ([], 2)

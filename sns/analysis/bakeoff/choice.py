@@ -173,11 +173,14 @@ def to_csv(frame: pd.DataFrame) -> str:
 
 
 def to_markdown(frame: pd.DataFrame) -> str:
-    """A line for each list of candidates: held-out accuracy in percent of each, the choice bold."""
+    """A line for each list of candidates that has runs: held-out accuracy in percent of each, the
+    choice bold."""
     keys = ["setting", "optimizer", "regime", "method", "option"]
     shown = [key for key in keys if (frame[key] != "").any()]
     lines = []
     for path, part in frame.groupby(keys, sort=False):
+        if (part["status"] == "not run").all():
+            continue
         cells = []
         for row in part.to_dict("records"):
             number = row["status"] if row["status"] != "ok" else f"{100 * row['test_accuracy']:.1f}"
