@@ -83,7 +83,7 @@ def three_passes(
     (share * (1 - alpha) * loss(x + epsilon * gradient / norm, y)).backward()
 
 
-def fourier_operator_norm(weight: Tensor, side: int) -> float:
+def fourier_operator_norm(weight: Tensor, size: tuple[int, int]) -> float:
     """Norm of the circular convolution by an SVD at every frequency (Sedghi et al. 2019)."""
-    coefficients = torch.fft.fft2(weight.detach().double(), (side, side)).permute(2, 3, 0, 1)
+    coefficients = torch.fft.fft2(weight.detach().double(), size).permute(2, 3, 0, 1)
     return float(torch.linalg.svdvals(coefficients).max())

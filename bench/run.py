@@ -51,7 +51,7 @@ ROWS: dict[int, tuple[Row, float, float]] = {  # number: row, seconds on a CPU a
     10: (gpu, 0, 165),
     8: (schedule, 300, 30),
     3: (pipeline, 10, 20),
-    6: (spectra, 40, 20),
+    6: (spectra, 120, 60),
     9: (startup, 150, 30),
     7: (analysis, 20, 30),
     12: (methods, 150, 40),

@@ -2,7 +2,7 @@
 
 import statistics
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 from torch import nn
@@ -17,20 +17,27 @@ ROUNDS = 3  # alternating; the median of each is taken
 ROUNDING = 1e-5  # relative: a bound below the exact norm by more is violated
 
 
-def measure(name: str, model: nn.Module, input_shape: tuple[int, ...]) -> list[dict[str, Any]]:
-    """A row COLUMNS for each plain convolution at stride 1 with an overlapping kernel, and each
-    estimate. `input_shape`: (C, H, W) of the model's images."""
-    sizes, rows = input_sizes(model, input_shape), []
+def convolutions(model: nn.Module, input_shape: tuple[int, ...]) -> Iterator[tuple[str, Convolution]]:
+    """Name and map of each plain convolution at stride 1 with an overlapping kernel.
+
+    `input_shape`: (C, H, W) of the model's images. Of a 1x1 kernel the matrix is the map, so that
+    every estimate is exact or a multiple of it.
+    """
+    sizes = input_sizes(model, input_shape)
     for weight in weights_of(model):
         size = sizes.get(weight.name.rpartition(".")[0])
-        plain = isinstance(weight.module, nn.Conv2d) and size is not None
-        operator = Convolution.of(weight.module, weight.tensor.detach(), size) if plain and size is not None else None
+        if size is None or not isinstance(weight.module, nn.Conv2d):
+            continue
+        operator = Convolution.of(weight.module, weight.tensor.detach(), size)
         if operator is None or operator.stride != (1, 1) or operator.groups > 1 or operator.dilation != (1, 1):
             continue
-        if operator.weight.shape[2:] == (1, 1):
-            continue  # the matrix is the map: every estimate is exact or a multiple
-        rows += _layer(name, weight.name, operator)
-    return rows
+        if operator.weight.shape[2:] != (1, 1):
+            yield weight.name, operator
+
+
+def measure(name: str, model: nn.Module, input_shape: tuple[int, ...]) -> list[dict[str, Any]]:
+    """A row COLUMNS for each of `convolutions` and each estimate."""
+    return [row for layer, operator in convolutions(model, input_shape) for row in _layer(name, layer, operator)]
 
 
 def _layer(network: str, layer: str, operator: Convolution) -> list[dict[str, Any]]:

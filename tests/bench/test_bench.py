@@ -145,7 +145,7 @@ def test_transforms_give_the_images_that_ours_gives() -> None:
 
 def test_fourier_norm_is_the_circular_one() -> None:
     weight = torch.randn(4, 3, 3, 3, generator=torch.Generator().manual_seed(0))
-    assert fourier_operator_norm(weight, 6) == pytest.approx(circular_operator_norm(weight, (6, 6)), rel=1e-9)
+    assert fourier_operator_norm(weight, (6, 6)) == pytest.approx(circular_operator_norm(weight, (6, 6)), rel=1e-9)
 
 
 def test_work_of_a_step_counts_operations_and_bytes(plan: Plan) -> None:
