@@ -2,13 +2,18 @@
 
 python scripts/referee.py RUN_DIRECTORY ... [--out results/referee]
 
-Each run directory needs its checkpoint. Writes referee.csv (layers and estimates) and referee.md.
+Each run directory needs its checkpoint. Writes referee.csv (layers and estimates), referee.md and
+referee.png.
 """
 
 import argparse
 import sys
 from pathlib import Path
 
+import pandas as pd
+
+from sns.analysis.figures import style
+from sns.analysis.referee import draw
 from sns.common.command import Parser, reports_errors
 from sns.common.errors import UserError
 from sns.common.files import write_text
@@ -26,7 +31,7 @@ def main(arguments: list[str] | None = None) -> int:
     """Measures, writes and prints the summary."""
     parser = Parser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("runs", nargs="+", type=Path, metavar="RUN_DIRECTORY", help="of a trained classifier")
-    parser.add_argument("--out", type=Path, default=Path("results/referee"), help="folder of both files")
+    parser.add_argument("--out", type=Path, default=Path("results/referee"), help="folder of the files")
     parser.add_argument("--root", help="data.root of this machine, where the record has another")
     given = parser.parse_args(arguments)
     rows = []
@@ -46,6 +51,8 @@ def main(arguments: list[str] | None = None) -> int:
     given.out.mkdir(parents=True, exist_ok=True)
     store.write_rows(given.out / "referee.csv", referee.COLUMNS, rows)
     write_text(given.out / "referee.md", referee.summary(rows))
+    with style.context():
+        (given.out / "referee.png").write_bytes(style.png(draw(pd.DataFrame(rows))))
     print(referee.summary(rows))
     return 0
 
