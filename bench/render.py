@@ -23,6 +23,7 @@ TITLES = {
     "12": "An update of each method against vanilla",
     "13": "The same on a GAN's discriminator",
 }
+TABLES = ("12", "13")
 HEAD = """# Benchmarks
 
     make bench                # CPU, under 10 minutes on two cores
@@ -58,13 +59,31 @@ def _hardware(tree: dict[str, Any]) -> str:
     text += [f"Targets: {sum(verdicts)} of {len(verdicts)} met.", ""]
     for number, row in rows:
         text += [f"### {number}. {TITLES[number]}", "", _when(row), ""]
-        text += _listed([Line.from_dict(line) for line in row["lines"]])
+        of_row = [Line.from_dict(line) for line in row["lines"]]
+        text += _tabled(of_row) if number in TABLES else _listed(of_row)
     return "\n".join(text)
 
 
 def _when(row: dict[str, Any]) -> str:
     dirty = ", with changes not committed" if row["dirty"] else ""
     return f"{row['date']}, commit {str(row['commit'])[:10]}{dirty}, load {row['load']}, {row['seconds']:.0f} s."
+
+
+def _tabled(lines: list[Line]) -> list[str]:
+    """A row for each method, a column for each network and batch size."""
+    cells, vanilla = dict[str, dict[str, str]](), dict[str, str]()
+    for line in lines:
+        method, _, place = line.what.partition(" update, ")
+        shown = line.note if line.figure is None else headline(line).replace("x the time", "")
+        cells.setdefault(method, {})[place] = shown
+        if line.theirs is not None:
+            vanilla[place] = _quantity(replace(line.theirs, count=1), line.unit)
+    places = list(dict.fromkeys(place for own in cells.values() for place in own))
+    rows = [["method", *places], ["---"] * (len(places) + 1)]
+    rows += [[method, *(own.get(place, "") for place in places)] for method, own in cells.items()]
+    rows += [["an update of vanilla", *(vanilla.get(place, "") for place in places)]]
+    notes = sorted({line.note for line in lines if line.figure is not None})
+    return [*("| " + " | ".join(row) + " |" for row in rows), "", f"Times those of vanilla ({'; '.join(notes)}).", ""]
 
 
 def _listed(lines: list[Line]) -> list[str]:

@@ -26,13 +26,13 @@ from torch.testing import assert_close
 from bench import projection, run, schedule
 from bench.cells import NETWORKS, ROOT, Plan, batch_of, cell, floor, mean_loss, update
 from bench.epochs import Script
-from bench.line import FASTER, TIMES, Line, faster
+from bench.line import FASTER, TIMES, Line, faster, times
 from bench.methods import CLASSIFIER_METHODS
 from bench.packing import main as packed
 from bench.peers import fourier_operator_norm, fresh_iterations_penalty, normalize_spectrally, svd_penalty, three_passes
 from bench.pipeline import Pictures, chain, pictures
 from bench.projection import Hours, projection_at
-from bench.render import headline, render
+from bench.render import _tabled, headline, render
 from bench.roofline import Traffic, work_of_a_step
 from bench.timing import Spread, paired, spread
 from sns.analysis.bakeoff.costs import costs
@@ -415,6 +415,24 @@ def test_new_rows_replace_old_ones_and_the_page_follows(tmp_path: Path, monkeypa
     assert (
         json.loads(next((tmp_path / "results").glob("*.json")).read_text())["rows"]["3"]["lines"][0]["kind"] == FASTER
     )
+
+
+def test_rows_of_methods_are_tables() -> None:
+    lines = [
+        times(12, f"{name} update, net, B = {size}", "vanilla update", [ours], [2.0], note="eager")
+        for name, size, ours in (("sam", 8, 4.0), ("sam", 64, 5.0), ("decay", 64, 2.0))
+    ]
+    refused = Line(12, "decay update, net, B = 8", "vanilla update", note="failed: no")
+    assert _tabled([*lines, refused]) == [
+        "| method | net, B = 8 | net, B = 64 |",
+        "| --- | --- | --- |",
+        "| sam | 2 | 2.5 |",
+        "| decay | failed: no | 1 |",
+        "| an update of vanilla | 2 s | 2 s |",
+        "",
+        "Times those of vanilla (eager).",
+        "",
+    ]
 
 
 def test_the_page_is_that_of_the_results() -> None:
