@@ -6,7 +6,7 @@ import math
 import os
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
-from functools import cached_property
+from functools import cached_property, lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -190,8 +190,24 @@ def read(directory: Path) -> Record:
     """The record of one run directory.
 
     RecordError, naming the file and the fault, if it is missing, damaged, partial or of another
-    schema.
+    schema. Scripts that follow each other in one process share it while its files do not change.
     """
+    return _read(
+        directory, tuple(_stamp(directory / name) for name in (RESULT, CONFIG, HISTORY_CSV, LAYERS_CSV, SPECTRA_CSV))
+    )
+
+
+def _stamp(file: Path) -> tuple[int, ...]:
+    """What changes with the content of a file; () without it."""
+    try:
+        found = file.stat()
+    except OSError:
+        return ()
+    return found.st_mtime_ns, found.st_size, found.st_ino
+
+
+@lru_cache(maxsize=4096)
+def _read(directory: Path, stamps: tuple[tuple[int, ...], ...]) -> Record:
     record = Record(directory, read_result(directory))
     if record.result.status == "ok" and record.history.empty:
         raise damaged(directory / HISTORY_CSV, "it has no rows although the run ended well")
