@@ -246,8 +246,8 @@ def test_costs_are_those_of_the_same_machine(tmp_path: Path) -> None:
     for device, row in (("here", "12"), ("there", "12"), ("here", "5")):
         tree = {"environment": {"device": device}, "rows": {row: {"lines": lines}}}
         (tmp_path / f"{device}{row}.json").write_text(json.dumps(tree))
-    assert costs("here", tmp_path) == {("vgg_pocket", 64, "sam"): Cost(1.25, 1.2, 1.3)}
-    assert costs("elsewhere", tmp_path) == {}
+    assert costs({"here", "there"}, tmp_path) == {("vgg_pocket", 64, "sam"): Cost(1.25, 1.2, 1.3)}
+    assert costs({"elsewhere"}, tmp_path) == {}
 
 
 def test_optimizers_are_lines_of_the_table(worlds: Worlds) -> None:
@@ -314,6 +314,19 @@ def test_the_figure_has_one_mark_and_one_name_a_method(worlds: Worlds) -> None:
             marks = {(float(x.get_xdata()[0]), float(x.get_ydata()[0])) for x in axes.lines if x.get_zorder() == 3}
             assert len(marks) == 18
         plt.close(figure)
+
+
+def test_each_optimizer_has_a_panel_of_its_own(tmp_path: Path) -> None:
+    """A cell holds one variant only: marks of one panel would be of several optimizers."""
+    results = load_results(made.write_optim(tmp_path / "bakeoff_optim", made.muon_holds))
+    optimizers = sorted({record.result.optimizer for record in results.records})
+    frame = methods.compute(results)
+    assert len(optimizers) > 1
+    assert f"{len(results.records)} runs, 3 a cell" in frame.attrs["caption"]
+    names = sorted({record.result.method for record in results.records})
+    titles = [panel["title"] for panel in methods.panels(frame)]
+    assert titles == [f"small VGGNet, CIFAR-10 at 16x16, B = 64, {name}" for name in optimizers]
+    assert all(sorted(part["method"]) == names for _, part in frame.groupby("optimizer"))
 
 
 def test_eighteen_methods_look_different() -> None:

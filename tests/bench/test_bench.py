@@ -288,7 +288,7 @@ def test_the_cost_of_every_method_is_read_by_the_table(plan: Plan, tmp_path: Pat
     check(12, lines)
     tree = {"environment": {"device": "here"}, "rows": {"12": {"lines": [line.to_dict() for line in lines]}}}
     (tmp_path / "here.json").write_text(json.dumps(tree))
-    read, others = costs("here", tmp_path), {*CLASSIFIER_METHODS} - {"vanilla"}
+    read, others = costs({"here", "there"}, tmp_path), {*CLASSIFIER_METHODS} - {"vanilla"}
     assert read.keys() == set(itertools.product(("vgg_pocket", "nin_pocket"), (8, 32), others))
     assert sorted(cost.median for cost in read.values()) == sorted(line.figure.median for line in lines if line.figure)
 
@@ -298,7 +298,7 @@ def test_the_cost_of_every_method_on_a_gan_is_read_by_its_table(plan: Plan, tmp_
     check(13, lines)
     tree = {"environment": {"device": "here"}, "rows": {"13": {"lines": [line.to_dict() for line in lines]}}}
     (tmp_path / "here.json").write_text(json.dumps(tree))
-    read = costs("here", tmp_path, table.ROW)
+    read = costs({"here", "there"}, tmp_path, table.ROW)
     assert read.keys() == {("sngan_pocket", 8, name) for name in GAN_METHODS if name != "vanilla"}
 
 

@@ -2,6 +2,7 @@
 
 import json
 import re
+from collections.abc import Container
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -21,12 +22,12 @@ class Cost:
     high: float
 
 
-def costs(device: str, folder: Path = BENCH, row: str = ROW) -> dict[tuple[str, int, str], Cost]:
-    """By setting, batch size and method, on `device`; empty where `row` was not measured on it."""
+def costs(devices: Container[str], folder: Path = BENCH, row: str = ROW) -> dict[tuple[str, int, str], Cost]:
+    """By setting, batch size and method, on one of `devices`; empty where none has the `row`."""
     found: dict[tuple[str, int, str], Cost] = {}
-    for path in sorted(folder.glob("*.json")):
+    for path in sorted(folder.glob("*.json"), reverse=True):  # of several devices the first by name counts
         tree = json.loads(path.read_text(encoding="utf-8"))
-        if tree["environment"]["device"] != device:
+        if tree["environment"]["device"] not in devices:
             continue
         for line in tree["rows"].get(row, {"lines": []})["lines"]:
             match, figure = WHAT.fullmatch(line["what"]), line["figure"]

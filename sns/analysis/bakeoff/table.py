@@ -33,12 +33,11 @@ NOTE = (
 def compute(results: Results, measured_costs: dict[tuple[str, int, str], Cost] | None = None) -> pd.DataFrame:
     """A row COLUMNS for each cell, within a setting and batch size the most accurate first.
 
-    Intervals are t intervals over seeds. Costs are those of row 12 of bench on the records' device,
-    unless given.
+    Intervals are t intervals over seeds. Costs are those of row 12 of bench on a device of the
+    records, unless given.
     """
-    devices = {str(record.result.environment.get("device")) for record in results.records}
     if measured_costs is None:
-        measured_costs = costs(devices.pop()) if len(devices) == 1 else {}
+        measured_costs = costs({str(record.result.environment.get("device")) for record in results.records})
     experiment, rows = Experiment(results), list[dict[str, Any]]()
     for setting, regime in experiment.places:
         part = []

@@ -8,7 +8,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
-from sns.analysis.cells import METHODS, REGIMES, Results, methods_of, title_of
+from sns.analysis.cells import METHODS, REGIMES, Results, by_optimizer, methods_of, title_of
 from sns.analysis.figures import plotted, style, traces
 from sns.analysis.stats import summarise
 from sns.common.errors import RecordError
@@ -16,7 +16,8 @@ from sns.common.errors import RecordError
 TITLE = "All methods"
 OPTIONAL = True  # for experiments with more than the paper's methods
 QUANTITIES = ("gap", "test_accuracy")  # horizontal, vertical
-COLUMNS = [*plotted.KEYS, "n", *(f"{name}{part}" for name in QUANTITIES for part in ("", "_low", "_high"))]
+PLACE = ["setting", "regime", "batch_size", "optimizer"]  # of a panel
+COLUMNS = [*PLACE, "method", "n", *(f"{name}{part}" for name in QUANTITIES for part in ("", "_low", "_high"))]
 CAPTION = (
     "Test accuracy against the gap (training minus test accuracy) at the last evaluation. Mark: mean over seeds; "
     "lines: 95% t interval of each mean, cut off at the frame. Upper left is better."
@@ -30,31 +31,38 @@ def compute(results: Results, setting: str | None = None) -> pd.DataFrame:
     `setting` limits it to one. RecordError where only the paper's methods trained to the end.
     """
     settings = list(results.settings) if setting is None else [plotted.main_setting(results, setting)]
-    rows = []
-    for cell in plotted.cells(results, settings):
-        row: dict[str, Any] = {**plotted.key(cell), "n": len(cell.finished)}
-        for name in QUANTITIES:
-            mean = summarise(record.result.final[name] for record in cell.finished)
-            row |= {name: mean.mean, f"{name}_low": mean.low, f"{name}_high": mean.high}
-        rows.append(row)
+    optimizers, rows = by_optimizer(results), list[dict[str, Any]]()
+    for optimizer, own in optimizers.items():
+        for cell in plotted.cells(own, settings):
+            row: dict[str, Any] = {**plotted.key(cell), "optimizer": optimizer, "n": len(cell.finished)}
+            for name in QUANTITIES:
+                mean = summarise(record.result.final[name] for record in cell.finished)
+                row |= {name: mean.mean, f"{name}_low": mean.low, f"{name}_high": mean.high}
+            rows.append(row)
     if {row["method"] for row in rows} <= set(METHODS):
         raise RecordError("this figure compares more methods than the paper's: train experiment=bakeoff")
-    frame = pd.DataFrame(rows, columns=COLUMNS).astype(dict.fromkeys(COLUMNS[5:], float))
-    frame.attrs["caption"] = plotted.caption(CAPTION, results, settings)
+    frame = pd.DataFrame(rows, columns=COLUMNS).astype(dict.fromkeys(COLUMNS[6:], float))
+    if len(optimizers) == 1:
+        frame.attrs["caption"] = plotted.caption(CAPTION, results, settings)
+    else:
+        cells = [cell for own in optimizers.values() for cell in plotted.cells(own, settings)]
+        records = [record for cell in cells for record in cell.finished]
+        counts = sorted({len(cell.finished) for cell in cells})
+        frame.attrs["caption"] = f"{CAPTION}\n{plotted.runs_shown(records, settings, counts)}"
     return frame
 
 
 def _panels(frame: pd.DataFrame) -> Iterator[tuple[str, pd.DataFrame]]:
-    """Title and rows of each setting and batch size, in percent and points."""
-    order = {regime: number for number, regime in enumerate(REGIMES)}
-    for (setting, _, size), part in frame.groupby(["setting", "regime", "batch_size"], sort=False):
-        part = part.sort_values("regime", key=lambda names: names.map(order))
-        yield f"{title_of(str(setting))}, B = {size}", part.assign(**100 * part[COLUMNS[5:]])
+    """Title and rows of each setting, batch size and optimizer, in percent and points."""
+    several = frame["optimizer"].nunique() > 1
+    for (setting, _, size, optimizer), part in frame.groupby(PLACE, sort=False):
+        title = f"{title_of(str(setting))}, B = {size}{f', {optimizer}' if several else ''}"
+        yield title, part.assign(**100 * part[COLUMNS[6:]])
 
 
 def draw(frame: pd.DataFrame) -> Figure:
-    """A panel for each setting and batch size; the names stand beside the panel, in the order of
-    accuracy, each with a line to its mark."""
+    """A panel for each setting, batch size and optimizer; the names stand beside the panel, in the
+    order of accuracy, each with a line to its mark."""
     several, names = list(_panels(frame)), methods_of(frame)
     rows = -(-len(several) // 2)
     figure = style.new(10.0, 0.7 + rows * max(2.6, 0.145 * len(names) + 0.9))
@@ -105,7 +113,12 @@ def _label(axes: Axes, part: pd.DataFrame, names: list[str]) -> None:
 
 def _handles(names: list[str]) -> list[Line2D]:
     """The legend: what a colour says. The names of the methods stand at the marks."""
-    families = {colour: label for label, (colour, members) in style.FAMILIES.items() if members.keys() & {*names}}
+    looks = {name: style.look(name, names)[0] for name in names}
+    families = {
+        colour: label
+        for label, (colour, members) in style.FAMILIES.items()
+        if any(looks.get(name) == colour for name in members)
+    }
     return [
         Line2D([], [], color=colour, marker="o", ls="none", ms=5, label=label) for colour, label in families.items()
     ]

@@ -1,12 +1,11 @@
 """The paper's Table 2 beside ours: each method in its best Adam setting, as the paper shows it, and
 every Adam setting below."""
 
-from collections.abc import Sequence
 from typing import Any
 
 import pandas as pd
 
-from sns.analysis.bakeoff.costs import Cost, costs
+from sns.analysis.bakeoff.costs import Cost
 from sns.analysis.cells import PAPER, is_given, title_of
 from sns.analysis.claims.tables import markdown
 from sns.analysis.sngan.runs import ADAM, SCORES, at_best, letters, place
@@ -78,11 +77,6 @@ def _row(run: Any) -> str:
     """The paper's row of a run."""
     network, loss = ", ResNet" if "resnet" in run["setting"] else "", ", hinge" if run["loss"] == "hinge" else ""
     return f"{run['method']}{network}{loss}"
-
-
-def bench_costs(devices: Sequence[str]) -> dict[tuple[str, int, str], Cost]:
-    """The costs of row 13 of bench where all runs are of one device, else {}."""
-    return costs(devices[0], row=ROW) if len(devices) == 1 else {}
 
 
 def texts(part: pd.DataFrame) -> tuple[list[str], list[list[str]]]:

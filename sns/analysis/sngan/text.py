@@ -7,6 +7,7 @@ import pandas as pd
 
 from sns.analysis import cli
 from sns.analysis.bakeoff.costs import Cost
+from sns.analysis.bakeoff.costs import costs as bench_costs
 from sns.analysis.bakeoff.questions import Answer, Question, answers, load_questions
 from sns.analysis.bakeoff.text import Answered, to_csv, to_markdown
 from sns.analysis.cells import Results
@@ -28,7 +29,7 @@ Costs = Mapping[tuple[str, int, str], Cost]
 
 def measured_costs(results: Results) -> dict[tuple[str, int, str], Cost]:
     """What an update of each method costs on the device of the runs."""
-    return table.bench_costs(sorted({str(record.result.environment.get("device")) for record in records(results)}))
+    return bench_costs({str(record.result.environment.get("device")) for record in records(results)}, row=table.ROW)
 
 
 def answer_all(results: Results, costs: Costs | None = None) -> Answered:
