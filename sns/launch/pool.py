@@ -1,9 +1,11 @@
 """A queue of runs over slots on one machine: a new process for each run, bound to its device.
 
-On CPUs the process is forked from one that has imported everything, so that a run starts at once.
-On GPUs it starts Python anew: libraries of the GPU read their variables when they are imported.
+On CPUs under Linux the process is forked from one that has imported everything, so that a run
+starts at once. Elsewhere Python starts anew: libraries of a GPU read their variables when they are
+imported, and those of macOS do not bear a fork.
 """
 
+import atexit
 import multiprocessing
 import os
 import runpy
@@ -91,7 +93,10 @@ def _run_script(command: Sequence[str], environment: Mapping[str, str], threads:
     os.environ.update(environment)
     torch.set_num_threads(threads)
     sys.argv[:] = command[1:]
-    runpy.run_path(command[1], run_name="__main__")
+    try:
+        runpy.run_path(command[1], run_name="__main__")
+    finally:
+        atexit._run_exitfuncs()  # which multiprocessing leaves out before Python 3.13
 
 
 def visible_gpus(environment: Mapping[str, str], count: int) -> list[str]:
@@ -129,7 +134,8 @@ def slots_for(
         places = [(f"CPU slot {index}", "") for index in range(min(wanted, runs))]
     share = str(threads or max(1, cores // max(1, len(places))))
     common = (("OMP_NUM_THREADS", share), ("MKL_NUM_THREADS", share), ("CUDA_DEVICE_ORDER", "PCI_BUS_ID"))
-    return [Slot(name, (*common, ("CUDA_VISIBLE_DEVICES", gpu)), None if gpu else int(share)) for name, gpu in places]
+    threads = int(share) if sys.platform == "linux" else None
+    return [Slot(name, (*common, ("CUDA_VISIBLE_DEVICES", gpu)), None if gpu else threads) for name, gpu in places]
 
 
 class Relay(Handlers):

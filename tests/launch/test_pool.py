@@ -108,6 +108,17 @@ def test_a_forked_process_is_like_a_new_one(task: Callable[..., Task], tmp_path:
         assert dict(os.environ) == before
 
 
+@pytest.mark.parametrize("end", ["", "sys.exit(75)", "raise ValueError"])
+def test_a_forked_process_does_what_is_left_for_its_end(task: Callable[..., Task], tmp_path: Path, end: str) -> None:
+    """Weights & Biases, for example, is closed then."""
+    one = task(
+        "one", f"import atexit, pathlib, sys; atexit.register(pathlib.Path(sys.argv[1]).touch)\n{end}", tmp_path / "x"
+    )
+    codes = Pool(slots_for("cpu", 1, LaunchConfig(), [], cores=1, runs=1), retries=0).run([one])
+    assert codes == {"one": {"": 0, "sys.exit(75)": 75}.get(end, 1)}
+    assert (tmp_path / "x").exists()
+
+
 def test_no_more_processes_at_a_time_than_slots(task: Callable[..., Task], tmp_path: Path) -> None:
     code = (
         "import os,sys,time; p=sys.argv[1]; open(p+'/'+str(os.getpid()),'w'); time.sleep(.3);"
