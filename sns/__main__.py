@@ -9,7 +9,8 @@ import sys
 from sns.common.folders import project_folder
 
 EXTRAS = {  # of pyproject.toml: what a script needs beyond torch
-    **dict.fromkeys(("gpu_check", "measure", "plan", "referee", "status", "train", "validate_scores"), "train"),
+    "referee": "train,report",
+    **dict.fromkeys(("gpu_check", "measure", "plan", "status", "train", "validate_scores"), "train"),
     **dict.fromkeys(("bakeoff", "claims", "errata", "figures", "publish", "report"), "report"),
     **dict.fromkeys(("scores", "sensitivity", "sngan", "summary", "table1", "verify"), "report"),
     **dict.fromkeys(("sync", "wandb_dashboard", "watch"), "track"),

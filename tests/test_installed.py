@@ -149,7 +149,7 @@ def test_a_command_without_its_packages_names_the_extra(bare: Path, tmp_path: Pa
     assert f"'{PROJECT['name']}[{extra}]'" in done.stderr
 
 
-@pytest.mark.parametrize("extra", ["train", "report", "track"])
+@pytest.mark.parametrize("extra", sorted(set(EXTRAS.values())))
 def test_an_extra_has_what_its_commands_import(extra: str, tmp_path: Path) -> None:
     """All that they import at their start: every other installed package is hidden."""
     has = closure("torch", f"{PROJECT['name']}[{extra}]")

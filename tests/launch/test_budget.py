@@ -401,7 +401,7 @@ def test_budgets_and_a_kill_end_as_a_calm_sweep(tmp_path: Path, launcher: str) -
         if trial == 0:
             while process.poll() is None and not list((tmp_path / "limited").rglob("checkpoint.pt")):
                 time.sleep(0.05)
-            killed = [process.pid, *children_of(process.pid)]
+            killed = [process.pid, *descendants_of(process.pid)]
             for pid in killed:
                 os.kill(pid, signal.SIGKILL)
             process.communicate()
@@ -420,8 +420,9 @@ def test_budgets_and_a_kill_end_as_a_calm_sweep(tmp_path: Path, launcher: str) -
     assert max(attempts.load(config.directory).begun for config in limited) > 1
 
 
-def children_of(pid: int) -> list[int]:
-    return [int(path.parent.name) for path in Path("/proc").glob("[0-9]*/stat") if parent_of(path) == pid]
+def descendants_of(pid: int) -> list[int]:
+    own = [int(path.parent.name) for path in Path("/proc").glob("[0-9]*/stat") if parent_of(path) == pid]
+    return own + [below for child in own for below in descendants_of(child)]
 
 
 def parent_of(stat: Path) -> int:
