@@ -99,10 +99,13 @@ def test_each_network_is_drawn_once_and_copied_for_methods_that_change_it(monkey
     assert list(work._drawn(config()).state_dict()) == names
 
 
-def test_estimates_are_within_a_factor_of_two_of_the_pocket_runs(on: Callable[[str], None], tmp_path: Path) -> None:
+def test_estimates_are_within_a_factor_of_two_of_the_pocket_runs(
+    on: Callable[[str], None], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """Each of the 24 cells, its own records left out, from others of this experiment: later ones
     of a processor of this name are of another machine and another memory format."""
     on(XEON)
+    monkeypatch.setattr(estimate, "project_folder", lambda name: tmp_path)
     (tmp_path / "runs").mkdir()
     (tmp_path / "runs" / "pocket").symlink_to(ROOT / "results" / "runs" / "pocket")
     images = ["data=npz", "data.path=cifar10.npz"]
