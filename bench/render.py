@@ -8,6 +8,7 @@ from typing import Any
 
 from bench.line import ADDED, FASTER, SHARE, TIMES, Line
 from bench.timing import Spread
+from sns.analysis.claims.tables import markdown
 
 TITLES = {
     "1": "Spectral penalty",
@@ -79,11 +80,10 @@ def _tabled(lines: list[Line]) -> list[str]:
         if line.theirs is not None:
             vanilla[place] = _quantity(replace(line.theirs, count=1), line.unit)
     places = list(dict.fromkeys(place for own in cells.values() for place in own))
-    rows = [["method", *places], ["---"] * (len(places) + 1)]
-    rows += [[method, *(own.get(place, "") for place in places)] for method, own in cells.items()]
-    rows += [["an update of vanilla", *(vanilla.get(place, "") for place in places)]]
+    named = [*cells.items(), ("an update of vanilla", vanilla)]
+    table = markdown(["method", *places], [[name, *(own.get(place, "") for place in places)] for name, own in named])
     notes = sorted({line.note for line in lines if line.figure is not None})
-    return [*("| " + " | ".join(row) + " |" for row in rows), "", f"Times those of vanilla ({'; '.join(notes)}).", ""]
+    return [*table.splitlines(), "", f"Times those of vanilla ({'; '.join(notes)}).", ""]
 
 
 def _listed(lines: list[Line]) -> list[str]:

@@ -425,7 +425,7 @@ def test_rows_of_methods_are_tables() -> None:
     refused = Line(12, "decay update, net, B = 8", "vanilla update", note="failed: no")
     assert _tabled([*lines, refused]) == [
         "| method | net, B = 8 | net, B = 64 |",
-        "| --- | --- | --- |",
+        "|---|---|---|",
         "| sam | 2 | 2.5 |",
         "| decay | failed: no | 1 |",
         "| an update of vanilla | 2 s | 2 s |",
